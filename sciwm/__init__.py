@@ -1,0 +1,24 @@
+"""sciwm: a physics-informed graph world model of molecules and particles.
+
+The names below load on first use, so that `import sciwm` and `sciwm --help` stay quick and
+reference-simulator workers never import torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "sciwm.interfaces.world",
+    "World": "sciwm.interfaces.world",
+    "State": "sciwm.core.state",
+}
+
+__all__ = ["State", "World", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'sciwm' has no attribute {name!r}")

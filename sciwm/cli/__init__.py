@@ -1,0 +1,58 @@
+"""The command line: one thin typed function per command, loaded only when it is called."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "import": (
+        "sciwm.cli.import_command",
+        "any trajectory or data set -> H5MD, told what was read",
+    ),
+    "info": ("sciwm.cli.info", "what a data file, a model or a run folder holds"),
+    "train": ("sciwm.cli.train", "a model from data; continues where it was interrupted"),
+    "evaluate": ("sciwm.cli.evaluate", "errors with units beside null models, with plots"),
+    "check": ("sciwm.cli.check", "symmetries, conservation, stability: what a model is good for"),
+    "simulate": ("sciwm.cli.simulate", "molecular dynamics in the learned world; continues too"),
+    "report": ("sciwm.cli.report", "one page with pictures of a run"),
+}
+
+
+def overview() -> str:
+    lines = ["usage: sciwm COMMAND ...", "", "Learns how matter moves, imagines, checks.", ""]
+    lines += [f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "sciwm COMMAND --help says more about each."]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; errors a user can mend are printed in one paragraph and end with status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        from sciwm import __version__
+
+        print(__version__)
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"sciwm: no command {arguments[0]!r}\n\n{overview()}", file=sys.stderr)
+        return 2
+    command, rest = arguments[0], arguments[1:]
+    module = import_module(COMMANDS[command][0])
+    try:
+        if command == "train" and not {"-h", "--help"} & set(rest):
+            return int(module.run(rest))
+        from jsonargparse import auto_cli
+
+        function = getattr(module, "import_" if command == "import" else command)
+        return int(auto_cli(function, args=rest, prog=f"sciwm {command}", as_positional=True) or 0)
+    except KeyboardInterrupt:
+        print(
+            "\nsciwm: stopped; what was finished is kept, the same command continues",
+            file=sys.stderr,
+        )
+        return 130
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"sciwm {command}: {error}", file=sys.stderr)
+        return 2

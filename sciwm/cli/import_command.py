@@ -1,0 +1,57 @@
+"""`sciwm import`: bring data into H5MD."""
+
+import sys
+
+
+def import_(
+    source: str,
+    to: str,
+    units: str | None = None,
+    topology: str | None = None,
+    elements: str | None = None,
+    timestep: float | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    skip_bad: bool = False,
+) -> int:
+    """Converts a data set or trajectory to H5MD in Å, eV and fs, and shows what it holds.
+
+    The format is recognised by content: extended XYZ, LAMMPS dumps, MD17 and other .npz archives,
+    DeePMD folders, XTC, TRR, DCD, AMBER NetCDF, MDTraj, TorchSim, LagrangeBench, SPICE, ANI, QM7-X,
+    TorchMD-Net and H5MD files, and whatever ASE reads.
+
+    Args:
+        source: The file or folder to read.
+        to: The H5MD file to write, by convention .h5md.
+        units: Units of the source where it does not say: a LAMMPS style (metal, real, lj), an
+            energy unit that holds for forces too (meV, kcal/mol), or a list such as
+            energy=hartree,force=hartree/bohr.
+        topology: A file that names the atoms (PDB, GRO, PSF), for formats that do not.
+        elements: One element per particle type (Na,Cl), or a formula in the order of the
+            atoms ("(OHH)64").
+        timestep: Time of one step in fs, or in reduced units; says that frames follow one another.
+        energy_key: Name of the energies to read.
+        forces_key: Name of the forces to read.
+        skip_bad: Leave out frames that are broken or lack a label, and count them.
+    """
+    from pathlib import Path
+
+    from sciwm.data.importers.convert import convert
+    from sciwm.data.importers.source import ImportOptions
+
+    options = ImportOptions(
+        units=units,
+        topology=None if topology is None else Path(topology),
+        elements=elements,
+        timestep=timestep,
+        energy_key=energy_key,
+        forces_key=forces_key,
+        skip_bad=skip_bad,
+    )
+    try:
+        report = convert(source, to, options)
+    except (ValueError, OSError) as error:
+        print(f"sciwm import: {error}", file=sys.stderr)
+        return 1
+    print(report)
+    return 0

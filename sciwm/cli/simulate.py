@@ -1,0 +1,98 @@
+"""`sciwm simulate`: molecular dynamics in the learned world, or with a reference simulator."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sciwm.simulation.simulator import Simulator
+
+
+def simulate(
+    model: str,
+    start: str,
+    time: str,
+    *,
+    out: str,
+    temperature: str | None = None,
+    thermostat: str = "langevin",
+    dt: str = "0.5",
+    every: int = 10,
+    frames: str = "-1",
+    copies: int = 1,
+    seed: int = 0,
+    resume: bool = True,
+) -> int:
+    """Simulates systems side by side and writes H5MD as it goes; the same command continues a broken run.
+
+    Args:
+        model: A run folder, a model file, or the reference "gfn2" or "emt".
+        start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
+        time: How long, such as 10ps (a bare number is in the model's units).
+        out: The H5MD file to write, one group per system.
+        temperature: Such as 300K; without it the energy is conserved.
+        thermostat: "langevin" (BAOAB) or "csvr" (stochastic velocity rescaling).
+        dt: Time step, such as 0.5fs.
+        every: Steps between written frames.
+        frames: Frames of each trajectory to start from: numbers separated by commas; -1 is the last.
+        copies: Simulations from each of them, with their own random numbers.
+        seed: Of velocities and thermostat.
+        resume: Continue an unfinished `out`; otherwise it must not exist.
+    """
+    from pathlib import Path
+
+    import torch
+
+    from sciwm.core.state import State
+    from sciwm.core.units import parse_quantity
+    from sciwm.data.h5md import H5MDFile
+    from sciwm.simulation.integrators import CSVR, Integrator, Langevin, VelocityVerlet
+    from sciwm.simulation.rollout import Rollout
+    from sciwm.simulation.thermostats import maxwell_boltzmann
+
+    simulator = simulator_named(model)
+    units = simulator.units
+    with H5MDFile(start) as source:
+        if source.units != units:
+            raise ValueError(f"{start} is in {source.units.name} units, the model in {units.name}")
+        chosen = [int(number) for number in frames.split(",")]
+        found = [t.frame(k) for t in source.trajectories for k in chosen]
+    states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
+    state = State.collate(states)
+    for label in ("energy", "forces", "stress"):
+        if label in state:
+            del state[label]
+    step = parse_quantity(dt, "time", units)
+    steps = round(parse_quantity(time, "time", units) / step)
+    integrator: Integrator = VelocityVerlet(step)
+    if temperature is not None:
+        kelvin = parse_quantity(temperature, "temperature", units)
+        if thermostat == "langevin":
+            integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
+        elif thermostat == "csvr":
+            integrator = CSVR(step, kelvin, time_constant=200 * step, seed=seed)
+        else:
+            raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
+        state = maxwell_boltzmann(state, kelvin, units, seed)
+    output = Path(out)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    result = Rollout(simulator, integrator, output, every).run(state, steps, resume=resume)
+    for number, (done, reason) in enumerate(zip(result.steps, result.reasons, strict=True)):
+        ended = "completed" if reason is None else f"stopped: {reason}"
+        print(f"system {number}: {done} of {steps} steps, {ended}")
+    print(f"trajectory: {output}")
+    return 0 if all(reason is None for reason in result.reasons) else 1
+
+
+def simulator_named(model: str) -> "Simulator":
+    """A trained model, or a reference simulator, as a `Simulator`."""
+    if model == "gfn2":
+        from sciwm.simulation.references.xtb import GFN2
+
+        return GFN2()
+    if model == "emt":
+        from sciwm.simulation.references.ase_potentials import emt
+
+        return emt()
+    from sciwm.interfaces.world import load
+    from sciwm.simulation.learned import LearnedSimulator
+
+    return LearnedSimulator(load(model).model)

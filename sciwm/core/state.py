@@ -1,0 +1,220 @@
+"""The state of many systems at once, as tensors: what models read and simulations move.
+
+Batching is torch-geometric's: `State.collate` concatenates systems along the atoms, and
+`state.batch` says which system each atom belongs to.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase import units as ase_units
+from ase.data import atomic_masses
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from sciwm.core.frame import Frame
+
+MAX_NUMBER = 118
+"""The largest atomic number, or particle type, a state may hold."""
+
+
+class State(Data):
+    """One or many systems of particles.
+
+    A (atoms) runs over all particles of all systems, S over systems, P over neighbour pairs.
+
+    | field          | shape     | meaning                                               |
+    |----------------|-----------|-------------------------------------------------------|
+    | `numbers`      | (A,)      | int64, atomic number or particle type                 |
+    | `positions`    | (A, 3)    | any periodic image                                    |
+    | `velocities`   | (A, 3)    | zero where the source gave none                       |
+    | `masses`       | (A,)      |                                                       |
+    | `charges`      | (A,)      | charge each particle carries; zero for molecules      |
+    | `cell`         | (S, 3, 3) | row vectors; zero rows where a system does not repeat |
+    | `pbc`          | (S, 3)    | bool                                                  |
+    | `total_charge` | (S,)      |                                                       |
+    | `batch`        | (A,)      | int64, the system of each atom                        |
+    | `energy`       | (S,)      | label, where known                                    |
+    | `forces`       | (A, 3)    | label, where known                                    |
+    | `stress`       | (S, 3, 3) | label, where known                                    |
+    | `pairs`        | (2, P)    | int64, each neighbour pair once (see `neighbours`)    |
+    | `shifts`       | (P, 3)    | int64, cell vectors to add to the second of a pair    |
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    velocities: Tensor
+    masses: Tensor
+    charges: Tensor
+    cell: Tensor
+    pbc: Tensor
+    total_charge: Tensor
+    batch: Tensor
+
+    @staticmethod
+    def from_frame(frame: Frame, dtype: torch.dtype | None = None) -> "State":
+        """One system.
+
+        Raises:
+            ValueError: If the frame is empty or not finite, or a particle type is out of range.
+        """
+        dtype = dtype or torch.get_default_dtype()
+        n = len(frame)
+        if n == 0:
+            raise ValueError("a state needs at least one particle, got an empty frame")
+        if not np.isfinite(frame.positions).all():
+            bad = int(np.flatnonzero(~np.isfinite(frame.positions).all(axis=1))[0])
+            raise ValueError(
+                f"position of particle {bad} is {frame.positions[bad]}; it must be finite"
+            )
+        if frame.numbers.min() < 0 or frame.numbers.max() > MAX_NUMBER:
+            raise ValueError(
+                f"particle types must lie in 0..{MAX_NUMBER}, got {frame.numbers.min()}.."
+                f"{frame.numbers.max()}"
+            )
+
+        def tensor(value: object) -> Tensor:
+            return torch.as_tensor(np.array(value, dtype=np.float64)).to(dtype)
+
+        masses = frame.masses if frame.masses is not None else atomic_masses[frame.numbers]
+        state = State(
+            numbers=torch.as_tensor(np.array(frame.numbers, dtype=np.int64)),
+            positions=tensor(frame.positions),
+            velocities=tensor(np.zeros((n, 3)) if frame.velocities is None else frame.velocities),
+            masses=tensor(masses),
+            charges=tensor(np.zeros(n) if frame.charges is None else frame.charges),
+            cell=tensor(frame.cell)[None],
+            pbc=torch.as_tensor(np.array(frame.pbc, dtype=bool))[None],
+            total_charge=tensor([frame.total_charge]),
+            batch=torch.zeros(n, dtype=torch.int64),
+            num_nodes=n,
+        )
+        if frame.energy is not None:
+            state.energy = tensor([frame.energy])
+        if frame.forces is not None:
+            state.forces = tensor(frame.forces)
+        if frame.stress is not None:
+            state.stress = tensor(frame.stress)[None]
+        return state
+
+    @staticmethod
+    def from_ase(atoms: Atoms | Sequence[Atoms], dtype: torch.dtype | None = None) -> "State":
+        """One system or several, with the velocities and total charge that ASE's `info` gives."""
+        if isinstance(atoms, Atoms):
+            return State.from_frame(frame_from_ase(atoms), dtype)
+        return State.collate([State.from_ase(one, dtype) for one in atoms])
+
+    @staticmethod
+    def from_smiles(smiles: str, seed: int = 0, dtype: torch.dtype | None = None) -> "State":
+        """A molecule in one conformer, embedded by RDKit's ETKDG and relaxed with MMFF94."""
+        from sciwm.core.molecules import frame_from_smiles
+
+        return State.from_frame(frame_from_smiles(smiles, seed), dtype)
+
+    @staticmethod
+    def collate(states: Sequence["State"]) -> "State":
+        """Many systems as one state; only fields that all of them have are kept."""
+        if not states:
+            raise ValueError("cannot collate an empty list of states")
+        shared = set.intersection(*(set(state.keys()) for state in states))
+        parts = []
+        for state in states:
+            for s in range(state.n_systems) if state.n_systems > 1 else (0,):
+                one = state if state.n_systems == 1 else state.system(s)
+                part = State()
+                for key in sorted(shared - {"batch", "ptr"}):
+                    if key in one:
+                        part[key] = one[key]
+                parts.append(part)
+        return Batch.from_data_list(parts)
+
+    @property
+    def n_systems(self) -> int:
+        return len(self.cell)
+
+    @property
+    def counts(self) -> Tensor:
+        """(S,) particles in each system."""
+        return torch.bincount(self.batch, minlength=self.n_systems)
+
+    def system(self, index: int) -> "State":
+        """One system of many, without its neighbour pairs."""
+        rows = self.batch == index
+        n = int(rows.sum())
+        part = State(batch=torch.zeros(n, dtype=torch.int64, device=rows.device), num_nodes=n)
+        for key in self.keys():
+            value = self[key]
+            if key in ("batch", "ptr", "pairs", "shifts") or not isinstance(value, Tensor):
+                continue
+            per_atom = key in _PER_ATOM
+            part[key] = value[rows] if per_atom else value[index : index + 1]
+        return part
+
+    def systems(self) -> list["State"]:
+        return [self.system(s) for s in range(self.n_systems)]
+
+    def frame(self, index: int = 0) -> Frame:
+        """One system as plain arrays."""
+        one = self.system(index).cpu()
+
+        def array(key: str) -> np.ndarray | None:
+            return one[key].detach().numpy().astype(np.float64) if key in one else None
+
+        energy, stress = array("energy"), array("stress")
+        return Frame(
+            numbers=one.numbers.numpy(),
+            positions=array("positions"),  # type: ignore[arg-type]
+            cell=array("cell")[0],  # type: ignore[index]
+            pbc=one.pbc[0].numpy(),
+            velocities=array("velocities"),
+            forces=array("forces"),
+            energy=None if energy is None else float(energy[0]),
+            stress=None if stress is None else stress[0],
+            masses=array("masses"),
+            charges=array("charges"),
+            total_charge=float(one.total_charge[0]),
+        )
+
+    def to_ase(self, index: int = 0) -> Atoms:
+        return atoms_from_frame(self.frame(index))
+
+    def __inc__(self, key: str, value: object, *args: object, **kwargs: object) -> int:
+        return self.num_nodes if key == "pairs" else 0
+
+    def __cat_dim__(self, key: str, value: object, *args: object, **kwargs: object) -> int:
+        return 1 if key == "pairs" else 0
+
+
+_PER_ATOM = frozenset({"numbers", "positions", "velocities", "masses", "charges", "forces"})
+
+
+def frame_from_ase(atoms: Atoms) -> Frame:
+    """A frame with the positions, box, momenta and total charge of an ASE `Atoms`."""
+    velocities = atoms.get_velocities() * ase_units.fs if atoms.has("momenta") else None
+    return Frame(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.copy(),
+        cell=np.asarray(atoms.cell) * atoms.pbc[:, None],
+        pbc=atoms.pbc.copy(),
+        velocities=velocities,
+        masses=atoms.get_masses(),
+        total_charge=float(atoms.info.get("charge", 0.0)),
+    )
+
+
+def atoms_from_frame(frame: Frame) -> Atoms:
+    """An ASE `Atoms` at the positions, box and velocities of a frame."""
+    atoms = Atoms(
+        numbers=frame.numbers,
+        positions=frame.positions,
+        cell=frame.cell,
+        pbc=frame.pbc,
+        masses=frame.masses,
+    )
+    if frame.velocities is not None:
+        atoms.set_velocities(frame.velocities / ase_units.fs)
+    if frame.total_charge:
+        atoms.info["charge"] = frame.total_charge
+    return atoms

@@ -1,0 +1,72 @@
+"""Where each field of a frame lives in an H5MD file, and in which unit sciwm writes it.
+
+H5MD 1.1: de Buyl, Colberg and Höfling, Comput. Phys. Commun. 185, 1546 (2014).
+"""
+
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """The home of one field.
+
+    Attributes:
+        name: H5MD's name of the element.
+        quantity: What it measures, as `core.units.conversion` knows it; None for a pure number.
+    """
+
+    name: str
+    quantity: str | None
+
+
+PARTICLE_FIELDS = {
+    "positions": Place("position", "length"),
+    "velocities": Place("velocity", "velocity"),
+    "forces": Place("force", "force"),
+    "images": Place("image", None),
+    "numbers": Place("species", None),
+    "masses": Place("mass", "mass"),
+    "charges": Place("charge", "charge"),
+}
+"""Elements of /particles/<group>."""
+
+VECTOR_FIELDS = frozenset({"positions", "velocities", "forces", "images"})
+"""Particle fields with one component per axis; the others have one number per particle."""
+
+OBSERVABLE_FIELDS = {
+    "energy": Place("potential_energy", "energy"),
+    "stress": Place("stress", "stress"),
+    "total_charge": Place("total_charge", "charge"),
+    "label": Place("label", None),
+}
+"""Elements of /observables/<group>, or of /observables where a file has one group."""
+
+WRITTEN_UNITS = {
+    "length": "Angstrom",
+    "time": "ps",
+    "velocity": "Angstrom ps-1",
+    "force": "kJ mol-1 Angstrom-1",
+    "energy": "kJ mol-1",
+    "stress": "kJ mol-1 Angstrom-3",
+    "mass": "u",
+    "charge": "e",
+}
+"""Units other readers know: MDAnalysis refuses any string outside its own short list."""
+
+ASSUMED_UNITS = {"mass": "u", "charge": "e"}
+"""What a physical file means where it leaves the unit out, as nearly all writers do."""
+
+UNWRITTEN_STEP = -(2**63)
+"""Fill value of step datasets: marks a sample whose write a crash cut off."""
+
+CREATOR = "sciwm"
+
+PARAMETERS = "parameters/sciwm"
+"""The group of everything that H5MD has no place for."""
+
+FORMAT_VERSION = 1
+"""Version of the contents of that group."""
+
+
+def group_parameters(group: str) -> str:
+    """Where the parameters of one particles group are kept."""
+    return f"{PARAMETERS}/groups/{group}"

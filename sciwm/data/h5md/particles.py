@@ -1,0 +1,320 @@
+"""One particles group of an H5MD file: its elements, its box and its clock, read once."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sciwm.core.units import MOLECULAR, UnitError, conversion
+from sciwm.data.h5md.box import Box, read_box
+from sciwm.data.h5md.elements import Clocks, Element, read_element, text, unit_of, unit_scale
+from sciwm.data.h5md.errors import FormatError
+from sciwm.data.h5md.layout import (
+    CREATOR,
+    OBSERVABLE_FIELDS,
+    PARTICLE_FIELDS,
+    VECTOR_FIELDS,
+    group_parameters,
+)
+from sciwm.data.h5md.sampling import breaks, matched
+
+Node: TypeAlias = h5py.Group | h5py.Dataset
+
+
+@dataclass(frozen=True)
+class Root:
+    """What an H5MD structure says about all its particles groups.
+
+    Attributes:
+        path: HDF5 path of the group that holds `h5md`, ending in a slash.
+        physical: Whether numbers have units; False for reduced units.
+        creator: The program that wrote it.
+        per_particle_energy: Whether energies follow the module `thermodynamics`, which stores
+            them divided by the number of particles.
+        alone: Whether there is a single particles group, to which global observables belong.
+    """
+
+    path: str
+    physical: bool
+    creator: str
+    per_particle_energy: bool
+    alone: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleGroup:
+    """Metadata of one particles group; the samples themselves stay in the file.
+
+    Attributes:
+        path: HDF5 path of the group.
+        box: The box at every frame.
+        elements: Where each field is stored.
+        rows: Per field, (T,) index of the sample of each frame, -1 where there is none; absent
+            where samples and frames are the same.
+        constants: Values of the fields that do not change, in storage order.
+        ids: Where the particle ids are stored, if they are.
+        steps: (T,) steps of the positions; None where these are fixed.
+        times: (T,) in fs, or reduced.
+        breaks: Frames whose step does not exceed the one before.
+        replica: (N,) which copy of the system each particle belongs to.
+        ordered: False where the frames are known not to follow one another.
+        smiles: The molecule, where the file names it.
+        unreadable: Fields that are stored but cannot be interpreted, with the reason.
+    """
+
+    path: str
+    box: Box
+    elements: dict[str, Element]
+    rows: dict[str, NDArray[np.int64]]
+    constants: dict[str, np.ndarray]
+    ids: Element | None
+    steps: NDArray[np.int64] | None
+    times: NDArray[np.float64] | None
+    breaks: NDArray[np.int64]
+    replica: NDArray[np.int64] | None
+    ordered: bool
+    smiles: str | None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def n_frames(self) -> int:
+        return 1 if self.steps is None else len(self.steps)
+
+
+def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
+    """The metadata of a particles group that has positions.
+
+    Raises:
+        FormatError: If the group cannot be read as H5MD.
+    """
+    clocks: Clocks = {}
+    nodes = _nodes(group, root)
+    elements, unreadable = _elements(group, nodes, root, clocks)
+    steps = elements["positions"].steps
+    rows = {}
+    for name, element in list(elements.items()):
+        if element.steps is None:
+            continue
+        if steps is None:
+            unreadable[name] = f"{element.path} is sampled in time but the positions are not"
+            del elements[name]
+        elif not np.array_equal(element.steps, steps):
+            rows[name] = matched(steps, element.steps)
+    attributes = _attributes(group, root)
+    replica = _replica(group, elements["positions"])
+    return ParticleGroup(
+        path=group.name,
+        box=read_box(group, steps, _length_scale(group, root), clocks),
+        elements=elements,
+        rows=rows,
+        constants={
+            name: _constant(group.file[element.path], element)
+            for name, element in elements.items()
+            if element.steps is None and name != "positions"
+        },
+        ids=_ids(group, elements["positions"], replica, clocks),
+        steps=steps,
+        times=_times(group, elements["positions"], nodes, root),
+        breaks=breaks(steps) if steps is not None else np.zeros(0, dtype=np.int64),
+        replica=replica,
+        ordered=bool(attributes.get("stepped", True) or attributes.get("timed", True)),
+        smiles=text(attributes.get("smiles")),
+        unreadable=unreadable,
+    )
+
+
+def _nodes(group: h5py.Group, root: Root) -> dict[str, Node]:
+    """The HDF5 object that holds each field, for the fields that are there."""
+    nodes = {
+        name: group[place.name] for name, place in PARTICLE_FIELDS.items() if place.name in group
+    }
+    local = group.name.removeprefix(f"{root.path}particles/")
+    homes = [f"{root.path}observables/{local}"]
+    if root.alone:
+        homes.append(f"{root.path}observables")
+    for home in homes:
+        for name, place in OBSERVABLE_FIELDS.items():
+            node = group.file.get(f"{home}/{place.name}")
+            if name not in nodes and node is not None and _is_element(node):
+                nodes[name] = node
+    return nodes
+
+
+def _is_element(node: Node) -> bool:
+    # A subsystem may be called, say, "stress" as well: a group of observables has no value.
+    return isinstance(node, h5py.Dataset) or "value" in node
+
+
+def _elements(
+    group: h5py.Group, nodes: dict[str, Node], root: Root, clocks: Clocks
+) -> tuple[dict[str, Element], dict[str, str]]:
+    """The fields that can be read, and for the others the reason why not."""
+    elements: dict[str, Element] = {}
+    unreadable: dict[str, str] = {}
+    for name, node in nodes.items():
+        element = read_element(node, clocks)
+        scale = _scale(name, node, root)
+        if scale is None:
+            unreadable[name] = f"{element.path} has no unit, in a file that has units"
+        elif not _shape_fits(name, element.shape, "replica" in group):
+            unreadable[name] = f"{element.path} has samples of shape {element.shape}"
+        else:
+            elements[name] = element.scaled(scale)
+    if "positions" not in elements:
+        raise FormatError(
+            group.file.filename,
+            group.name,
+            unreadable["positions"],
+            "Store positions as (frames, particles, 1 to 3 axes), with a unit if others have one",
+        )
+    for name, element in elements.items():
+        if name in PARTICLE_FIELDS and element.shape[0] != elements["positions"].shape[0]:
+            raise FormatError(
+                group.file.filename,
+                element.path,
+                f"it has {element.shape[0]} particles but the positions have "
+                f"{elements['positions'].shape[0]}",
+                "Store every element of a group for the same particles",
+            )
+    if "energy" in elements and root.per_particle_energy:
+        elements["energy"] = elements["energy"].scaled(
+            _particle_numbers(group, nodes, elements, clocks)
+        )
+    if root.creator == CREATOR:
+        # All our elements grow together: where one is shorter, a crash cut the others off.
+        common = min(
+            (len(one.steps) for one in elements.values() if one.steps is not None), default=0
+        )
+        elements = {name: element.shortened(common) for name, element in elements.items()}
+    return elements, unreadable
+
+
+def _shape_fits(name: str, shape: tuple[int, ...], replicas: bool) -> bool:
+    if name in VECTOR_FIELDS:
+        return len(shape) == 2 and 1 <= shape[1] <= 3
+    if name in PARTICLE_FIELDS:
+        return len(shape) == 1
+    if name == "stress":
+        return shape[-2:] == (3, 3)
+    return len(shape) == 1 if replicas and name == "energy" else shape in ((), (1,))
+
+
+def _scale(name: str, node: Node, root: Root) -> float | None:
+    """Factor to sciwm's units; None where a unit is needed and missing."""
+    quantity = {**PARTICLE_FIELDS, **OBSERVABLE_FIELDS}[name].quantity
+    if quantity is None or not root.physical:
+        return 1.0
+    scale = unit_scale(node, quantity)
+    if name == "velocities" and unit_of(node) == "Angstrom/fs" and _by_znh5md(root.creator):
+        # znh5md labels ASE's velocities Å/fs, but their time unit is Å sqrt(u/eV).
+        return math.sqrt(MOLECULAR.acceleration)
+    return scale
+
+
+def _by_znh5md(creator: str) -> bool:
+    # Early versions signed as N/A.
+    return creator.lower().startswith("znh5md") or creator == "N/A"
+
+
+def _particle_numbers(
+    group: h5py.Group, nodes: dict[str, Node], elements: dict[str, Element], clocks: Clocks
+) -> float | NDArray[np.float64]:
+    """The number of particles at each sample of the energy."""
+    node = nodes["energy"].parent.get("particle_number")
+    energy = elements["energy"]
+    if node is None:
+        return float(elements["positions"].shape[0])
+    counts = read_element(node, clocks)
+    values = np.asarray(group.file[counts.path][()], dtype=np.float64)
+    if counts.steps is None or energy.steps is None:
+        return float(values.ravel()[0])
+    rows = matched(energy.steps, counts.steps)
+    return np.where(rows < 0, np.nan, values[rows])
+
+
+def _constant(dataset: h5py.Dataset, element: Element) -> np.ndarray:
+    values = np.asarray(dataset[()])
+    return values if values.dtype.kind in "OS" else values * element.scale
+
+
+def _ids(
+    group: h5py.Group, positions: Element, replica: NDArray[np.int64] | None, clocks: Clocks
+) -> Element | None:
+    if "id" not in group or replica is not None:
+        return None
+    ids = read_element(group["id"], clocks)
+    same_clock = (
+        ids.steps is None
+        or positions.steps is None
+        or np.array_equal(ids.steps[: len(positions.steps)], positions.steps)
+    )
+    if not same_clock or ids.shape != positions.shape[:1]:
+        raise FormatError(
+            group.file.filename,
+            ids.path,
+            f"ids of shape {ids.shape} are not sampled with the positions {positions.shape}",
+            "Store the ids once, or at every frame of the positions",
+        )
+    return ids
+
+
+def _replica(group: h5py.Group, positions: Element) -> NDArray[np.int64] | None:
+    if "replica" not in group:
+        return None
+    replica = np.asarray(group["replica"][()])
+    changes = np.flatnonzero(np.diff(replica)) + 1
+    if replica.shape != positions.shape[:1] or len(changes) + 1 != len(np.unique(replica)):
+        raise FormatError(
+            group.file.filename,
+            f"{group.name}/replica",
+            f"the replica numbers, shape {replica.shape}, do not split the "
+            f"{positions.shape[0]} particles into contiguous blocks",
+            "Number the particles of each copy of the system next to one another",
+        )
+    return replica
+
+
+def _length_scale(group: h5py.Group, root: Root) -> float:
+    """Factor from the unit of the box edges: that of the positions where they have none."""
+    if not root.physical:
+        return 1.0
+    for name in ("box/edges", "position"):
+        scale = unit_scale(group[name], "length") if name in group else None
+        if scale is not None:
+            return scale
+    return 1.0
+
+
+def _times(
+    group: h5py.Group, positions: Element, nodes: dict[str, Node], root: Root
+) -> NDArray[np.float64] | None:
+    if positions.times is None or not root.physical:
+        return positions.times
+    # Some writers give the unit of time for one element only.
+    others = [group[name] for name in ("id", "box/edges") if name in group] + list(nodes.values())
+    units = (
+        text(other["time"].attrs.get("unit"))
+        for other in others
+        if isinstance(other, h5py.Group) and "time" in other
+    )
+    unit = positions.time_unit or next((unit for unit in units if unit), None)
+    if unit is None:
+        return None
+    try:
+        return positions.times * conversion(unit, "time")
+    except UnitError as error:
+        raise FormatError(
+            group.file.filename,
+            f"{group.name}/position/time",
+            str(error),
+            "Correct the attribute `unit` of the dataset to one of time",
+        ) from error
+
+
+def _attributes(group: h5py.Group, root: Root) -> dict[str, object]:
+    local = group.name.removeprefix(f"{root.path}particles/")
+    found = group.file.get(f"{root.path}{group_parameters(local)}")
+    return {} if found is None else dict(found.attrs)

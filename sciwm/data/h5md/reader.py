@@ -1,0 +1,179 @@
+"""Reading H5MD 1.1 files, whichever of the legal layouts their writer chose."""
+
+import json
+import os
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem, unit_system
+from sciwm.data.h5md.elements import text, unit_of
+from sciwm.data.h5md.errors import FormatError
+from sciwm.data.h5md.handle import Handle
+from sciwm.data.h5md.layout import PARAMETERS
+from sciwm.data.h5md.particles import ParticleGroup, Root, read_group
+from sciwm.data.h5md.trajectory import Trajectory
+
+SEARCH_DEPTH = 2
+"""How far below the root of the file an H5MD structure is looked for."""
+
+
+class H5MDFile:
+    """An H5MD file, opened when first used and anew in every process.
+
+    May be pickled and passed to worker processes; each opens the file for itself, since an HDF5
+    handle must not be shared across a fork.
+
+    Args:
+        path: The file.
+        cache_bytes: Size of HDF5's cache of decompressed chunks, per dataset.
+
+    Raises:
+        FileNotFoundError: On first use, if there is no such file.
+        FormatError: On first use, if it is not HDF5 or not H5MD.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, cache_bytes: int = 8 << 20):
+        self.path = Path(path)
+        self._handle = Handle(self.path, cache_bytes)
+
+    def __enter__(self) -> "H5MDFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file. Using it, or its trajectories, again opens it again."""
+        self._handle.close()
+
+    @cached_property
+    def trajectories(self) -> list[Trajectory]:
+        """One for each particles group with positions, or for each replica in such a group."""
+        found: list[Trajectory] = []
+        for root in self._roots:
+            prefix = root.path.strip("/")
+            for name in _positioned(self._handle.file()[root.path]):
+                group = read_group(self._handle.file()[f"{root.path}particles/{name}"], root)
+                found += self._split(group, f"{prefix}/{name}" if prefix else name)
+        if not found:
+            raise FormatError(
+                self.path,
+                f"{self._roots[0].path}particles",
+                "no particles group has positions",
+                "Check that the writer was asked to store positions",
+            )
+        return found
+
+    @cached_property
+    def units(self) -> UnitSystem:
+        """Molecular, or reduced where the file gives no units."""
+        return MOLECULAR if self._roots[0].physical else REDUCED
+
+    @cached_property
+    def creator(self) -> str:
+        """The program that wrote the file."""
+        return self._roots[0].creator
+
+    @cached_property
+    def author(self) -> str:
+        """Whoever the file names as its author."""
+        return _named(self._handle.file()[self._roots[0].path + "h5md"], "author")
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The settings that a sciwm file was written with; empty for other files."""
+        settings = self._handle.file().get(f"{self._roots[0].path}{PARAMETERS}/settings")
+        return {} if settings is None else json.loads(settings[()])
+
+    @cached_property
+    def _roots(self) -> list[Root]:
+        """The H5MD structures of the file: usually one, at its root."""
+        level: list[h5py.Group] = [self._handle.file()]
+        for _ in range(SEARCH_DEPTH + 1):
+            roots = [group for group in level if isinstance(group.get("h5md"), h5py.Group)]
+            if roots:
+                return [read_root(group) for group in roots]
+            level = [
+                child
+                for group in level
+                for child in (group.get(name) for name in group)
+                if isinstance(child, h5py.Group)
+            ]
+        raise FormatError(
+            self.path,
+            "/",
+            "this HDF5 file is not H5MD: no group `h5md` at its root or two levels below",
+            "Convert it with `sciwm import`, which knows other layouts",
+        )
+
+    def _split(self, group: ParticleGroup, name: str) -> list[Trajectory]:
+        """One trajectory per replica of the group, each with its slice of the particles."""
+        replica = group.replica
+        if replica is None:
+            return [Trajectory(self._handle, group, name)]
+        edges = [0, *(np.flatnonzero(np.diff(replica)) + 1).tolist(), len(replica)]
+        return [
+            Trajectory(self._handle, group, f"{name}/{replica[low]}", slice(low, high), index)
+            for index, (low, high) in enumerate(pairwise(edges))
+        ]
+
+
+def read_root(group: h5py.Group) -> Root:
+    """What the H5MD structure at `group` says about its particles groups.
+
+    Raises:
+        FormatError: If it is not version 1 of H5MD.
+    """
+    signature = group["h5md"]
+    version = np.asarray(signature.attrs.get("version", [])).ravel()
+    if len(version) == 0 or version[0] != 1:
+        raise FormatError(
+            group.file.filename,
+            signature.name,
+            f"the attribute `version` is {version.tolist()}, not [1, 0] or [1, 1]",
+            "Write the file as H5MD 1.1",
+        )
+    names = _positioned(group)
+    declared = text(group[PARAMETERS].attrs.get("units")) if PARAMETERS in group else None
+    if declared is not None:
+        physical = unit_system(declared) is not REDUCED
+    else:
+        physical = any(_has_units(group[f"particles/{name}"]) for name in names)
+    return Root(
+        path=group.name.rstrip("/") + "/",
+        physical=physical,
+        creator=_named(signature, "creator"),
+        per_particle_energy="modules/thermodynamics" in signature,
+        alone=len(names) == 1,
+    )
+
+
+def _positioned(group: h5py.Group) -> list[str]:
+    """Names of the particles groups that have positions."""
+    groups = group.get("particles")
+    if not isinstance(groups, h5py.Group):
+        return []
+    return [name for name in groups if "position" in groups[name]]
+
+
+def _named(signature: h5py.Group, role: str) -> str:
+    """The name of the author or creator: an attribute of a group of that name, or bare."""
+    node = signature.get(role)
+    value = signature.attrs.get(role) if node is None else node.attrs.get("name")
+    return text(value) or ""
+
+
+def _has_units(group: h5py.Group) -> bool:
+    names = ("position", "velocity", "force", "box/edges")
+    return any(name in group and unit_of(group[name]) is not None for name in names)

@@ -1,0 +1,342 @@
+"""Writing H5MD 1.1 files that other programs open, and that survive the death of their writer."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import h5py
+import numpy as np
+
+import sciwm
+from sciwm.core.frame import Frame
+from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem
+from sciwm.data.h5md.errors import FormatError
+from sciwm.data.h5md.layout import CREATOR, FORMAT_VERSION, PARAMETERS, group_parameters
+from sciwm.data.h5md.particles import read_group
+from sciwm.data.h5md.reader import read_root
+from sciwm.data.h5md.recorder import Recorder
+from sciwm.data.h5md.recovery import recover
+from sciwm.data.h5md.replicas import Replicas, create_replicas
+from sciwm.data.h5md.trajectory import Trajectory
+
+FLUSH_SECONDS = 60.0
+"""Frames wait no longer than this in memory, however slowly they come."""
+
+FORMAT = ("v110", "v110")
+"""The oldest HDF5 that knows the single-writer mode: version 1.10, of 2016."""
+
+
+class H5MDWriter:
+    """Streams frames into an H5MD file, one particles group per system.
+
+    Frames are held back until they fill a chunk, a minute has passed, or `flush` is called. From
+    then on they survive a kill of the process: values are written in HDF5's single-writer mode,
+    in which the file is sound at every moment, and count only when the step that follows them
+    is there too. Only while a new group is set up would a kill do harm.
+
+    Args:
+        path: The file; by convention its suffix is .h5md.
+        units: The units of the frames.
+        creator_note: A line on where the data come from.
+        parameters: Anything that JSON can hold: settings, seeds, provenance.
+        resume: Continue an existing file, cut to the frames that all its datasets have.
+        dtype: Of positions, velocities and forces.
+        compression: Of the same.
+
+    Raises:
+        FileExistsError: If the file exists and is not to be continued.
+        FormatError: If the file to be continued was not written by sciwm, or in other units.
+        OSError: If another process is writing to it, or it cannot be created.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        units: UnitSystem = MOLECULAR,
+        creator_note: str = "",
+        parameters: dict | None = None,
+        resume: bool = False,
+        dtype: Literal["float64", "float32"] = "float64",
+        compression: Literal["lzf"] | None = "lzf",
+    ):
+        self.path = Path(path)
+        self.units = units
+        self._dtype = dtype
+        self._compression = compression
+        self._recorders: dict[str, Recorder] = {}
+        self._replica_groups: set[str] = set()
+        self._broken = False
+        self._flushed = time.monotonic()
+        self._lock: int | None = None
+        descriptor = _locked(self.path, resume)
+        try:
+            self._file = self._opened(creator_note, parameters)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._lock = descriptor
+        if self._recorders:
+            self._protect()
+
+    def __enter__(self) -> "H5MDWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(self, frame: Frame, group: str = "trajectory") -> None:
+        """Add a frame to a group.
+
+        Raises:
+            ValueError: If the frame lacks or adds a field, has other particles than the group's
+                first frame, or is not finite.
+            OSError: If the disk is full or fails.
+        """
+        if self._broken:
+            raise OSError(f"an earlier write to {self.path} failed; continue it with resume=True")
+        recorder = self._recorders.get(group)
+        if recorder is None:
+            recorder = self._started(group, frame)
+        recorder.add(frame)
+        if recorder.full:
+            self._write([recorder])
+        elif time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def n_frames(self, group: str = "trajectory") -> int:
+        """Frames of a group, those not yet flushed included; 0 where there is no such group."""
+        return self._recorders[group].n_frames if group in self._recorders else 0
+
+    def flush(self) -> None:
+        """Write the frames held back, so that they survive a kill.
+
+        Raises:
+            OSError: If the disk is full or fails.
+        """
+        self._flush(last=False)
+
+    def truncate(self, group: str, n_frames: int) -> None:
+        """Drop all frames of a group from `n_frames` on, to go on from there.
+
+        Raises:
+            ValueError: If the group has fewer frames.
+        """
+        if not 0 <= n_frames <= self.n_frames(group):
+            raise ValueError(
+                f"cannot cut group {group!r} to {n_frames} frames: it has {self.n_frames(group)}"
+            )
+        if n_frames == self.n_frames(group):
+            return
+        self.flush()
+        with self._storing():
+            self._unprotect()
+            self._recorders[group].truncate(self._file, n_frames)
+
+    def write_replicas(self, group: str, replicas: Replicas) -> None:
+        """Write a group that holds many copies of one system, all at once.
+
+        Raises:
+            ValueError: If the group exists.
+            OSError: If the disk is full or fails.
+        """
+        self._require_new(group)
+        with self._storing():
+            self._unprotect()
+            create_replicas(self._file, group, replicas, self.units, self._dtype, self._compression)
+            self._replica_groups.add(group)
+
+    def close(self) -> None:
+        """Write what is held back and close the file."""
+        if self._lock is None:
+            return
+        try:
+            if not self._broken:
+                self._flush(last=True)
+        finally:
+            try:
+                self._file.close()
+            except (OSError, RuntimeError):
+                # After a failed write HDF5 cannot close either; that error has been raised.
+                if not self._broken:
+                    raise
+            finally:
+                os.close(self._lock)
+                self._lock = None
+
+    def _flush(self, last: bool) -> None:
+        self._flushed = time.monotonic()
+        waiting = [one for one in self._recorders.values() if one.n_frames > one.written]
+        if waiting:
+            self._write(waiting, last)
+
+    def _write(self, recorders: list[Recorder], last: bool = False) -> None:
+        with self._storing():
+            self._protect()
+            for recorder in recorders:
+                recorder.write_values(self._file, last)
+            # Two flushes: HDF5 orders the writes of one dataset, not those of several.
+            self._file.flush()
+            for recorder in recorders:
+                recorder.write_clock(self._file)
+            self._file.flush()
+
+    def _started(self, group: str, frame: Frame) -> Recorder:
+        self._require_new(group)
+        recorder = Recorder(group, frame, self.units, self._dtype, self._compression)
+        with self._storing():
+            self._unprotect()
+            recorder.create(self._file)
+            self._protect()
+        self._recorders[group] = recorder
+        return recorder
+
+    def _require_new(self, group: str) -> None:
+        if group in self._recorders or group in self._replica_groups:
+            raise ValueError(f"{self.path} already has a group {group!r}; choose another name")
+        if not group or "/" in group or group == ".":
+            raise ValueError(f"{group!r} cannot name a particles group; use a word without slashes")
+
+    def _protect(self) -> None:
+        """From here on a kill leaves the file sound, but nothing new can be created in it."""
+        if not self._file.swmr_mode:
+            self._file.swmr_mode = True
+
+    def _unprotect(self) -> None:
+        if self._file.swmr_mode:
+            self._file.close()
+            self._file = _open(self.path, "r+")
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Says what is safe when a write fails, and lets no other follow it."""
+        if self._broken:
+            raise OSError(f"an earlier write to {self.path} failed; continue it with resume=True")
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self._broken = True
+            safe = [f"{one.written} of {name!r}" for name, one in self._recorders.items()]
+            raise OSError(
+                f"cannot write to {self.path}: {error}. Frames safely written: "
+                f"{', '.join(safe) or 'none'}. Make room on the disk, then continue the file with "
+                "resume=True"
+            ) from error
+
+    def _opened(self, note: str, parameters: dict | None) -> h5py.File:
+        """The file, new or with a recorder for each group in it."""
+        if os.path.getsize(self.path) == 0:
+            return self._new(note, parameters)
+        recover(self.path)
+        file = _open(self.path, "r+")
+        if "h5md" not in file:
+            # The writer before died at its very start.
+            file.close()
+            return self._new(note, parameters)
+        try:
+            self._continue(file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _new(self, note: str, parameters: dict | None) -> h5py.File:
+        file = _open(self.path, "w")
+        signature = file.create_group("h5md")
+        signature.attrs["version"] = np.array([1, 1])
+        signature.create_group("author").attrs["name"] = np.bytes_("N/A")
+        creator = signature.create_group("creator")
+        creator.attrs["name"] = np.bytes_(CREATOR)
+        creator.attrs["version"] = np.bytes_(sciwm.__version__)
+        if self.units is not REDUCED:
+            units = signature.create_group("modules/units")
+            units.attrs["version"] = np.array([1, 0])
+            units.attrs["system"] = np.bytes_("SI")
+        file.create_group("particles")
+        notes = file.create_group(PARAMETERS)
+        notes.attrs["format_version"] = FORMAT_VERSION
+        notes.attrs["units"] = np.bytes_(self.units.name)
+        notes.create_dataset("note", data=np.bytes_(note.encode() or b" "))
+        text = json.dumps(parameters or {}, sort_keys=True)
+        notes.create_dataset("settings", data=np.bytes_(text.encode()))
+        file.flush()
+        return file
+
+    def _continue(self, file: h5py.File) -> None:
+        """Take up the groups of a file, cutting each to the frames that are complete."""
+        root = read_root(file)
+        if root.creator != CREATOR or (self.units is not REDUCED) != root.physical:
+            raise FormatError(
+                self.path,
+                "/h5md",
+                f"it was written by {root.creator!r} in "
+                f"{'physical' if root.physical else 'reduced'} units, so {self.units.name} frames "
+                "cannot be added by sciwm",
+                "Write to another file",
+            )
+        for name in list(file["particles"]):
+            notes = group_parameters(name)
+            group = file[f"particles/{name}"]
+            if "replica" in group:
+                self._replica_groups.add(name)
+                continue
+            metadata = read_group(group, root) if notes in file else None
+            if metadata is None or metadata.n_frames == 0:
+                for path in (f"particles/{name}", f"observables/{name}", notes):
+                    if path in file:
+                        del file[path]
+                continue
+            first = Trajectory(_OpenFile(file), metadata, name).frame(0)
+            for field, known in (("step", "stepped"), ("time", "timed")):
+                if not file[notes].attrs[known]:
+                    first = first.with_(**{field: None})
+            recorder = Recorder(name, first, self.units, self._dtype, self._compression)
+            recorder.truncate(file, metadata.n_frames)
+            self._recorders[name] = recorder
+
+
+class _OpenFile:
+    """The datasets of a file that is open already."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+        self.location = file.filename
+
+    def dataset(self, path: str) -> h5py.Dataset:
+        return self._file[path]
+
+
+def _open(path: Path, mode: str) -> h5py.File:
+    # Locking is done here, see `_locked`: HDF5 gives its own lock up in the single-writer mode.
+    return h5py.File(path, mode, libver=FORMAT, locking=False)
+
+
+def _locked(path: Path, resume: bool) -> int:
+    """A file descriptor that keeps other writers away for as long as this process lives."""
+    flags = os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileExistsError:
+        raise FileExistsError(
+            f"{path} exists; continue it with resume=True, or remove it first"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(
+            f"{path} is in use ({error.strerror}): another process has it open, or an H5MDFile of "
+            "this one; wait for it, close it, or write to another file"
+        ) from error
+    return descriptor

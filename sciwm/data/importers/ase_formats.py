@@ -1,0 +1,73 @@
+"""Everything else that ASE reads: its own .traj and .db, VASP, CP2K, Quantum ESPRESSO, CIF, ..."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from sciwm.core.frame import Frame
+from sciwm.data.importers.source import ImportOptions, foreign_reader
+from sciwm.data.importers.source_units import ASE, SourceUnits
+
+# Formats whose readers may unpickle, or connect to a server.
+_EXCLUDED = {"bundletrajectory", "mysql", "postgresql"}
+
+
+class ASEFormats:
+    """Frames with the energies, forces and stresses that ASE finds beside them."""
+
+    name = "ASE"
+
+    def matches(self, path: Path) -> bool:
+        if not path.is_file():
+            return False
+        try:
+            kind = filetype(str(path))
+        except (UnknownFileTypeError, OSError, ValueError, ImportError):
+            return False
+        return kind in ioformats and ioformats[kind].can_read and kind not in _EXCLUDED
+
+    def units(self, path: Path, options: ImportOptions) -> SourceUnits:
+        return ASE.overridden(options.units)
+
+    def frames(self, path: Path, options: ImportOptions) -> Iterator[Frame]:
+        units = self.units(path, options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            images = iread(str(path), index=":")
+            index = 0
+            while True:
+                with foreign_reader(path, f"frame {index}"):
+                    atoms = next(images, None)
+                if atoms is None:
+                    return
+                yield units.applied(frame_from_atoms(atoms))
+                index += 1
+
+
+def frame_from_atoms(atoms: Atoms) -> Frame:
+    """A frame in ASE's units, with the results that ASE read from the file."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    stress = results.get("stress")
+    if stress is not None and np.shape(stress) == (6,):
+        stress = voigt_6_to_full_3x3_stress(stress)
+    forces = results.get("forces")
+    label = atoms.info.get("config_type")
+    return Frame(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions,
+        cell=np.asarray(atoms.cell) * atoms.pbc[:, None],
+        pbc=atoms.pbc,
+        velocities=atoms.get_velocities() if atoms.has("momenta") else None,
+        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
+        energy=float(results["energy"]) if "energy" in results else None,
+        stress=stress if atoms.pbc.all() else None,
+        masses=atoms.get_masses() if atoms.has("masses") else None,
+        total_charge=float(atoms.info.get("charge", 0.0)),
+        label=None if label is None else str(label),
+    )

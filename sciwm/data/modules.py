@@ -1,0 +1,265 @@
+"""Training and validation data for Lightning: frames with labels, or windows of motion."""
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from sciwm.core.state import State
+from sciwm.data.collection import Collection, Entry, geometry_hash
+from sciwm.data.datasets import FrameDataset, WindowDataset
+from sciwm.data.sampling import OrderedBatches, ShuffledBatches
+from sciwm.data.splits import LeakageError, Split, split_entries
+
+COMPARED = 2000
+"""Frames of each side that are compared, at most, when looking for copies across a split."""
+
+
+class Data(LightningDataModule, abc.ABC):
+    """What every kind of training data offers a task.
+
+    Args:
+        train: H5MD files to learn from.
+        valid: H5MD files to validate on; or how much of `train` to hold back, a count if at least 1
+            and a share if below.
+        split: What training and held-back frames must not share: independent frames only ("frame"),
+            the end of each trajectory ("time"), whole trajectories ("trajectory"), or whole
+            molecules ("molecule").
+        batch_size: Systems in a training step.
+        max_atoms: Particles in a training step, at most.
+        workers: Processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str],
+        valid: str | list[str] | float,
+        split: Split,
+        batch_size: int,
+        max_atoms: int | None,
+        workers: int,
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.train = _listed(train)
+        self.valid = valid
+        self.split = split
+        self.batch_size = batch_size
+        self.max_atoms = max_atoms
+        self.workers = workers
+        self.seed = 0
+        self.collection = Collection(self.train)
+        self._training: Dataset[State] | None = None
+        self._validation: Dataset[State] | None = None
+        self._sizes: list[int] = []
+
+    @abc.abstractmethod
+    def entries(self, collection: Collection) -> list[Entry]:
+        """Every item the files offer."""
+
+    @abc.abstractmethod
+    def dataset(self, collection: Collection, entries: list[Entry]) -> Dataset[State]:
+        """Those items as states."""
+
+    @property
+    def gap(self) -> int:
+        """Frames to leave out between training and validation in one trajectory."""
+        return 0
+
+    def divide(self, seed: int) -> None:
+        """Decides which items are for training and which for validation.
+
+        Raises:
+            LeakageError: If the two would not be independent.
+        """
+        self.seed = seed
+        offered = self.entries(self.collection)
+        if isinstance(self.valid, (int, float)):
+            training, held = split_entries(
+                self.collection, offered, self.valid, self.split, seed, self.gap
+            )
+            held_in = self.collection
+        else:
+            held_in = Collection(_listed(self.valid))
+            if held_in.units != self.collection.units:
+                raise ValueError(
+                    f"training data is in {self.collection.units.name} units and validation data in "
+                    f"{held_in.units.name} units"
+                )
+            training, held = offered, self.entries(held_in)
+        self.training_entries = training
+        self._refuse_copies(training, held_in, held)
+        self._training = self.dataset(self.collection, training)
+        self._validation = self.dataset(held_in, held)
+        self._sizes = [self.collection.trajectory(entry).n_particles for entry in training]
+
+    def _refuse_copies(
+        self, training: Sequence[Entry], held_in: Collection, held: Sequence[Entry]
+    ) -> None:
+        rng = np.random.default_rng(0)
+
+        def sample(collection: Collection, entries: Sequence[Entry]) -> dict[bytes, Entry]:
+            chosen = rng.permutation(len(entries))[:COMPARED]
+            return {geometry_hash(collection.frame(entries[i])): entries[i] for i in chosen}
+
+        seen = sample(self.collection, training)
+        copies = [(seen[key], entry) for key, entry in sample(held_in, held).items() if key in seen]
+        if copies:
+            first, second = copies[0]
+            raise LeakageError(
+                f"{len(copies)} validation frames are copies of training frames, such as frame "
+                f"{second.frame} of {held_in.paths[second.file]} and frame {first.frame} of "
+                f"{self.collection.paths[first.file]}; remove the duplicates"
+            )
+
+    def sample_frames(self, n: int) -> list[Any]:
+        """Training frames spread over the data, for statistics."""
+        chosen = np.unique(np.linspace(0, len(self.training_entries) - 1, n).astype(int))
+        return [self.collection.frame(self.training_entries[i]) for i in chosen]
+
+    @property
+    def training_set(self) -> Dataset[State]:
+        assert self._training is not None, "divide() comes first"
+        return self._training
+
+    @property
+    def validation_set(self) -> Dataset[State]:
+        assert self._validation is not None, "divide() comes first"
+        return self._validation
+
+    def train_dataloader(self) -> DataLoader[State]:
+        trainer = self.trainer
+        batches = ShuffledBatches(
+            self._sizes,
+            self.batch_size,
+            self.max_atoms,
+            self.seed,
+            start=lambda: trainer.global_step if trainer is not None else 0,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world=trainer.world_size if trainer is not None else 1,
+        )
+        return self._loader(self.training_set, batches)
+
+    def val_dataloader(self) -> DataLoader[State]:
+        trainer = self.trainer
+        batches = OrderedBatches(
+            len(self.validation_set),  # type: ignore[arg-type]
+            max(self.batch_size, 16),
+            rank=trainer.global_rank if trainer is not None else 0,
+            world=trainer.world_size if trainer is not None else 1,
+        )
+        return self._loader(self.validation_set, batches)
+
+    def _loader(self, dataset: Dataset[State], batches: Any) -> DataLoader[State]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=State.collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+
+
+class FrameData(Data):
+    """Single frames with energies, forces and, where wanted, stress.
+
+    Args:
+        train: H5MD files to learn from.
+        valid: H5MD files to validate on, or how much of `train` to hold back.
+        split: What training and held-back frames must not share.
+        stress: Whether stress is learned too.
+        batch_size: Systems in a training step.
+        max_atoms: Particles in a training step, at most.
+        workers: Processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str],
+        valid: str | list[str] | float = 0.1,
+        split: Split = Split.FRAME,
+        stress: bool = False,
+        batch_size: int = 5,
+        max_atoms: int | None = None,
+        workers: int = 0,
+    ):
+        super().__init__(train, valid, split, batch_size, max_atoms, workers)
+        self.stress = stress
+        self.cutoff = 0.0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ("energy", "forces", "stress") if self.stress else ("energy", "forces")
+
+    def entries(self, collection: Collection) -> list[Entry]:
+        for file in collection.files:
+            for trajectory in file.trajectories:
+                missing = set(self.labels) - trajectory.fields
+                if missing:
+                    raise ValueError(
+                        f"{file.path}: {trajectory.name!r} has no {', '.join(sorted(missing))} to "
+                        f"learn from; it holds {', '.join(sorted(trajectory.fields))}. Import the "
+                        "file with those labels, or learn its motion with WindowData"
+                    )
+        return collection.frames
+
+    def dataset(self, collection: Collection, entries: list[Entry]) -> Dataset[State]:
+        return FrameDataset(collection, entries, self.cutoff, self.labels)
+
+
+class WindowData(Data):
+    """Windows of motion, for learning from trajectories that may hold no forces.
+
+    Args:
+        train: H5MD files to learn from.
+        valid: H5MD files to validate on, or how much of `train` to hold back.
+        split: What training and held-back windows must not share.
+        length: Frames in a window; the first is given, the others are to be predicted.
+        stride: Stored frames from one frame of the window to the next.
+        batch_size: Windows in a training step.
+        max_atoms: Particles in a training step, at most.
+        workers: Processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str],
+        valid: str | list[str] | float = 0.1,
+        split: Split = Split.TRAJECTORY,
+        length: int = 2,
+        stride: int = 1,
+        batch_size: int = 64,
+        max_atoms: int | None = None,
+        workers: int = 0,
+    ):
+        super().__init__(train, valid, split, batch_size, max_atoms, workers)
+        if length < 2 or stride < 1:
+            raise ValueError(f"need length >= 2 and stride >= 1, got {length} and {stride}")
+        self.length = length
+        self.stride = stride
+
+    @property
+    def gap(self) -> int:
+        return (self.length - 1) * self.stride
+
+    def entries(self, collection: Collection) -> list[Entry]:
+        return collection.windows(self.length, self.stride)
+
+    def dataset(self, collection: Collection, entries: list[Entry]) -> Dataset[State]:
+        return WindowDataset(collection, entries, self.length, self.stride)
+
+
+def _listed(paths: str | list[str]) -> list[str]:
+    names = [paths] if isinstance(paths, str) else list(paths)
+    for name in names:
+        if not Path(name).is_file():
+            raise FileNotFoundError(
+                f"no data file {name}; make one with `sciwm import SOURCE --to {name}`"
+            )
+    return names

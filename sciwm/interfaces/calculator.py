@@ -1,0 +1,52 @@
+"""A learned potential as an ASE calculator, for every tool that speaks ASE."""
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
+from sciwm.models.potential import Potential
+from sciwm.simulation.learned import LearnedSimulator
+
+
+class SciwmCalculator(Calculator):
+    """Energy (eV), forces (eV/Å) and stress (eV/Å³, Voigt) of a learned potential.
+
+    The total charge is read from `atoms.info["charge"]`.
+
+    Args:
+        model: A potential in molecular units.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, model: Potential):
+        super().__init__()
+        if model.units is not MOLECULAR:
+            raise ValueError("ASE works in eV and Å; this model is in reduced units")
+        self.simulator = LearnedSimulator(model)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | tuple[str, ...] = ("energy",),
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        state = State.from_ase(self.atoms)
+        wants_stress = "stress" in properties and bool(self.atoms.pbc.all())
+        evaluation = self.simulator.evaluate(state, stress=wants_stress)
+        energy = float(evaluation.energy[0])
+        results: dict[str, Any] = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": evaluation.forces.double().numpy(),
+        }
+        if evaluation.stress is not None:
+            tensor = evaluation.stress[0].double().numpy()
+            results["stress"] = tensor[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
+        self.results = results

@@ -1,0 +1,184 @@
+"""A trained model to ask questions of: `world = sciwm.load("runs/acac")`."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from sciwm.core.frame import Frame
+from sciwm.core.state import State, atoms_from_frame
+from sciwm.core.units import UnitSystem, parse_quantity
+from sciwm.interfaces.calculator import SciwmCalculator
+from sciwm.models import archive
+from sciwm.models.archive import Archive
+from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
+from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.relaxation import relax
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.simulator import Evaluation
+from sciwm.simulation.thermostats import maxwell_boltzmann
+
+System = State | Atoms | str
+"""A state, an ASE Atoms, or a SMILES."""
+
+
+def load(path: str | os.PathLike[str]) -> "World":
+    """The model of a run folder, or a model file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        sciwm.models.archive.ModelFileError: If it cannot be read.
+    """
+    path = Path(path)
+    return World(archive.load(path / "model.pt" if path.is_dir() else path))
+
+
+class World:
+    """A learned world: ask it for energies, or let it imagine what happens next.
+
+    Args:
+        source: The model and its origin.
+    """
+
+    def __init__(self, source: Archive):
+        self.archive = source
+        self.model = source.model
+
+    @property
+    def units(self) -> UnitSystem:
+        return self.model.units
+
+    def evaluate(self, system: System, stress: bool = False) -> Evaluation:
+        """Energies, forces and, if asked for, stress."""
+        return LearnedSimulator(self.model).evaluate(self.state(system), stress)
+
+    def energy(self, system: System) -> float:
+        """Potential energy of one system."""
+        return float(self.evaluate(system).energy[0])
+
+    def forces(self, system: System) -> np.ndarray:
+        """(N, 3) forces on one system or several."""
+        return self.evaluate(system).forces.double().numpy()
+
+    def calculator(self) -> SciwmCalculator:
+        """For ASE."""
+        return SciwmCalculator(self.model)
+
+    def relax(self, system: System, fmax: float = 0.01, max_steps: int = 500) -> Atoms:
+        """The nearest minimum of the learned energy.
+
+        Raises:
+            ArithmeticError: If forces do not fall below `fmax` in `max_steps`.
+        """
+        result = relax(LearnedSimulator(self.model), self.state(system), fmax, max_steps)
+        if not bool(result.converged.all()):
+            raise ArithmeticError(
+                f"not relaxed: the largest force is {float(result.fmax.max()):.3g} "
+                f"{self.units.force} after {max_steps} steps; allow more, or start nearer"
+            )
+        return result.state.to_ase()
+
+    def imagine(
+        self,
+        system: System,
+        time: str | float,
+        temperature: str | float | None = None,
+        dt: str | float = 0.5,
+        every: int = 4,
+        seed: int = 0,
+    ) -> "Imagination":
+        """Molecular dynamics in the learned world.
+
+        Args:
+            system: Where to start. Without velocities, and with a temperature, it is given thermal ones.
+            time: How long, such as "2ps"; a bare number is in the model's units.
+            temperature: Of a Langevin thermostat; without one, energy is conserved.
+            dt: Time step.
+            every: Steps between frames.
+            seed: Of velocities and thermostat.
+        """
+        state = self.state(system)
+        step = parse_quantity(str(dt), "time", self.units)
+        steps = round(parse_quantity(str(time), "time", self.units) / step)
+        integrator: Integrator = VelocityVerlet(step)
+        if temperature is not None:
+            kelvin = parse_quantity(str(temperature), "temperature", self.units)
+            integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
+            if not bool(state.velocities.any()):
+                state = maxwell_boltzmann(state, kelvin, self.units, seed)
+        simulator = LearnedSimulator(self.model)
+        result = Rollout(simulator, integrator, every=every).run(state, steps)
+        return Imagination(result.frames[0], result.reasons[0], self.units)
+
+    def state(self, system: System) -> State:
+        """Any of the accepted descriptions as a state in the model's precision."""
+        dtype = next(self.model.parameters()).dtype
+        if isinstance(system, str):
+            return State.from_smiles(system, dtype=dtype)
+        if isinstance(system, Atoms):
+            return State.from_ase(system, dtype=dtype)
+        return system
+
+    def __repr__(self) -> str:
+        kind = type(self.model).__name__
+        size = sum(p.numel() for p in self.model.parameters())
+        species = torch.nonzero(self.model.domain.seen)[:, 0].tolist()
+        return f"World({kind}, {size:,} parameters, cutoff {self.model.cutoff:g}, types {species})"
+
+
+@dataclass(frozen=True, eq=False)
+class Imagination:
+    """A trajectory that a world imagined; a notebook shows it as a picture.
+
+    Attributes:
+        frames: With time, energy and velocities.
+        stopped: Why it ended early; None if it did not.
+        units: What the numbers are in.
+    """
+
+    frames: list[Frame]
+    stopped: str | None
+    units: UnitSystem
+
+    @cached_property
+    def atoms(self) -> list[Atoms]:
+        """The frames for ASE, such as for `ase.visualize.view`."""
+        return [atoms_from_frame(frame) for frame in self.frames]
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.array([frame.time for frame in self.frames], dtype=float)
+
+    @property
+    def energies(self) -> np.ndarray:
+        """Potential energy of each frame."""
+        return np.array([frame.energy for frame in self.frames], dtype=float)
+
+    def distance(self, first: int, second: int) -> np.ndarray:
+        """Distance between two particles in each frame."""
+        return np.array(
+            [
+                np.linalg.norm(frame.positions[first] - frame.positions[second])
+                for frame in self.frames
+            ]
+        )
+
+    def _repr_png_(self) -> bytes:
+        from sciwm.report.plots import time_series
+
+        figure = time_series(
+            self.times,
+            {"potential energy": self.energies - self.energies[0]},
+            x_label=f"time ({self.units.time})" if self.units.time else "time",
+            y_label=f"energy change ({self.units.energy})"
+            if self.units.energy
+            else "energy change",
+        )
+        stream = BytesIO()
+        figure.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()

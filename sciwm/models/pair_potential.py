@@ -1,0 +1,61 @@
+"""The learned pair interaction: a sum over pairs of functions of distance.
+
+For particle systems whose interaction is known to be pairwise. Two particles of types s and t and
+charges q and p interact by u(r) = f_st(r) + q p g_st(r): the part that the charges carry is bilinear
+in them, which is the superposition principle, so a model trained on some charges and some number of
+particles holds for others.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sciwm.models.domain import Domain
+from sciwm.models.geometry import Geometry
+from sciwm.models.potential import Potential
+from sciwm.models.radial import RadialBasis
+from sciwm.models.statistics import Statistics
+
+
+class PairPotential(Potential):
+    """Pair energies expanded in a radial basis, with coefficients learned for each pair of types.
+
+    Args:
+        basis: Functions of distance; it owns the cutoff.
+        types: Particle types run from 0 to types - 1.
+        unit_system: "molecular" or "reduced".
+    """
+
+    def __init__(self, basis: RadialBasis, types: int = 1, unit_system: str = "reduced"):
+        super().__init__()
+        if types < 1:
+            raise ValueError(f"types must be at least 1, got {types}")
+        self.basis = basis
+        self.types = types
+        self.unit_system = unit_system
+        self.cutoff = basis.cutoff
+        self.domain = Domain()
+        # Zero to start with: particles that do not interact move straight on, the null model.
+        self.neutral = nn.Parameter(torch.zeros(types, types, basis.size))
+        self.charged = nn.Parameter(torch.zeros(types, types, basis.size))
+
+    def adapt(self, statistics: Statistics) -> None:
+        if max(statistics.species, default=0) >= self.types:
+            raise ValueError(
+                f"the data holds particle type {max(statistics.species)} but types={self.types}; "
+                f"set types: {max(statistics.species) + 1}"
+            )
+        self.domain.adapt(statistics)
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        s, t = geometry.numbers[:, None], geometry.numbers[geometry.sender]
+        q = geometry.charges
+        product = (q[:, None] * q[geometry.sender])[..., None]
+        # Averaging over the order of the pair makes u_st = u_ts.
+        neutral = self.neutral + self.neutral.transpose(0, 1)
+        charged = self.charged + self.charged.transpose(0, 1)
+        coefficients = 0.5 * (neutral[s, t] + product * charged[s, t])
+        pair = (coefficients * self.basis(geometry.distance)).sum(-1)
+        return 0.5 * torch.where(geometry.real, pair, 0.0).sum(dim=1)
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        return torch.zeros(len(numbers), dtype=torch.float64, device=numbers.device)

@@ -1,0 +1,100 @@
+"""Functions of distance alone: how strongly two particles a distance r apart see each other."""
+
+import abc
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def envelope(x: Tensor, p: int = 6) -> Tensor:
+    """A polynomial that falls from 1 at x = 0 to 0 at x = 1 with two vanishing derivatives there.
+
+    DimeNet (Gasteiger 2020, arXiv:2003.03123), equation 8. Zero beyond x = 1.
+    """
+    a = (p + 1) * (p + 2) / 2
+    b = p * (p + 2)
+    c = p * (p + 1) / 2
+    x = x.clamp(max=1.0)
+    return 1 - x**p * (a - x * (b - c * x))
+
+
+class RadialBasis(nn.Module, abc.ABC):
+    """A fixed set of functions of distance in which models expand what they learn.
+
+    Attributes:
+        cutoff: Distance from which all functions are zero; may be infinite.
+        size: Number of functions.
+    """
+
+    cutoff: float
+    size: int
+
+    @abc.abstractmethod
+    def forward(self, r: Tensor) -> Tensor:
+        """(...) distances to (..., size) values."""
+
+
+class BesselBasis(RadialBasis):
+    """Spherical Bessel functions sin(nπr/r_c)/r under a C² envelope (arXiv:2003.03123, eq. 7).
+
+    Args:
+        cutoff: Distance beyond which particles do not see each other.
+        size: Number of functions; more resolve shorter distances.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float = 5.0, size: int = 8):
+        super().__init__()
+        if not 0 < cutoff < math.inf:
+            raise ValueError(f"cutoff must be positive and finite, got {cutoff}")
+        self.cutoff = cutoff
+        self.size = size
+        frequencies = torch.arange(1, size + 1) * (math.pi / cutoff)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, r: Tensor) -> Tensor:
+        r = r[..., None]
+        # The factor brings the functions to unit size, whatever the cutoff.
+        scale = envelope(r / self.cutoff) * (math.sqrt(self.cutoff) / r)
+        return torch.sin(self.frequencies * r) * scale
+
+
+class InverseMultiquadricBasis(RadialBasis):
+    """Softened Coulomb potentials 1/sqrt(r² + σ²) of geometrically spaced widths σ.
+
+    For particles that see each other at any distance: every function decays as 1/r and stays finite
+    at contact (Hardy's multiquadrics, J. Geophys. Res. 76, 1905 (1971)). With a finite cutoff the
+    envelope of `BesselBasis` is applied.
+
+    Args:
+        cutoff: Distance from which the functions are zero; infinite keeps the 1/r tail.
+        size: Number of widths.
+        narrowest, widest: The smallest and largest σ.
+    """
+
+    widths: Tensor
+
+    def __init__(
+        self,
+        cutoff: float = math.inf,
+        size: int = 16,
+        narrowest: float = 0.01,
+        widest: float = 10.0,
+    ):
+        super().__init__()
+        if not 0 < narrowest < widest:
+            raise ValueError(f"need 0 < narrowest < widest, got {narrowest} and {widest}")
+        self.cutoff = cutoff
+        self.size = size
+        self.narrowest = narrowest
+        self.widest = widest
+        widths = torch.logspace(math.log10(narrowest), math.log10(widest), size)
+        self.register_buffer("widths", widths, persistent=False)
+
+    def forward(self, r: Tensor) -> Tensor:
+        values = torch.rsqrt(r[..., None].square() + self.widths.square())
+        if math.isfinite(self.cutoff):
+            values = values * envelope(r / self.cutoff)[..., None]
+        return values

@@ -1,0 +1,42 @@
+"""Short-range repulsion: what keeps a learned energy from collapsing where it has no data."""
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from sciwm.core.units import BOHR, HARTREE
+from sciwm.models.geometry import Geometry
+from sciwm.models.radial import envelope
+
+# The universal screening function φ(x) of Ziegler, Biersack and Littmark (1985), eq. 2-64.
+_WEIGHTS = (0.18175, 0.50986, 0.28022, 0.02817)
+_RATES = (3.19980, 0.94229, 0.40290, 0.20162)
+_SCREENING_LENGTH = 0.88534  # bohr
+
+
+class ScreenedNuclearRepulsion(nn.Module):
+    """The ZBL potential, switched off smoothly at the sum of two covalent radii.
+
+    Below a bond length it outweighs anything a model extrapolates; from there on it is zero, so that
+    it does not disturb what was learned. In eV and Å.
+    """
+
+    radii: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        radii = torch.tensor(covalent_radii, dtype=torch.get_default_dtype())
+        self.register_buffer("radii", radii, persistent=False)
+
+    def forward(self, geometry: Geometry) -> Tensor:
+        """(A,) half of every pair's energy on each particle."""
+        z = geometry.numbers.to(geometry.distance.dtype)
+        zi, zj = z[:, None], z[geometry.sender]
+        reach = (
+            self.radii[geometry.numbers][:, None] + self.radii[geometry.numbers][geometry.sender]
+        )
+        r = geometry.distance
+        x = r * (zi**0.23 + zj**0.23) / (_SCREENING_LENGTH * BOHR)
+        screening = sum(w * torch.exp(-rate * x) for w, rate in zip(_WEIGHTS, _RATES, strict=True))
+        pair = HARTREE * BOHR * zi * zj / r * screening * envelope(r / reach)
+        return 0.5 * torch.where(geometry.real, pair, 0.0).sum(dim=1)

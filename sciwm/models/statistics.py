@@ -1,0 +1,97 @@
+"""What a model must know of its training data before it learns: computed once, stored with it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sciwm.core.frame import Array, Frame
+from sciwm.core.geometry import minimum_image
+from sciwm.core.neighbours import neighbour_pairs
+from sciwm.core.state import MAX_NUMBER
+from sciwm.core.units import MOLECULAR, UnitSystem
+
+
+@dataclass
+class Statistics:
+    """Scales of a training set.
+
+    Attributes:
+        units: What the numbers are in.
+        species: Sorted particle types that occur.
+        closest: (T, T) closest approach of each pair of types, T = 119; infinite if never near.
+        neighbour_count: Mean neighbours within the cutoff.
+        force_rms: Root mean square force component; 1 where no forces are known.
+        force_max: Largest force on a particle.
+        reference_energies: (T,) energy of each isolated particle, eV; zero where unknown.
+        energy_shift: Mean of (energy - reference energies) per particle.
+    """
+
+    units: UnitSystem = MOLECULAR
+    species: list[int] = field(default_factory=list)
+    closest: Array = field(default_factory=lambda: np.full((MAX_NUMBER + 1,) * 2, np.inf))
+    neighbour_count: float = 1.0
+    force_rms: float = 1.0
+    force_max: float = np.inf
+    reference_energies: Array = field(default_factory=lambda: np.zeros(MAX_NUMBER + 1))
+    energy_shift: float = 0.0
+
+
+def fit_reference_energies(numbers: list[np.ndarray], energies: Array) -> Array:
+    """(T,) per-element energies that explain total energies best, by least squares.
+
+    Where the composition never varies the fit has many solutions; the smallest one is taken.
+    """
+    species = np.unique(np.concatenate(numbers))
+    counts = np.stack([(np.asarray(n)[:, None] == species).sum(axis=0) for n in numbers])
+    solution = np.linalg.lstsq(counts.astype(float), energies, rcond=1e-10)[0]
+    table = np.zeros(MAX_NUMBER + 1)
+    table[species] = solution
+    return table
+
+
+def survey(
+    frames: list[Frame], cutoff: float, units: UnitSystem, reference_energies: Array | None
+) -> Statistics:
+    """Statistics of a sample of frames.
+
+    Args:
+        frames: A sample that stands for the data.
+        cutoff: The model's cutoff.
+        units: What the frames are in.
+        reference_energies: (T,) isolated-particle energies where known; fitted otherwise.
+    """
+    result = Statistics(units=units)
+    result.species = sorted({int(n) for frame in frames for n in frame.numbers})
+    neighbours, particles = 0, 0
+    for frame in frames:
+        search = cutoff if np.isfinite(cutoff) else _extent(frame)
+        (first, second), shifts = neighbour_pairs(frame.positions, frame.cell, frame.pbc, search)
+        vectors = frame.positions[second] + shifts @ frame.cell - frame.positions[first]
+        distance = np.linalg.norm(vectors, axis=1)
+        low = np.minimum(frame.numbers[first], frame.numbers[second])
+        high = np.maximum(frame.numbers[first], frame.numbers[second])
+        np.minimum.at(result.closest, (low, high), distance)
+        neighbours += 2 * len(first)
+        particles += len(frame)
+    result.closest = np.minimum(result.closest, result.closest.T)
+    result.neighbour_count = max(neighbours / max(particles, 1), 1.0)
+    forces = [frame.forces for frame in frames if frame.forces is not None]
+    if forces:
+        result.force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
+        result.force_max = float(max(np.linalg.norm(f, axis=1).max() for f in forces))
+    labelled = [frame for frame in frames if frame.energy is not None]
+    if labelled:
+        energies = np.array([frame.energy for frame in labelled], dtype=float)
+        numbers = [frame.numbers for frame in labelled]
+        if reference_energies is None:
+            reference_energies = fit_reference_energies(numbers, energies)
+        sizes = np.array([len(frame) for frame in labelled])
+        rest = energies - np.array([reference_energies[n].sum() for n in numbers])
+        result.energy_shift = float((rest / sizes).mean())
+        result.reference_energies = reference_energies
+    return result
+
+
+def _extent(frame: Frame) -> float:
+    spread = minimum_image(frame.positions - frame.positions[0], frame.cell, frame.pbc)
+    return float(2 * np.linalg.norm(spread, axis=1).max()) + 1.0

@@ -1,0 +1,232 @@
+"""Integrators: how a state moves under a simulator's forces.
+
+Each step costs one evaluation and is a pure function of the state, its evaluation and the index of
+the step: taking a step twice gives the same numbers. Accelerations are units.acceleration F / m.
+"""
+
+import abc
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sciwm.core.state import State
+from sciwm.simulation.simulator import Evaluation, Simulator
+from sciwm.simulation.thermostats import OrnsteinUhlenbeck, VelocityRescaling
+
+_LABELS = ("energy", "forces", "stress", "pairs", "shifts")
+"""Fields that belong to the positions they were computed at."""
+
+
+class Integrator(abc.ABC):
+    """One time step after another, for every system of a state at once."""
+
+    dt: float
+    """Physical time per step, in the units' time."""
+
+    @property
+    @abc.abstractmethod
+    def temperature(self) -> float | Tensor | None:
+        """What it holds the systems at, one or (S,); None where energy is conserved instead."""
+
+    @abc.abstractmethod
+    def step(
+        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    ) -> tuple[State, Evaluation]:
+        """The state one step later and its evaluation.
+
+        Args:
+            evaluation: The simulator's at `state`.
+            index: Steps taken before this one; it addresses the random numbers.
+
+        Raises:
+            SimulatorError: If the energy of some system cannot be had after the step.
+        """
+
+    @abc.abstractmethod
+    def select(self, keep: Sequence[int]) -> "Integrator":
+        """The same for those systems only, each with the random numbers it had."""
+
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> dict[str, str | float]:
+        """What a reader of the trajectory must know to repeat it."""
+
+
+class VelocityVerlet(Integrator):
+    """Newton's equations: symplectic, reversible, second order (Swope et al.,
+    J. Chem. Phys. 76, 637 (1982), equations 6 and 8).
+
+    v½ = v + Δt a(x) / 2,  x' = x + Δt v½,  v' = v½ + Δt a(x') / 2
+
+    | symbol | variable             |
+    |--------|----------------------|
+    | Δt     | `dt`                 |
+    | x, v   | positions, velocities|
+    | a      | `_accelerations`     |
+    """
+
+    temperature = None
+
+    def __init__(self, dt: float):
+        self.dt = _checked_step(dt)
+
+    def step(
+        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    ) -> tuple[State, Evaluation]:
+        half = state.velocities + 0.5 * self.dt * _accelerations(simulator, state, evaluation)
+        state = moved(state, positions=state.positions + self.dt * half)
+        evaluation = simulator.evaluate(state)
+        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
+        state.velocities = half + kick
+        return state, evaluation
+
+    def select(self, keep: Sequence[int]) -> "VelocityVerlet":
+        return self
+
+    @property
+    def parameters(self) -> dict[str, str | float]:
+        return {"integrator": "velocity Verlet", "dt": self.dt}
+
+
+class Langevin(Integrator):
+    """Langevin dynamics by the BAOAB splitting, whose positions are canonical to a higher order
+    than other splittings' (Leimkuhler & Matthews, Appl. Math. Res. eXpress 2013, 34, section 2.2).
+
+    B: v += Δt a / 2;  A: x += Δt v / 2;  O: friction and noise over Δt;  then A, then B with the
+    accelerations at the new positions.
+
+    | symbol | variable      |
+    |--------|---------------|
+    | Δt     | `dt`          |
+    | γ      | `friction`    |
+    | T      | `temperature` |
+
+    Args:
+        dt: In the units' time.
+        temperature: One for all systems, or (S,).
+        friction: Inverse time, in the units' time.
+    """
+
+    def __init__(self, dt: float, temperature: float | Tensor, friction: float, seed: int = 0):
+        self.dt = _checked_step(dt)
+        self._seed = seed
+        self._thermostat = OrnsteinUhlenbeck(temperature, friction, seed)
+
+    @property
+    def temperature(self) -> float | Tensor:
+        return self._thermostat.temperature
+
+    def step(
+        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    ) -> tuple[State, Evaluation]:
+        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
+        velocities = state.velocities + kick
+        positions = state.positions + 0.5 * self.dt * velocities
+        state = moved(state, positions, velocities)
+        velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
+        state.positions = positions + 0.5 * self.dt * velocities
+        evaluation = simulator.evaluate(state)
+        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
+        state.velocities = velocities + kick
+        return state, evaluation
+
+    def select(self, keep: Sequence[int]) -> "Langevin":
+        chosen = copy.copy(self)
+        chosen._thermostat = self._thermostat.select(keep)
+        return chosen
+
+    @property
+    def parameters(self) -> dict[str, str | float]:
+        return {
+            "integrator": "Langevin BAOAB",
+            "dt": self.dt,
+            "temperature": _described(self.temperature),
+            "friction": self._thermostat.friction,
+            "seed": self._seed,
+        }
+
+
+class CSVR(Integrator):
+    """Velocity Verlet with canonical sampling through velocity rescaling (Bussi, Donadio &
+    Parrinello 2007): canonical, and far gentler on the motion than friction.
+
+    Args:
+        dt: In the units' time.
+        temperature: One for all systems, or (S,).
+        time_constant: How fast the kinetic energy relaxes, in the units' time.
+    """
+
+    def __init__(self, dt: float, temperature: float | Tensor, time_constant: float, seed: int = 0):
+        self.dt = _checked_step(dt)
+        self._seed = seed
+        self._newton = VelocityVerlet(dt)
+        self._thermostat = VelocityRescaling(temperature, time_constant, seed)
+
+    @property
+    def temperature(self) -> float | Tensor:
+        return self._thermostat.temperature
+
+    def step(
+        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    ) -> tuple[State, Evaluation]:
+        state, evaluation = self._newton.step(simulator, state, evaluation, index)
+        state.velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
+        return state, evaluation
+
+    def select(self, keep: Sequence[int]) -> "CSVR":
+        chosen = copy.copy(self)
+        chosen._thermostat = self._thermostat.select(keep)
+        return chosen
+
+    @property
+    def parameters(self) -> dict[str, str | float]:
+        return {
+            "integrator": "velocity Verlet with CSVR",
+            "dt": self.dt,
+            "temperature": _described(self.temperature),
+            "time_constant": self._thermostat.time_constant,
+            "seed": self._seed,
+        }
+
+
+def moved(state: State, positions: Tensor, velocities: Tensor | None = None) -> State:
+    """The state elsewhere; labels and neighbour pairs of the old positions are left behind."""
+    there = copy.copy(state)
+    for key in _LABELS:
+        if key in there:
+            del there[key]
+    there.positions = positions
+    if velocities is not None:
+        there.velocities = velocities
+    return there
+
+
+def select(state: State, systems: Sequence[int]) -> State:
+    """Those systems of a state, in ascending order, without labels and neighbour pairs."""
+    kept = torch.zeros(state.n_systems, dtype=torch.bool, device=state.batch.device)
+    kept[list(systems)] = True
+    rows = kept[state.batch]
+    chosen = State(batch=(torch.cumsum(kept, 0) - 1)[state.batch[rows]])
+    for key, value in state.to_dict().items():
+        if isinstance(value, Tensor) and key not in (*_LABELS, "batch", "ptr"):
+            chosen[key] = value[rows] if len(value) == len(rows) else value[kept]
+    return chosen
+
+
+def _accelerations(simulator: Simulator, state: State, evaluation: Evaluation) -> Tensor:
+    """(A, 3)."""
+    return simulator.units.acceleration * evaluation.forces / state.masses[:, None]
+
+
+def _checked_step(dt: float) -> float:
+    if dt <= 0:
+        raise ValueError(f"the time step must be positive, got {dt=}; to go back, turn velocities")
+    return dt
+
+
+def _described(temperature: float | Tensor) -> str | float:
+    if isinstance(temperature, Tensor):
+        return " ".join(f"{value:g}" for value in temperature.flatten().tolist())
+    return temperature

@@ -1,0 +1,1 @@
+"""What simulations are run for: measured numbers with their statistical errors."""

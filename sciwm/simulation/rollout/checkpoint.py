@@ -1,0 +1,91 @@
+"""Where a run stands, on disk."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciwm.simulation.integrators import moved
+from sciwm.simulation.rollout.progress import Progress
+
+
+class Checkpoint:
+    """Where a run stands, in a file beside its output.
+
+    Args:
+        identity: A digest of what must be the same for the run to be continued.
+        seconds: Wall time from one to the next.
+    """
+
+    def __init__(self, path: Path, identity: str, seconds: float):
+        self._path = path
+        self._identity = identity
+        self._seconds = seconds
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._saved > self._seconds
+
+    def save(self, progress: Progress, written: list[int]) -> None:
+        """A crash leaves the old checkpoint or the new one, whole.
+
+        Args:
+            progress: Merged.
+            written: Frames of each system in the output.
+        """
+        content: dict[str, Any] = {
+            "identity": np.array(self._identity),
+            "step": np.array(progress.step),
+            "written": np.array(written),
+            "steps": np.array(progress.steps),
+            "reasons": np.array([reason or "" for reason in progress.reasons]),
+            "positions": progress.whole.positions.cpu().numpy(),
+            "velocities": progress.whole.velocities.cpu().numpy(),
+            "energy": progress.energy.cpu().numpy(),
+            "forces": progress.forces.cpu().numpy(),
+            "start_energy": progress.start_energy.cpu().numpy(),
+        }
+        partial = self._path.with_name(self._path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._path)
+        self._saved = time.monotonic()
+
+    def load(self, blank: Progress) -> tuple[Progress, list[int]]:
+        """Where the run stood, and how many frames of each system the output should hold.
+
+        Raises:
+            ValueError: If there is no checkpoint, or it is of another run.
+        """
+        if not self._path.exists():
+            raise ValueError(f"cannot resume: the output has no checkpoint {self._path} beside it")
+        with np.load(self._path, allow_pickle=False) as content:
+            if str(content["identity"]) != self._identity:
+                raise ValueError(
+                    f"{self._path} belongs to another run: its start, integrator, names or frame "
+                    "spacing differ. Resume with the same ones, or choose another output"
+                )
+            whole = blank.whole
+
+            def tensor(name: str) -> Tensor:
+                return torch.from_numpy(content[name]).to(whole.positions)
+
+            progress = replace(
+                blank,
+                step=int(content["step"]),
+                whole=moved(whole, tensor("positions"), tensor("velocities")),
+                energy=tensor("energy"),
+                forces=tensor("forces"),
+                start_energy=tensor("start_energy"),
+                steps=content["steps"].tolist(),
+                reasons=[reason or None for reason in content["reasons"].tolist()],
+            )
+            return progress.resumed(blank.integrator), content["written"].tolist()

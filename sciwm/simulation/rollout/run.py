@@ -1,0 +1,183 @@
+"""The loop that steps every system and stops those that cannot go on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sciwm.core.frame import Frame
+from sciwm.core.state import State
+from sciwm.data.h5md.writer import H5MDWriter
+from sciwm.simulation.integrators import Integrator
+from sciwm.simulation.rollout.checkpoint import Checkpoint
+from sciwm.simulation.rollout.progress import Progress
+from sciwm.simulation.rollout.recorder import Recorder
+from sciwm.simulation.rollout.soundness import Soundness
+from sciwm.simulation.simulator import Simulator, SimulatorError
+from sciwm.simulation.thermostats import kinetic_energy
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutResult:
+    """How far each system came.
+
+    Attributes:
+        state: The last trusted state of every system, with its energy and forces.
+        steps: Completed steps of each system.
+        reasons: Why each system stopped early; None for those that did not.
+        frames: The trajectory of each system; empty where it went to a file.
+    """
+
+    state: State
+    steps: list[int]
+    reasons: list[str | None]
+    frames: list[list[Frame]]
+
+
+class Rollout:
+    """Runs an integrator over many systems.
+
+    Args:
+        output: An H5MD file with one group per system; without it frames stay in memory.
+        every: Steps between frames. The simulator's domain is checked at each frame.
+        checkpoint_seconds: Wall time between checkpoints: what a kill can cost.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        integrator: Integrator,
+        output: Path | None = None,
+        every: int = 1,
+        checkpoint_seconds: float = 30.0,
+    ):
+        if every < 1:
+            raise ValueError(f"frames are one or more steps apart, got {every=}")
+        self.simulator = simulator
+        self.integrator = integrator
+        self.output = Path(output) if output is not None else None
+        self.every = every
+        self.checkpoint_seconds = checkpoint_seconds
+
+    def run(
+        self, state: State, steps: int, names: Sequence[str] | None = None, resume: bool = False
+    ) -> RolloutResult:
+        """Simulates until `steps` steps are done, those before an interruption included.
+
+        Args:
+            state: Where every system starts; the same again to resume.
+            names: The group of each system in the file; system0, system1, ... by default.
+            resume: Continue the output where there is one.
+
+        Raises:
+            FileExistsError: If the output exists and is not to be continued.
+            ValueError: If it is the output of another run.
+        """
+        names = names or [f"system{s}" for s in range(state.n_systems)]
+        if len(set(names)) != state.n_systems:
+            raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
+        if self.output is None:
+            return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
+        if self.output.exists() and not resume:
+            raise FileExistsError(f"{self.output} exists: resume it, move it or remove it")
+        checkpoint = Checkpoint(
+            self.output.with_name(self.output.name + ".checkpoint.npz"),
+            self._identity(state, names),
+            self.checkpoint_seconds,
+        )
+        progress, written = Progress.beginning(state, self.integrator), [0] * state.n_systems
+        if self.output.exists():
+            progress, written = checkpoint.load(progress)
+        started = progress.step > 0
+        if not started:
+            self.output.unlink(missing_ok=True)
+            progress = self._start(state)
+            # Before the file, so that a file without a checkpoint is never one of ours.
+            checkpoint.save(progress, written)
+        parameters = self.integrator.parameters | {"simulator": type(self.simulator).__name__}
+        with H5MDWriter(
+            self.output, units=self.simulator.units, parameters=parameters, resume=started
+        ) as writer:
+            for name, count in zip(names, written, strict=True):
+                if writer.n_frames(name) < count:
+                    raise ValueError(
+                        f"{self.output} holds {writer.n_frames(name)} frames of {name!r}, but its "
+                        f"checkpoint knows {count}: the file was changed. Start another output"
+                    )
+            recorder = Recorder(names, self.every, writer, checkpoint)
+            return self._simulate(progress, steps, state, recorder)
+
+    def _simulate(
+        self, progress: Progress, steps: int, start: State, recorder: Recorder
+    ) -> RolloutResult:
+        soundness = Soundness(start, self.integrator, self.simulator.units)
+        if progress.step == 0:
+            recorder.add(progress)
+        # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
+        recorder.save(progress)
+        bar = tqdm(total=steps, initial=progress.step, unit="step", delay=2.0)
+        try:
+            while progress.step < steps and progress.running:
+                stopped: dict[int, str] = {}
+                try:
+                    state, evaluation = progress.integrator.step(
+                        self.simulator, progress.state, progress.evaluation, progress.step
+                    )
+                    after = replace(
+                        progress, step=progress.step + 1, state=state, evaluation=evaluation
+                    )
+                    stopped = self._outside(after) if after.step % self.every == 0 else {}
+                    stopped |= soundness.check(progress, after)
+                except SimulatorError as error:
+                    stopped = {error.system: str(error)}
+                if stopped:
+                    # Steps are pure functions: the others take this one again by themselves.
+                    progress = progress.without(stopped, self.integrator)
+                    bar.set_postfix_str(f"{len(progress.reasons) - len(progress.running)} stopped")
+                    continue
+                if after.step % self.every == 0:
+                    recorder.add(after)
+                progress = after
+                bar.update()
+                recorder.save_if_due(progress)
+        except KeyboardInterrupt:
+            recorder.save(progress)
+            raise
+        finally:
+            bar.close()
+        recorder.save(progress)
+        done = progress.merged()
+        done.whole.energy, done.whole.forces = done.energy, done.forces
+        return RolloutResult(done.whole, done.steps, done.reasons, recorder.trajectories)
+
+    def _start(self, state: State) -> Progress:
+        """Every system evaluated at step 0, except where that fails."""
+        progress = Progress.beginning(state, self.integrator)
+        while progress.running:
+            try:
+                evaluation = self.simulator.evaluate(progress.state)
+            except SimulatorError as error:
+                progress = progress.without({error.system: str(error)}, self.integrator)
+                continue
+            progress = replace(progress, evaluation=evaluation)
+            break
+        progress = progress.merged()
+        kinetic = kinetic_energy(progress.whole, self.simulator.units)
+        progress = replace(progress, start_energy=progress.energy + kinetic)
+        outside = self._outside(progress) if progress.running else {}
+        return progress.without(outside, self.integrator) if outside else progress
+
+    def _outside(self, progress: Progress) -> dict[int, str]:
+        found = self.simulator.outside(progress.state, progress.evaluation)
+        return {s: f"left the simulator's domain: {reason}" for s, reason in found.items()}
+
+    def _identity(self, state: State, names: Sequence[str]) -> str:
+        """A digest of everything that must be the same for a run to be continued."""
+        digest = hashlib.sha256()
+        for key in ("numbers", "positions", "velocities", "masses", "charges", "cell", "batch"):
+            digest.update(state[key].detach().cpu().numpy().tobytes())
+        digest.update(json.dumps([list(names), self.every, self.integrator.parameters]).encode())
+        return digest.hexdigest()

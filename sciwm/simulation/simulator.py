@@ -1,0 +1,58 @@
+"""What a simulation needs of the world: energies and forces, learned or from first principles.
+
+Integrators, relaxation, observables and checks are written against this protocol, so a learned
+model and a reference program run through the same code and their difference is the model's error.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from sciwm.core.state import State
+from sciwm.core.units import UnitSystem
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energies and their derivatives at one state.
+
+    Attributes:
+        energy: (S,) potential energy of each system.
+        forces: (A, 3).
+        stress: (S, 3, 3), energy per volume, positive under tension; None if not asked for.
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor | None = None
+
+
+class Simulator(Protocol):
+    """Gives the forces that move a state."""
+
+    @property
+    def units(self) -> UnitSystem:
+        """The units its energies and forces are in."""
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        """Energy and forces of every system of the state, and stress if asked for.
+
+        Raises:
+            SimulatorError: If the energy of some system cannot be had.
+        """
+
+    def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
+        """Systems where it should not be trusted, each with the reason; empty for a reference."""
+
+
+class SimulatorError(RuntimeError):
+    """A system whose energy could not be computed.
+
+    Attributes:
+        system: Index of the system in the state.
+    """
+
+    def __init__(self, message: str, system: int = 0):
+        super().__init__(message)
+        self.system = system

@@ -1,0 +1,172 @@
+"""One training run: from data and a model to a folder that explains itself."""
+
+import json
+import logging
+import platform
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from sciwm.core.state import State
+from sciwm.data.modules import Data
+from sciwm.models import archive
+from sciwm.training.callbacks import ErrorBar
+from sciwm.training.tasks import ForceTask, Task
+
+PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
+
+GUIDE = """\
+What lies here
+  config.yaml       the job as it was run, every option resolved; `sciwm train config.yaml` repeats it
+  model.pt          the model: weights, description, units, training-data fingerprint (safe to open)
+  metrics.json      best validation errors and the null models beside them, with units
+  log/              losses and errors: metrics.csv, and the same for `tensorboard --logdir`
+  checkpoints/      last.ckpt continues an interrupted run; best.ckpt is the best so far
+  provenance.json   seed, versions, fingerprint and statistics of the data
+"""
+
+
+def fit(
+    data: Data,
+    task: Task,
+    name: str,
+    seed: int = 0,
+    max_steps: int = 20000,
+    validate_every: int = 500,
+    ema_decay: float = 0.99,
+    gradient_clip: float = 10.0,
+    trainer: dict[str, Any] | None = None,
+    folder: str = "runs",
+) -> Path:
+    """Trains, keeps the best model, and returns the run folder.
+
+    A run whose folder holds an unfinished checkpoint is continued from there.
+
+    Args:
+        data: What to learn from: FrameData or WindowData.
+        task: What to fit: ForceTask or MotionTask, with the model inside.
+        name: Of the run; results go to `folder`/`name`.
+        seed: Of weights, splits and shuffling.
+        max_steps: Optimiser steps.
+        validate_every: Steps between validations and checkpoints.
+        ema_decay: Of the running average of the weights, which is what is validated and kept.
+        gradient_clip: Largest norm of the gradient.
+        trainer: Further options of Lightning's Trainer, such as devices or accelerator.
+        folder: Where run folders are made.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Deterministic mode would fill every new tensor with NaN first: a check for other people's bugs.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    run = Path(folder) / name
+    run.mkdir(parents=True, exist_ok=True)
+    finished = run / "model.pt"
+    last = run / "checkpoints" / "last.ckpt"
+    seed_everything(seed, verbose=False)
+    if hasattr(data, "cutoff"):
+        data.cutoff = task.model.cutoff
+    data.divide(seed)
+    statistics = task.adapt(data)
+    nulls = null_errors(data, task)
+
+    best = ModelCheckpoint(
+        dirpath=last.parent,
+        filename="best",
+        monitor=task.monitored,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    options: dict[str, Any] = {
+        "accelerator": "auto",
+        "devices": 1,
+        "max_steps": max_steps if task.cpu_seconds is None else -1,
+        "max_epochs": -1,
+        "val_check_interval": min(validate_every, max_steps),
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "gradient_clip_val": gradient_clip,
+        "log_every_n_steps": 50,
+        "inference_mode": False,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "deterministic": "warn",
+        "logger": [
+            CSVLogger(str(run), name="", version="log"),
+            TensorBoardLogger(str(run), name="", version="log"),
+        ],
+        "callbacks": [
+            WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)),
+            best,
+            ErrorBar(nulls),
+        ],
+    }
+    options |= trainer or {}
+    engine = Trainer(**options)
+    if engine.is_global_zero:
+        (run / "README.txt").write_text(GUIDE)
+        provenance = {
+            "seed": seed,
+            "python": platform.python_version(),
+            "versions": {package: version(package) for package in PACKAGES},
+            "data": data.collection.fingerprint(),
+            "training_items": len(data.training_entries),
+            "species": statistics.species,
+            "mean_neighbours": statistics.neighbour_count,
+        }
+        (run / "provenance.json").write_text(json.dumps(provenance, indent=1))
+    with warnings.catch_warnings():
+        # Reading ahead is a choice (`workers`), and small data is faster without it.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        warnings.filterwarnings("ignore", message=".*may not be resumable.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        engine.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+    if engine.interrupted:
+        raise KeyboardInterrupt
+    if engine.is_global_zero:
+        chosen = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        task.load_state_dict(chosen["state_dict"])
+        archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
+        errors = {key: float(value) for key, value in engine.callback_metrics.items()}
+        summary = {
+            "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
+            "last": errors,
+            "null": nulls,
+            "units": {"length": task.units.length, "energy": task.units.energy},
+            "steps": engine.global_step,
+            "cpu_seconds": task.spent(),
+            "parameters": sum(p.numel() for p in task.model.parameters()),
+        }
+        (run / "metrics.json").write_text(json.dumps(summary, indent=1))
+    return run
+
+
+def null_errors(data: Data, task: Task) -> dict[str, float]:
+    """Root mean square validation errors of the null model: mean energy and no force, or straight motion."""
+    squares: dict[str, list[float]] = {}
+    counts: dict[str, int] = {}
+    for index in range(len(data.validation_set)):  # type: ignore[arg-type]
+        state: State = data.validation_set[index]
+        if isinstance(task, ForceTask):
+            rest = float(state.energy - task.model.total_offset(state))
+            squares.setdefault("energy", []).append(rest**2)
+            counts["energy"] = counts.get("energy", 0) + 1
+            squares.setdefault("force", []).append(float(state.forces.double().square().sum()))
+            counts["force"] = counts.get("force", 0) + state.forces.numel()
+        else:
+            times = state.interval * torch.arange(state.path.shape[1])
+            velocities = state.path_velocities[:, :1]
+            later = 1
+            if velocities.isnan().any():
+                velocities = (state.path[:, 1:2] - state.path[:, :1]) / state.interval
+                later = 2
+            stray = (state.path[:, :1] + velocities * times[None, :, None] - state.path)[:, later:]
+            squares.setdefault("position", []).append(float(stray.square().sum()))
+            counts["position"] = counts.get("position", 0) + stray.numel()
+    return {key: (sum(values) / counts[key]) ** 0.5 for key, values in squares.items()}
