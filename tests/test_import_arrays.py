@@ -84,7 +84,10 @@ def test_a_damaged_archive_is_refused(tmp_path):
 
 
 def test_the_md17_sample_and_the_padded_qm7x_sample_hold_what_numpy_loads():
-    paths = [DATA / "md17_ethanol_consecutive/ethanol_first1500.npz", DATA / "qm7x_small/qm7x_2250.npz"]
+    paths = [
+        DATA / "md17_ethanol_consecutive/ethanol_first1500.npz",
+        DATA / "qm7x_small/qm7x_2250.npz",
+    ]
     for path, unit in zip(paths, (KCAL_PER_MOL, 1.0), strict=True):
         if not path.exists():
             pytest.skip(f"needs the reference data {path.name}")

@@ -67,7 +67,9 @@ def assert_means_what_ase_reads(path, frames):
         if "stress" in results and atoms.pbc.all():
             np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False))
         if atoms.has("momenta"):
-            np.testing.assert_allclose(frame.velocities, atoms.get_velocities() * units.fs, rtol=1e-7)
+            np.testing.assert_allclose(
+                frame.velocities, atoms.get_velocities() * units.fs, rtol=1e-7
+            )
 
 
 def test_a_crystal_with_momenta_means_what_ase_reads(copper):
@@ -194,7 +196,11 @@ def test_json_values_quotes_and_bare_keys_are_understood(tmp_path):
         (WATER.format("", ":forces:R", ATOMS.format(" 1")), "frame 0", "distinct name:kind:count"),
         (WATER.format('Lattice="1 0" ', "", ATOMS.format("")), "frame 0", "Lattice has 2"),
         (WATER.format('pbc="T T" ', "", ATOMS.format("")), "frame 0", "pbc="),
-        (WATER.format("", "", ATOMS.format("")) + "H 0 0 0\n", "frame 1 (line 6)", "number of atoms"),
+        (
+            WATER.format("", "", ATOMS.format("")) + "H 0 0 0\n",
+            "frame 1 (line 6)",
+            "number of atoms",
+        ),
         ("3\nProperties=species:S:1:pos:R:2\n" + ATOMS.format(""), "frame 0", "lacks pos:R:3"),
     ],
 )

@@ -53,7 +53,12 @@ def dump(path, *groups, bounds=None, step=100, head="", names=("id", "type")):
     order = np.random.default_rng(step).permutation(7)
     labels = {"id": np.arange(1, 8), "type": TYPES, "element": np.array(["Na", "Cl"])[TYPES - 1]}
     lines = [
-        " ".join([*(str(labels[n][k]) for n in names), *(repr(float(v)) for g in groups for v in COLUMNS[g][k])])
+        " ".join(
+            [
+                *(str(labels[n][k]) for n in names),
+                *(repr(float(v)) for g in groups for v in COLUMNS[g][k]),
+            ]
+        )
         for k in order
     ]
     header = " ".join([*names, *(name for group in groups for name in group)])
@@ -151,9 +156,7 @@ def test_another_set_of_particles_starts_another_trajectory(tmp_path):
     assert keys[0] == keys[1] != keys[2]
 
 
-@pytest.mark.parametrize(
-    "name", ["nacl", "polymer", "properties", "detect_best_pos_repr"]
-)
+@pytest.mark.parametrize("name", ["nacl", "polymer", "properties", "detect_best_pos_repr"])
 def test_real_dumps_hold_what_plain_parsing_finds(name):
     path = DATA / "lammps" / f"{name}.lammpstrj"
     if not path.exists():

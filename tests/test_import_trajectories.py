@@ -238,7 +238,7 @@ def test_files_of_ase_keep_their_results(tmp_path, relaxed, suffix):
 
 
 def test_what_nobody_recognises_is_refused_with_the_list_of_formats(tmp_path):
-    path = tmp_path / "notes.dat"
+    path = tmp_path / "notes.bin"
     path.write_bytes(bytes(range(256)) * 4)
     with pytest.raises(SourceError, match="no format that can be recognised.*LAMMPS dump"):
         detect(path)

@@ -415,6 +415,13 @@ def test_systems_of_a_batch_can_have_their_own_temperatures():
     assert float(temperature(end, REDUCED)[0]) == pytest.approx(3.0, rel=0.06)
 
 
+@pytest.mark.parametrize("target", [2.0, torch.tensor(2.0)])
+def test_one_temperature_serves_all_systems(target):
+    integrator = Langevin(0.1, target, 1.0).select([0])
+    end = run(integrator, Trap(), oscillators().system(0), 60)[-1]
+    assert float(temperature(end, REDUCED)[0]) == pytest.approx(2.0, rel=0.06)
+
+
 def test_selected_systems_keep_their_atoms():
     state = State.collate([molecule(0, 3), molecule(1, 5), molecule(2, 4)])
     chosen = select(state, [0, 2])

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import ase.geometry.rdf
+import ase.units
 import numpy as np
 import pytest
 import scipy.signal
 from ase import Atoms
 from ase.data import covalent_radii
+from ase.md.analysis import DiffusionCoefficient
 
 from sciwm.core.frame import Frame
 from sciwm.core.units import MOLECULAR, REDUCED
@@ -353,6 +355,16 @@ class TestDiffusion:
         found = diffusion_coefficient(Motion(positions=path, timestep=1.0, **given), lags=(1, 20))
         assert found.unit == "Å²/ps"
         assert abs(found.value - 0.1) < 4 * found.error
+
+    def test_it_agrees_with_ase(self, rng):
+        path = np.cumsum(np.sqrt(2e-4) * rng.standard_normal((400, 200, 3)), axis=0)
+        given = {"numbers": np.full(200, 18), "masses": np.full(200, 39.9)}
+        ours = diffusion_coefficient(Motion(positions=path, timestep=1.0, **given), lags=(1, 20))
+        analysis = DiffusionCoefficient([Atoms("Ar200", p) for p in path], ase.units.fs)
+        analysis.calculate()
+        theirs = analysis.get_diffusion_coefficients()[0][0] * ase.units.fs * 1e3
+        # ASE uses one time origin, which is far less certain than all of them.
+        assert ours.value == pytest.approx(theirs, rel=0.15)
 
     def test_a_window_longer_than_the_data_is_refused(self, rng):
         motion = reduced(rng.standard_normal((80, 3, 3)))

@@ -70,7 +70,7 @@ def stress_error(simulator, state, step=1e-3):
     stress = simulator.evaluate(state, stress=True).stress[0]
     volume = float(torch.linalg.det(state.cell[0]).abs())
     worst = 0.0
-    for i, j in ((0, 0), (1, 1), (0, 2)):
+    for i, j in ((0, 0), (0, 2)):
         ends = []
         for sign in (1, -1):
             strain = torch.eye(3, dtype=torch.float64)
@@ -360,9 +360,9 @@ class TestFailures:
     def test_a_worker_ends_with_the_program_that_started_it(self):
         code = (
             "import os, signal; from sciwm.simulation.references.workers import Worker;"
-            "w = Worker(); w.ask(%r, 60); print(w.pid, flush=True);"
+            f"w = Worker(); w.ask({REQUEST!r}, 60); print(w.pid, flush=True);"
             "os.kill(os.getpid(), signal.SIGKILL)"
-        ) % (REQUEST,)
+        )
         parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         pid = int(parent.stdout)
         for _ in range(100):
@@ -374,7 +374,7 @@ class TestFailures:
 
     def test_a_broken_worker_says_its_last_words(self):
         worker = Worker()
-        with pytest.raises(WorkerDied, match="its last words: .*KeyError: .*positions"):
+        with pytest.raises(WorkerDied, match=r"its last words: .*KeyError: .*positions"):
             worker.ask({}, timeout=60)
         assert worker.pid is None
 

@@ -161,6 +161,17 @@ def test_the_energy_and_forces_returned_belong_to_the_state_returned():
     assert torch.allclose(result.fmax[0], again.forces[result.state.batch == 0].norm(dim=1).max())
 
 
+def test_single_precision_reaches_the_same_minima():
+    state = clusters()
+    single = state.clone()
+    for key in ("positions", "velocities", "masses", "cell"):
+        single[key] = state[key].float()
+    result, double = relax(emt(), single, fmax=0.01), relax(emt(), state, fmax=0.01)
+    assert result.converged.all()
+    assert result.state.positions.dtype == torch.float32
+    assert torch.allclose(result.energy, double.energy, atol=1e-3)
+
+
 def test_running_out_of_steps_is_told():
     result = relax(emt(), clusters(), max_steps=2)
     assert not result.converged.any()
@@ -192,6 +203,18 @@ def test_a_system_without_energy_is_told_and_the_others_go_on():
     assert result.converged.tolist() == [True, False, True]
     assert result.reasons[1] == "too near"
     assert torch.isnan(result.energy[1])
+
+
+def test_rest_outside_the_domain_is_not_convergence():
+    class Gold(Counted):
+        def outside(self, state, evaluation):
+            gold = {int(s) for s in state.batch[state.numbers == 79].unique()}
+            return dict.fromkeys(gold, "never saw gold")
+
+    result = relax(Gold(emt()), clusters())
+    assert result.converged.tolist() == [True, False, True]
+    assert result.reasons[1] == "left the simulator's domain: never saw gold"
+    assert result.fmax[1] < 0.05
 
 
 def test_only_periodic_systems_have_a_cell_to_relax():

@@ -28,7 +28,9 @@ def test_newtons_law_has_ases_constant():
     assert pytest.approx(ase.units.kB, rel=1e-6) == MOLECULAR.boltzmann
 
 
-@pytest.mark.parametrize(("unit", "quantity"), [("parsec", "length"), ("eV", "force"), ("", "time")])
+@pytest.mark.parametrize(
+    ("unit", "quantity"), [("parsec", "length"), ("eV", "force"), ("", "time")]
+)
 def test_a_unit_that_is_unknown_or_does_not_fit_is_refused(unit, quantity):
     with pytest.raises(UnitError):
         conversion(unit, quantity)
@@ -36,7 +38,12 @@ def test_a_unit_that_is_unknown_or_does_not_fit_is_refused(unit, quantity):
 
 @pytest.mark.parametrize(
     ("text", "quantity", "value"),
-    [("10ps", "time", 1e4), ("300 K", "temperature", 300.0), ("0.5", "time", 0.5), ("1e-1fs", "time", 0.1)],
+    [
+        ("10ps", "time", 1e4),
+        ("300 K", "temperature", 300.0),
+        ("0.5", "time", 0.5),
+        ("1e-1fs", "time", 0.1),
+    ],
 )
 def test_quantities_are_read_as_people_write_them(text, quantity, value):
     assert parse_quantity(text, quantity, MOLECULAR) == pytest.approx(value)

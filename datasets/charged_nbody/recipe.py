@@ -1,7 +1,7 @@
 """Makes trajectories of charged particles: the standard benchmark, and a clean relative of it.
 
-    python datasets/charged_nbody/recipe.py standard --out runs/charged    about 1 minute
-    python datasets/charged_nbody/recipe.py softened --out runs/charged    about 1 minute
+    python datasets/charged_nbody/recipe.py standard --out runs/charged    about 20 s
+    python datasets/charged_nbody/recipe.py softened --out runs/charged    about 40 s
 
 `standard` follows the protocol on which equivariant networks are compared (Kipf et al. 2018;
 Satorras et al. 2021): bare Coulomb forces clamped per component, and an integrator that lets the

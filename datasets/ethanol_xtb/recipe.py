@@ -1,7 +1,7 @@
 """Makes the ethanol set: GFN2-xTB energies and forces, and one undisturbed picosecond of motion.
 
 Two files a scientist might bring along: extended XYZ with labelled frames drawn from Langevin
-dynamics at 400 K, and H5MD with consecutive constant-energy dynamics started at 300 K.
+dynamics at 400 K, and H5MD with consecutive constant-energy dynamics from a frame at 300 K.
 About six minutes on one core: `OMP_NUM_THREADS=1 python datasets/ethanol_xtb/recipe.py`.
 """
 

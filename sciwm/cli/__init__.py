@@ -1,6 +1,8 @@
 """The command line: one thin typed function per command, loaded only when it is called."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 COMMANDS = {
@@ -24,6 +26,29 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
+    """Calls a function with arguments from the command line: keyword-only ones become options."""
+    from jsonargparse import ArgumentParser
+
+    parameters = inspect.signature(function).parameters.values()
+    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    others = {p.name for p in parameters} - options
+    parser = ArgumentParser(
+        prog=prog, description=(function.__doc__ or "").split("\n\n    Args")[0]
+    )
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
+    parser.add_function_arguments(function, as_group=False, as_positional=False, skip=others)
+    switches = {f"--{p.name}" for p in parameters if p.annotation in (bool, "bool")}
+    given: list[str] = []
+    for position, argument in enumerate(arguments):
+        name = argument.replace("-", "_").replace("__", "--", 1) if argument[:2] == "--" else argument
+        given.append(name)
+        following = arguments[position + 1 : position + 2]
+        if name in switches and following not in (["true"], ["false"]):
+            given.append("true")
+    return function(**parser.parse_args(given).as_dict())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; errors a user can mend are printed in one paragraph and end with status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -43,10 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command == "train" and not {"-h", "--help"} & set(rest):
             return int(module.run(rest))
-        from jsonargparse import auto_cli
-
         function = getattr(module, "import_" if command == "import" else command)
-        return int(auto_cli(function, args=rest, prog=f"sciwm {command}", as_positional=True) or 0)
+        return int(call(function, rest, f"sciwm {command}") or 0)
     except KeyboardInterrupt:
         print(
             "\nsciwm: stopped; what was finished is kept, the same command continues",

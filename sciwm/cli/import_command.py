@@ -5,6 +5,7 @@ import sys
 
 def import_(
     source: str,
+    *,
     to: str,
     units: str | None = None,
     topology: str | None = None,

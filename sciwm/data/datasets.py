@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sciwm.core.frame import Frame
+from sciwm.core.frame import Array, Frame
 from sciwm.core.geometry import minimum_image
 from sciwm.core.neighbours import attach_pairs
 from sciwm.core.state import State
@@ -87,37 +87,65 @@ class WindowDataset(Dataset[State]):
         self.entries = entries
         self.length = length
         self.stride = stride
-        self._kept: dict[int, State] = {}
+        self._kept: dict[tuple[int, int], tuple[Frame, Array, Array] | None] = {}
         self._room = KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> State:
-        if index in self._kept:
-            return self._kept[index]
         entry = self.entries[index]
         trajectory = self.data.trajectory(entry)
-        frame = trajectory.frame(entry.frame)
-        window = trajectory.window(entry.frame, self.length, self.stride)
+        frame, window = self._read(entry)
         state = State.from_frame(frame, torch.float64)
         for label in ("energy", "forces", "stress"):
             if label in state:
                 del state[label]
-        steps = np.diff(window.positions, axis=0)
+        positions, velocities = window
+        steps = np.diff(positions, axis=0)
         if frame.pbc.any():
             steps = minimum_image(steps, frame.cell, frame.pbc)
         path = frame.positions + np.concatenate([np.zeros_like(steps[:1]), steps.cumsum(axis=0)])
-        velocities = window.velocities
-        if velocities is None:
-            velocities = np.full_like(path, math.nan)
         state.path = torch.from_numpy(path.swapaxes(0, 1).copy())
         state.path_velocities = torch.from_numpy(velocities.swapaxes(0, 1).copy())
         assert trajectory.timestep is not None
         state.interval = torch.tensor([trajectory.timestep * self.stride], dtype=torch.float64)
         state.index = torch.tensor([index])
-        size = sum(v.nbytes for v in state.to_dict().values() if isinstance(v, torch.Tensor))
-        if size <= self._room:
-            self._room -= size
-            self._kept[index] = state
         return state
+
+    def _read(self, entry: Entry) -> tuple[Frame, tuple[Array, Array]]:
+        """First frame, and positions and velocities (W, N, 3) of a window."""
+        series = self._whole(entry)
+        span = self.length * self.stride
+        if series is None:
+            window = self.data.window(entry, self.length, self.stride)
+            velocities = window.velocities
+            if velocities is None:
+                velocities = np.full_like(window.positions, math.nan)
+            return self.data.frame(entry), (window.positions, velocities)
+        first, positions, velocities = series
+        rows = slice(entry.frame, entry.frame + span, self.stride)
+        known = None if first.velocities is None else velocities[entry.frame]
+        frame = first.with_(positions=positions[entry.frame], velocities=known)
+        return frame, (positions[rows], velocities[rows])
+
+    def _whole(self, entry: Entry) -> tuple[Frame, Array, Array] | None:
+        """First frame, positions and velocities of a whole trajectory, if it is small and fits.
+
+        Thousands of short trajectories are otherwise ruled by the cost of opening them.
+        """
+        key = (entry.file, entry.trajectory)
+        if key not in self._kept:
+            trajectory = self.data.trajectory(entry)
+            size = 48 * trajectory.n_frames * trajectory.n_particles
+            first = trajectory.frame(0)
+            if first.pbc.any() or len(trajectory.breaks) or size > min(self._room, 1 << 20):
+                self._kept[key] = None
+            else:
+                self._room -= size
+                whole = trajectory.window(0, trajectory.n_frames)
+                velocities = whole.velocities
+                if velocities is None:
+                    velocities = np.full_like(whole.positions, math.nan)
+                self._kept[key] = (first, whole.positions, velocities)
+        return self._kept[key]

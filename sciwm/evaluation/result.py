@@ -94,7 +94,18 @@ class EvaluationResult:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def __str__(self) -> str:
-        header = ["", "RMSE", "MAE", "95 %", "largest", "R²", "null RMSE", "null MAE", "unit", "values"]
+        header = [
+            "",
+            "RMSE",
+            "MAE",
+            "95 %",
+            "largest",
+            "R²",
+            "null RMSE",
+            "null MAE",
+            "unit",
+            "values",
+        ]
         table = [header] + [_line(row) for row in self.rows]
         lines = [aligned(table), ""]
         lines += [f"null model of {name}: {what}" for name, what in self.null_models.items()]

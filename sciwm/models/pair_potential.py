@@ -8,6 +8,7 @@ particles holds for others.
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
@@ -47,13 +48,15 @@ class PairPotential(Potential):
         self.domain.adapt(statistics)
 
     def energy(self, geometry: Geometry) -> Tensor:
-        s, t = geometry.numbers[:, None], geometry.numbers[geometry.sender]
-        q = geometry.charges
-        product = (q[:, None] * q[geometry.sender])[..., None]
+        species = geometry.numbers
+        kind = (species[:, None] * self.types + species[geometry.sender]).flatten()
         # Averaging over the order of the pair makes u_st = u_ts.
-        neutral = self.neutral + self.neutral.transpose(0, 1)
-        charged = self.charged + self.charged.transpose(0, 1)
-        coefficients = 0.5 * (neutral[s, t] + product * charged[s, t])
+        neutral = 0.5 * (self.neutral + self.neutral.transpose(0, 1)).flatten(0, 1)
+        charged = 0.5 * (self.charged + self.charged.transpose(0, 1)).flatten(0, 1)
+        product = geometry.charges[:, None] * geometry.charges[geometry.sender]
+        shape = (*product.shape, -1)
+        coefficients = embedding(kind, neutral).view(shape)
+        coefficients = coefficients + product[..., None] * embedding(kind, charged).view(shape)
         pair = (coefficients * self.basis(geometry.distance)).sum(-1)
         return 0.5 * torch.where(geometry.real, pair, 0.0).sum(dim=1)
 

@@ -64,9 +64,11 @@ class BesselBasis(RadialBasis):
 class InverseMultiquadricBasis(RadialBasis):
     """Softened Coulomb potentials 1/sqrt(r² + σ²) of geometrically spaced widths σ.
 
-    For particles that see each other at any distance: every function decays as 1/r and stays finite
-    at contact (Hardy's multiquadrics, J. Geophys. Res. 76, 1905 (1971)). With a finite cutoff the
-    envelope of `BesselBasis` is applied.
+    For particles that see each other at any distance: every function is finite at contact, and the
+    first decays as 1/r (Hardy's multiquadrics, J. Geophys. Res. 76, 1905 (1971)). The others are
+    differences of neighbours in width: they span the same space, but each acts at a distance of its
+    own, which makes fitting well conditioned. With a finite cutoff the envelope of `BesselBasis` is
+    applied.
 
     Args:
         cutoff: Distance from which the functions are zero; infinite keeps the 1/r tail.
@@ -94,7 +96,8 @@ class InverseMultiquadricBasis(RadialBasis):
         self.register_buffer("widths", widths, persistent=False)
 
     def forward(self, r: Tensor) -> Tensor:
-        values = torch.rsqrt(r[..., None].square() + self.widths.square())
+        softened = torch.rsqrt(r[..., None].square() + self.widths.square())
+        values = torch.cat([softened[..., :1], softened[..., :-1] - softened[..., 1:]], dim=-1)
         if math.isfinite(self.cutoff):
             values = values * envelope(r / self.cutoff)[..., None]
         return values

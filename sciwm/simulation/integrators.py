@@ -195,8 +195,7 @@ def moved(state: State, positions: Tensor, velocities: Tensor | None = None) -> 
     """The state elsewhere; labels and neighbour pairs of the old positions are left behind."""
     there = copy.copy(state)
     for key in _LABELS:
-        if key in there:
-            del there[key]
+        there.stores[0].pop(key, None)
     there.positions = positions
     if velocities is not None:
         there.velocities = velocities
@@ -217,7 +216,8 @@ def select(state: State, systems: Sequence[int]) -> State:
 
 def _accelerations(simulator: Simulator, state: State, evaluation: Evaluation) -> Tensor:
     """(A, 3)."""
-    return simulator.units.acceleration * evaluation.forces / state.masses[:, None]
+    forces = evaluation.forces.to(state.positions)
+    return simulator.units.acceleration * forces / state.masses[:, None]
 
 
 def _checked_step(dt: float) -> float:

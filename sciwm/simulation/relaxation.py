@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sciwm.core.state import State
 from sciwm.simulation.integrators import moved, select
-from sciwm.simulation.simulator import Simulator, SimulatorError
+from sciwm.simulation.simulator import Evaluation, Simulator, SimulatorError
 
 _LARGEST_STEP = 0.2
 """How far an atom may go in one step, in units of length; bonds are about five times longer."""
@@ -44,7 +44,7 @@ class RelaxationResult:
         fmax: (S,) the largest force on an atom; where the cell relaxes, the largest row of the
             virial per atom counts as well.
         steps: (S,) int64, steps taken.
-        converged: (S,) bool.
+        converged: (S,) bool, at rest at a place where the simulator is to be trusted.
         reasons: Why a system failed; None where it converged or ran out of steps.
     """
 
@@ -88,9 +88,11 @@ def relax(
         converged = walk.fmax < fmax
         ended = converged | (walk.trust < _STALLED) | (walk.steps >= max_steps)
         if bool(ended.any()):
+            reasons = walk.outside()
             for k in torch.nonzero(ended).flatten().tolist():
-                stalled = not converged[k] and walk.trust[k] < _STALLED
-                rest[walk.systems[k]] = walk.rest(k, _STALL_REASON if stalled else None)
+                if not converged[k] and walk.trust[k] < _STALLED:
+                    reasons[k] = _STALL_REASON
+                rest[walk.systems[k]] = walk.rest(k, reasons.get(k))
             walk.select(torch.nonzero(~ended).flatten().tolist())
         else:
             walk.step()
@@ -99,12 +101,13 @@ def relax(
     found = [rest[s] for s in range(state.n_systems)]
     final = State.collate([one.state for one in found])
     largest = torch.stack([one.fmax for one in found])
+    trusted = [one.reason is None for one in found]
     return RelaxationResult(
         state=final,
         energy=final.energy,
         fmax=largest,
         steps=torch.tensor([one.steps for one in found], device=largest.device),
-        converged=largest < fmax,
+        converged=(largest < fmax) & torch.tensor(trusted, device=largest.device),
         reasons=[one.reason for one in found],
     )
 
@@ -192,6 +195,14 @@ class _Walk:
         self.forces = torch.where(good[self.state.batch][:, None], self.forces, forces)
         self.fmax = torch.where(good, self.fmax, fmax)
 
+    def outside(self) -> dict[int, str]:
+        """Systems that are where the simulator is not to be trusted, and why.
+
+        Asked of the end only: a strained start may well be outside, and come in as it relaxes.
+        """
+        found = self.simulator.outside(self.state, Evaluation(self.energy, self.forces))
+        return {k: f"left the simulator's domain: {reason}" for k, reason in found.items()}
+
     def rest(self, k: int, reason: str | None) -> _Rest:
         """One of the systems, as it is now."""
         state = self.state.system(k)
@@ -243,12 +254,12 @@ class _Walk:
             SimulatorError: If some system has no energy there.
         """
         evaluation = self.simulator.evaluate(state, stress=self.relax_cell)
-        self.energy, self.forces = evaluation.energy, evaluation.forces
+        self.energy, self.forces = evaluation.energy, evaluation.forces.to(state.positions)
         self.fmax = _largest_row(self.forces, state.batch, state.n_systems)
         if evaluation.stress is None:
             return -self.forces
         volume = torch.linalg.det(state.cell).abs()[:, None, None]
-        virial = volume * evaluation.stress / state.counts[:, None, None]
+        virial = volume * evaluation.stress.to(volume) / state.counts[:, None, None]
         self.fmax = torch.maximum(self.fmax, virial.norm(dim=-1).amax(dim=-1))
         deformation = torch.linalg.solve(self.cell, state.cell).mT
         atoms = -torch.einsum("ai,aij->aj", self.forces, deformation[state.batch])

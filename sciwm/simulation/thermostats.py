@@ -9,6 +9,7 @@ neighbours in the batch come or go, and CPU and GPU see the same numbers.
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,20 +66,33 @@ def vibrational_velocities(state: State) -> tuple[Tensor, Tensor]:
     if not bool(isolated.any()):
         return velocities, freedom
     arms = state.positions - (sum_by_system(masses * state.positions, state) / total)[state.batch]
-    outer = masses[..., None] * arms[:, :, None] * arms[:, None, :]
-    moments = sum_by_system(outer, state)
-    identity = torch.eye(3, dtype=arms.dtype, device=arms.device)
-    trace = moments.diagonal(dim1=1, dim2=2).sum(-1)
-    inertia = trace[:, None, None] * identity - moments
-    # A linear molecule has no moment about its axis: that direction is left out of the inverse.
-    values, axes = torch.linalg.eigh(inertia)
-    turns = values > 1e-6 * values[:, -1:].clamp(min=torch.finfo(values.dtype).tiny)
-    turns = turns & isolated[:, None]
-    inverse = torch.where(turns, 1.0 / values.where(turns, torch.ones_like(values)), 0.0)
+    moments = sum_by_system((masses * arms)[:, :, None] * arms[:, None, :], state)
     angular = sum_by_system(masses * torch.linalg.cross(arms, velocities), state)
-    spin = torch.einsum("sij,sj,skj,sk->si", axes, inverse, axes, angular)
-    velocities = velocities - torch.linalg.cross(spin[state.batch], arms)
-    return velocities, freedom - turns.sum(dim=1)
+    spin, turns = _angular_velocity(moments, angular)
+    velocities = velocities - torch.linalg.cross((spin * isolated[:, None])[state.batch], arms)
+    return velocities, freedom - turns * isolated
+
+
+def _angular_velocity(moments: Tensor, angular: Tensor) -> tuple[Tensor, Tensor]:
+    """(S, 3) ω = I⁻¹ L, and (S,) the number of axes about which a system can turn: 0, 2 or 3.
+
+    Args:
+        moments: (S, 3, 3) second moments of mass.
+        angular: (S, 3) angular momentum.
+    """
+    trace = moments.diagonal(dim1=1, dim2=2).sum(-1)
+    identity = torch.eye(3, dtype=moments.dtype, device=moments.device)
+    x, y, z = (trace[:, None, None] * identity - moments).unbind(dim=1)
+    # The inverse in closed form, cross products over the determinant: a tenth of eigh's time.
+    crosses = torch.linalg.cross(torch.stack([y, z, x], 1), torch.stack([z, x, y], 1))
+    determinant = (x * crosses[:, 0]).sum(-1)
+    linear = determinant <= 1e-6 * trace**3
+    # A linear molecule has no moment about its axis, and L none along it: there I⁻¹ L is L / I.
+    size = trace.clamp(min=torch.finfo(trace.dtype).tiny)
+    turning = torch.bmm(crosses, angular[..., None])[..., 0]
+    turning = turning / determinant.where(~linear, torch.ones_like(determinant))[:, None]
+    spin = torch.where(linear[:, None], angular / size[:, None], turning)
+    return spin, torch.where(linear, torch.where(trace > 0, 2, 0), 3)
 
 
 def maxwell_boltzmann(
@@ -129,6 +143,8 @@ class RandomStreams:
         self.seed = seed
         self._purpose = purpose
         self._systems = systems
+        self._generator = np.random.Generator(np.random.Philox(key=0))
+        self._start = self._generator.bit_generator.state
         self._block: tuple[int, Tensor, Tensor] | None = None  # its index, batch and numbers
 
     def select(self, keep: Sequence[int]) -> "RandomStreams":
@@ -147,21 +163,23 @@ class RandomStreams:
                     f"random streams were selected for {len(systems)} systems, but the state has "
                     f"{len(counts)}; select the same systems in both"
                 )
-            numbers = np.concatenate(
-                [
-                    self._generator(system, block).standard_normal((_BLOCK, count, 3))
-                    for system, count in zip(systems, counts, strict=True)
-                ],
-                axis=1,
-            )
+            numbers = np.empty((_BLOCK, len(state.batch), 3))
+            ends = np.cumsum(counts)
+            for system, count, end in zip(systems, counts, ends, strict=True):
+                self._go_to(system, block)
+                draws = self._generator.standard_normal((_BLOCK, count, 3))
+                numbers[:, end - count : end] = draws
             self._block = block, state.batch, torch.from_numpy(numbers).to(state.positions)
         return self._block[2][row]
 
-    def _generator(self, system: int, block: int) -> np.random.Generator:
+    def _go_to(self, system: int, block: int) -> None:
         # The low counter words run within a block; the high ones keep blocks and purposes apart.
-        counter = np.array([0, 0, block, self._purpose], dtype=np.uint64)
-        key = np.array([self.seed, system], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+        place: dict[str, Any] = dict(self._start)
+        place["state"] = {
+            "counter": np.array([0, 0, block, self._purpose], dtype=np.uint64),
+            "key": np.array([self.seed, system], dtype=np.uint64),
+        }
+        self._generator.bit_generator.state = place
 
 
 class OrnsteinUhlenbeck:
@@ -272,7 +290,9 @@ class VelocityRescaling:
 
 def select_temperature(temperature: float | Tensor, keep: Sequence[int]) -> float | Tensor:
     """The temperatures of those systems only."""
-    return temperature[list(keep)] if isinstance(temperature, Tensor) else temperature
+    if isinstance(temperature, Tensor) and temperature.dim():
+        return temperature[list(keep)]
+    return temperature
 
 
 def _check_temperature(temperature: float | Tensor) -> None:
@@ -288,5 +308,6 @@ def _per_system(temperature: float | Tensor, state: State) -> Tensor:
 
 def _thermal_speed(state: State, temperature: float | Tensor, units: UnitSystem) -> Tensor:
     """(A, 1) standard deviation of each velocity component, √(k T / m)."""
-    each = _per_system(temperature, state)[state.batch]
-    return (units.boltzmann * units.acceleration * each / state.masses).sqrt()[:, None]
+    if isinstance(temperature, Tensor):
+        temperature = _per_system(temperature, state)[state.batch]
+    return (units.boltzmann * units.acceleration * temperature / state.masses).sqrt()[:, None]

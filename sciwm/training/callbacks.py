@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from sciwm.training.tasks import Task
+from sciwm.training.task import Task
 
 
 class ErrorBar(TQDMProgressBar):

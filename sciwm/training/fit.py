@@ -18,7 +18,9 @@ from sciwm.core.state import State
 from sciwm.data.modules import Data
 from sciwm.models import archive
 from sciwm.training.callbacks import ErrorBar
-from sciwm.training.tasks import ForceTask, Task
+from sciwm.training.force_task import ForceTask
+from sciwm.training.motion_task import straight_motion
+from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
 
@@ -103,10 +105,11 @@ def fit(
         "callbacks": [
             WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)),
             best,
-            ErrorBar(nulls),
         ],
     }
     options |= trainer or {}
+    if options.get("enable_progress_bar", True):
+        options["callbacks"].append(ErrorBar(nulls))
     engine = Trainer(**options)
     if engine.is_global_zero:
         (run / "README.txt").write_text(GUIDE)
@@ -160,13 +163,8 @@ def null_errors(data: Data, task: Task) -> dict[str, float]:
             squares.setdefault("force", []).append(float(state.forces.double().square().sum()))
             counts["force"] = counts.get("force", 0) + state.forces.numel()
         else:
-            times = state.interval * torch.arange(state.path.shape[1])
-            velocities = state.path_velocities[:, :1]
-            later = 1
-            if velocities.isnan().any():
-                velocities = (state.path[:, 1:2] - state.path[:, :1]) / state.interval
-                later = 2
-            stray = (state.path[:, :1] + velocities * times[None, :, None] - state.path)[:, later:]
+            straight, first = straight_motion(state)
+            stray = (state.path - straight)[:, first:]
             squares.setdefault("position", []).append(float(stray.square().sum()))
             counts["position"] = counts.get("position", 0) + stray.numel()
     return {key: (sum(values) / counts[key]) ** 0.5 for key, values in squares.items()}

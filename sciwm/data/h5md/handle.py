@@ -82,11 +82,17 @@ def open_for_reading(path: Path, cache_bytes: int) -> h5py.File:
     try:
         return h5py.File(path, "r", rdcc_nbytes=cache_bytes)
     except OSError as error:
-        # What a writer has flushed can be read beside it, or after it was killed.
-        with suppress(OSError):
-            return h5py.File(path, "r", rdcc_nbytes=cache_bytes, swmr=True, locking=False)
+        if _in_use(str(error)):
+            # What a writer has flushed can be read beside it, or after it was killed. Not tried
+            # with damaged files, which HDF5 would wait for a writer to complete.
+            with suppress(OSError):
+                return h5py.File(path, "r", rdcc_nbytes=cache_bytes, swmr=True, locking=False)
         reason, remedy = _diagnosis(str(error))
         raise FormatError(path, "/", reason, remedy) from error
+
+
+def _in_use(message: str) -> bool:
+    return "unable to lock" in message or "already open" in message
 
 
 def _diagnosis(message: str) -> tuple[str, str]:
@@ -95,9 +101,9 @@ def _diagnosis(message: str) -> tuple[str, str]:
     if "truncated file" in message:
         return (
             f"the file is cut off ({message})",
-            "Copy it again, or if its writer was killed, run that job again",
+            "Copy it again; if its writer was killed, H5MDWriter(..., resume=True) repairs it",
         )
-    if "lock" in message or "already open" in message:
+    if _in_use(message):
         return (
             f"another process is writing to the file, or died while it did ({message})",
             "Wait for it; if it is dead, continue the file with H5MDWriter(..., resume=True), which "

@@ -76,6 +76,7 @@ class Recorder:
         self.written = 0
         self._first = first
         self._physical = units is not REDUCED
+        self._time_unit = conversion(WRITTEN_UNITS["time"], "time") if self._physical else 1.0
         self._fields = {field for field in OPTIONAL_FIELDS if getattr(first, field) is not None}
         self._columns = self._layout(np.dtype(dtype))
         self._buffer: list[dict[str, Any]] = []
@@ -93,6 +94,16 @@ class Recorder:
         """Whether the frames in the buffer complete a chunk."""
         return self.n_frames % self._frames_per_chunk == 0
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Room on the disk that the buffered frames need at most."""
+        total = 0
+        for column in self._columns:
+            sample = math.prod(column.shape) * column.dtype.itemsize
+            chunk = self._storage(column)["chunks"][0] * sample
+            total += len(self._buffer) * sample + 2 * chunk
+        return total
+
     def add(self, frame: Frame) -> None:
         """Take a copy of a frame into the buffer.
 
@@ -105,9 +116,7 @@ class Recorder:
         stored["step"] = self.n_frames if frame.step is None else frame.step
         # Without any time other readers refuse the file, so an unknown one is written as such.
         time = math.nan if frame.time is None else frame.time
-        stored["time"] = (
-            time / conversion(WRITTEN_UNITS["time"], "time") if self._physical else time
-        )
+        stored["time"] = time / self._time_unit
         self._buffer.append(stored)
 
     def create(self, file: h5py.File) -> None:

@@ -86,6 +86,12 @@ class Replicas:
         if self.pbc is not None and np.any(self.pbc) and self.cell is None:
             raise ValueError("replicas are periodic but have no cell; give one")
 
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        arrays = (getattr(self, name) for name in self.__dataclass_fields__)
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
 
 def create_replicas(
     file: h5py.File,

@@ -1,6 +1,5 @@
 """Writing H5MD 1.1 files that other programs open, and that survive the death of their writer."""
 
-import fcntl
 import json
 import os
 import time
@@ -21,15 +20,12 @@ from sciwm.data.h5md.layout import CREATOR, FORMAT_VERSION, PARAMETERS, group_pa
 from sciwm.data.h5md.particles import read_group
 from sciwm.data.h5md.reader import read_root
 from sciwm.data.h5md.recorder import Recorder
-from sciwm.data.h5md.recovery import recover
 from sciwm.data.h5md.replicas import Replicas, create_replicas
+from sciwm.data.h5md.storage import Storage
 from sciwm.data.h5md.trajectory import Trajectory
 
 FLUSH_SECONDS = 60.0
 """Frames wait no longer than this in memory, however slowly they come."""
-
-FORMAT = ("v110", "v110")
-"""The oldest HDF5 that knows the single-writer mode: version 1.10, of 2016."""
 
 
 class H5MDWriter:
@@ -52,7 +48,7 @@ class H5MDWriter:
     Raises:
         FileExistsError: If the file exists and is not to be continued.
         FormatError: If the file to be continued was not written by sciwm, or in other units.
-        OSError: If another process is writing to it, or it cannot be created.
+        OSError: If another process has it open, or it cannot be created.
     """
 
     def __init__(
@@ -72,18 +68,20 @@ class H5MDWriter:
         self._compression = compression
         self._recorders: dict[str, Recorder] = {}
         self._replica_groups: set[str] = set()
-        self._broken = False
         self._flushed = time.monotonic()
-        self._lock: int | None = None
-        descriptor = _locked(self.path, resume)
+        self._closed = False
+        self._storage = Storage(self.path, resume)
         try:
-            self._file = self._opened(creator_note, parameters)
+            if not self._storage.empty and "h5md" not in self._storage.file:
+                # The writer before died at its very start.
+                self._storage.clear()
+            if "h5md" in self._storage.file:
+                self._continue()
+            else:
+                self._begin(creator_note, parameters or {})
         except BaseException:
-            os.close(descriptor)
+            self._storage.close()
             raise
-        self._lock = descriptor
-        if self._recorders:
-            self._protect()
 
     def __enter__(self) -> "H5MDWriter":
         return self
@@ -102,10 +100,8 @@ class H5MDWriter:
         Raises:
             ValueError: If the frame lacks or adds a field, has other particles than the group's
                 first frame, or is not finite.
-            OSError: If the disk is full or fails.
+            OSError: If the disk is full. Frames not yet written are kept for the next flush.
         """
-        if self._broken:
-            raise OSError(f"an earlier write to {self.path} failed; continue it with resume=True")
         recorder = self._recorders.get(group)
         if recorder is None:
             recorder = self._started(group, frame)
@@ -115,6 +111,21 @@ class H5MDWriter:
         elif time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
+    def write_replicas(self, group: str, replicas: Replicas) -> None:
+        """Write a group that holds many copies of one system, all at once.
+
+        Raises:
+            ValueError: If the group exists.
+            OSError: If the disk is full.
+        """
+        self._require_new(group)
+        with self._storing(replicas.size):
+            self._storage.unprotect()
+            file = self._storage.file
+            create_replicas(file, group, replicas, self.units, self._dtype, self._compression)
+            file.flush()
+        self._replica_groups.add(group)
+
     def n_frames(self, group: str = "trajectory") -> int:
         """Frames of a group, those not yet flushed included; 0 where there is no such group."""
         return self._recorders[group].n_frames if group in self._recorders else 0
@@ -123,7 +134,7 @@ class H5MDWriter:
         """Write the frames held back, so that they survive a kill.
 
         Raises:
-            OSError: If the disk is full or fails.
+            OSError: If the disk is full.
         """
         self._flush(last=False)
 
@@ -140,40 +151,23 @@ class H5MDWriter:
         if n_frames == self.n_frames(group):
             return
         self.flush()
-        with self._storing():
-            self._unprotect()
-            self._recorders[group].truncate(self._file, n_frames)
-
-    def write_replicas(self, group: str, replicas: Replicas) -> None:
-        """Write a group that holds many copies of one system, all at once.
-
-        Raises:
-            ValueError: If the group exists.
-            OSError: If the disk is full or fails.
-        """
-        self._require_new(group)
-        with self._storing():
-            self._unprotect()
-            create_replicas(self._file, group, replicas, self.units, self._dtype, self._compression)
-            self._replica_groups.add(group)
+        self._storage.unprotect()
+        self._recorders[group].truncate(self._storage.file, n_frames)
+        self._storage.protect()
 
     def close(self) -> None:
-        """Write what is held back and close the file."""
-        if self._lock is None:
+        """Write what is held back and close the file.
+
+        Raises:
+            OSError: If the disk is full; what was written before is safe.
+        """
+        if self._closed:
             return
+        self._closed = True
         try:
-            if not self._broken:
-                self._flush(last=True)
+            self._flush(last=True)
         finally:
-            try:
-                self._file.close()
-            except (OSError, RuntimeError):
-                # After a failed write HDF5 cannot close either; that error has been raised.
-                if not self._broken:
-                    raise
-            finally:
-                os.close(self._lock)
-                self._lock = None
+            self._storage.close()
 
     def _flush(self, last: bool) -> None:
         self._flushed = time.monotonic()
@@ -182,23 +176,38 @@ class H5MDWriter:
             self._write(waiting, last)
 
     def _write(self, recorders: list[Recorder], last: bool = False) -> None:
-        with self._storing():
-            self._protect()
+        with self._storing(sum(recorder.waiting_bytes for recorder in recorders)):
+            self._storage.protect()
+            file = self._storage.file
             for recorder in recorders:
-                recorder.write_values(self._file, last)
+                recorder.write_values(file, last)
             # Two flushes: HDF5 orders the writes of one dataset, not those of several.
-            self._file.flush()
+            file.flush()
             for recorder in recorders:
-                recorder.write_clock(self._file)
-            self._file.flush()
+                recorder.write_clock(file)
+            file.flush()
+
+    @contextmanager
+    def _storing(self, size: int) -> Iterator[None]:
+        """Room for `size` bytes, or an error that says what is safe."""
+        try:
+            self._storage.claim(size)
+            yield
+        except OSError as error:
+            safe = [f"{one.written} of {name!r}" for name, one in self._recorders.items()]
+            raise OSError(
+                f"cannot write to {self.path}: {error}. Frames safely written: "
+                f"{', '.join(safe) or 'none'}. Make room on the disk, then flush again or continue "
+                "the file with resume=True"
+            ) from error
 
     def _started(self, group: str, frame: Frame) -> Recorder:
         self._require_new(group)
         recorder = Recorder(group, frame, self.units, self._dtype, self._compression)
-        with self._storing():
-            self._unprotect()
-            recorder.create(self._file)
-            self._protect()
+        with self._storing(0):
+            self._storage.unprotect()
+            recorder.create(self._storage.file)
+            self._storage.protect()
         self._recorders[group] = recorder
         return recorder
 
@@ -208,51 +217,9 @@ class H5MDWriter:
         if not group or "/" in group or group == ".":
             raise ValueError(f"{group!r} cannot name a particles group; use a word without slashes")
 
-    def _protect(self) -> None:
-        """From here on a kill leaves the file sound, but nothing new can be created in it."""
-        if not self._file.swmr_mode:
-            self._file.swmr_mode = True
-
-    def _unprotect(self) -> None:
-        if self._file.swmr_mode:
-            self._file.close()
-            self._file = _open(self.path, "r+")
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        """Says what is safe when a write fails, and lets no other follow it."""
-        if self._broken:
-            raise OSError(f"an earlier write to {self.path} failed; continue it with resume=True")
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            self._broken = True
-            safe = [f"{one.written} of {name!r}" for name, one in self._recorders.items()]
-            raise OSError(
-                f"cannot write to {self.path}: {error}. Frames safely written: "
-                f"{', '.join(safe) or 'none'}. Make room on the disk, then continue the file with "
-                "resume=True"
-            ) from error
-
-    def _opened(self, note: str, parameters: dict | None) -> h5py.File:
-        """The file, new or with a recorder for each group in it."""
-        if os.path.getsize(self.path) == 0:
-            return self._new(note, parameters)
-        recover(self.path)
-        file = _open(self.path, "r+")
-        if "h5md" not in file:
-            # The writer before died at its very start.
-            file.close()
-            return self._new(note, parameters)
-        try:
-            self._continue(file)
-        except BaseException:
-            file.close()
-            raise
-        return file
-
-    def _new(self, note: str, parameters: dict | None) -> h5py.File:
-        file = _open(self.path, "w")
+    def _begin(self, note: str, parameters: dict) -> None:
+        """Write what comes before the first group."""
+        file = self._storage.file
         signature = file.create_group("h5md")
         signature.attrs["version"] = np.array([1, 1])
         signature.create_group("author").attrs["name"] = np.bytes_("N/A")
@@ -267,16 +234,15 @@ class H5MDWriter:
         notes = file.create_group(PARAMETERS)
         notes.attrs["format_version"] = FORMAT_VERSION
         notes.attrs["units"] = np.bytes_(self.units.name)
-        notes.create_dataset("note", data=np.bytes_(note.encode() or b" "))
-        text = json.dumps(parameters or {}, sort_keys=True)
-        notes.create_dataset("settings", data=np.bytes_(text.encode()))
+        for name, text in (("note", note), ("settings", json.dumps(parameters, sort_keys=True))):
+            notes[name] = np.bytes_(text.encode() or b" ")
         file.flush()
-        return file
 
-    def _continue(self, file: h5py.File) -> None:
-        """Take up the groups of a file, cutting each to the frames that are complete."""
+    def _continue(self) -> None:
+        """Take up the groups of the file, cutting each to the frames that are complete."""
+        file = self._storage.file
         root = read_root(file)
-        if root.creator != CREATOR or (self.units is not REDUCED) != root.physical:
+        if root.creator != CREATOR or root.physical != (self.units is not REDUCED):
             raise FormatError(
                 self.path,
                 "/h5md",
@@ -298,12 +264,12 @@ class H5MDWriter:
                         del file[path]
                 continue
             first = Trajectory(_OpenFile(file), metadata, name).frame(0)
-            for field, known in (("step", "stepped"), ("time", "timed")):
-                if not file[notes].attrs[known]:
-                    first = first.with_(**{field: None})
+            # Steps are always stored, known or not.
+            first = first.with_(step=first.step if file[notes].attrs["stepped"] else None)
             recorder = Recorder(name, first, self.units, self._dtype, self._compression)
             recorder.truncate(file, metadata.n_frames)
             self._recorders[name] = recorder
+        self._storage.protect()
 
 
 class _OpenFile:
@@ -315,28 +281,3 @@ class _OpenFile:
 
     def dataset(self, path: str) -> h5py.Dataset:
         return self._file[path]
-
-
-def _open(path: Path, mode: str) -> h5py.File:
-    # Locking is done here, see `_locked`: HDF5 gives its own lock up in the single-writer mode.
-    return h5py.File(path, mode, libver=FORMAT, locking=False)
-
-
-def _locked(path: Path, resume: bool) -> int:
-    """A file descriptor that keeps other writers away for as long as this process lives."""
-    flags = os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL)
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except FileExistsError:
-        raise FileExistsError(
-            f"{path} exists; continue it with resume=True, or remove it first"
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise OSError(
-            f"{path} is in use ({error.strerror}): another process has it open, or an H5MDFile of "
-            "this one; wait for it, close it, or write to another file"
-        ) from error
-    return descriptor

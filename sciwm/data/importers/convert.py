@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.data.importers.checks import LABELS, Fault, fault
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.plausibility import doubts
-from sciwm.data.importers.source import ImportOptions, SourceError
+from sciwm.data.importers.source import Importer, ImportOptions, SourceError, foreign_reader
 from sciwm.data.importers.source_units import SourceUnits
 from sciwm.data.table import FieldTable, describe
 
@@ -80,7 +80,8 @@ def convert(
     importer = detect(source)
     if to.exists() and to.resolve() == source.resolve():
         raise SourceError(source, "", "is both source and target", "Name another target")
-    units = importer.units(source, options)
+    with foreign_reader(source, ""):
+        units = importer.units(source, options)
     report = ImportReport(source, to, importer.name, units)
     provenance = {
         "source": source.name,
@@ -98,7 +99,7 @@ def convert(
             creator_note=f"imported from {source.name} ({importer.name})",
             parameters=provenance,
         ) as writer:
-            raw = importer.frames(source, options)
+            raw = _read(importer, source, options)
             shown = tqdm(raw, desc=source.name, unit=" frames", disable=None if progress else True)
             for frame, group in _Admission(report, options).admitted(shown):
                 writer.append(frame, group)
@@ -254,6 +255,17 @@ class _Admission:
         count = len(self._groups)
         name = f"trajectory_{count}" if count else "trajectory"
         return self._groups.setdefault(digest.digest(), name)
+
+
+def _read(importer: Importer, source: Path, options: ImportOptions) -> Iterator[Frame]:
+    """The frames, with the number of the frame at which reading failed in any other way."""
+    frames = importer.frames(source, options)
+    for index in count():
+        with foreign_reader(source, f"frame {index}"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
 
 
 def _preview(stream: Iterator[Frame]) -> list[Frame]:

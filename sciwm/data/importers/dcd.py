@@ -119,6 +119,10 @@ class _Header:
         if control[8] > 0:
             indices = np.frombuffer(self.record("free atoms"), dtype=layout.order + "i4")
             self.free = indices.astype(np.int64) - 1
+            if self.free.min(initial=0) < 0 or self.free.max(initial=0) >= self.count:
+                raise SourceError(
+                    path, "free atoms", f"lists atoms beyond {self.count}", "Copy it again"
+                )
 
     def more(self) -> bool:
         return self._file.tell() < self._size

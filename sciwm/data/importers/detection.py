@@ -8,7 +8,6 @@ from sciwm.data.importers.ase_formats import ASEFormats
 from sciwm.data.importers.dcd import DCD
 from sciwm.data.importers.deepmd import DeepMD
 from sciwm.data.importers.extxyz import ExtendedXYZ
-from sciwm.data.importers.gromacs import Gromacs
 from sciwm.data.importers.h5md import H5MD
 from sciwm.data.importers.lagrangebench import LagrangeBench
 from sciwm.data.importers.lammps_dump import LammpsDump
@@ -16,11 +15,13 @@ from sciwm.data.importers.md17 import MD17
 from sciwm.data.importers.mdanalysis import MDAnalysisFile
 from sciwm.data.importers.mdtraj_hdf5 import MDTrajHDF5
 from sciwm.data.importers.qm7x import QM7X
-from sciwm.data.importers.source import Importer, SourceError
+from sciwm.data.importers.source import Importer, SourceError, foreign_reader
 from sciwm.data.importers.spice import Spice
 from sciwm.data.importers.timewarp import Timewarp
 from sciwm.data.importers.torchmdnet import TorchMDNet
 from sciwm.data.importers.torchsim import TorchSim
+from sciwm.data.importers.trr import TRR
+from sciwm.data.importers.xtc import XTC
 
 IMPORTERS: tuple[Importer, ...] = (
     H5MD(),
@@ -36,7 +37,8 @@ IMPORTERS: tuple[Importer, ...] = (
     ExtendedXYZ(),
     LammpsDump(),
     DeepMD(),
-    Gromacs(),
+    XTC(),
+    TRR(),
     DCD(),
     Amber(),
     MDAnalysisFile(),
@@ -56,8 +58,9 @@ def detect(path: Path) -> Importer:
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(path, "", "is empty", "Write or download it again")
     for importer in IMPORTERS:
-        if importer.matches(path):
-            return importer
+        with foreign_reader(path, ""):  # a damaged file may already fail here
+            if importer.matches(path):
+                return importer
     names = ", ".join(importer.name for importer in IMPORTERS)
     raise SourceError(
         path,

@@ -134,7 +134,7 @@ class _Block:
             numbers = np.array([float(word) for word in (line or "").split()])
         except ValueError:
             numbers = np.zeros(0)
-        if len(numbers) != count:
+        if len(numbers) != count or not np.isfinite(numbers).all():
             raise self.error(f"expected {count} number(s), got {line!r}")
         return numbers
 

@@ -3,11 +3,15 @@
 import bz2
 import gzip
 import lzma
+import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from sciwm.data.importers.source import SourceError
+
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What the decompressors raise."""
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
@@ -26,7 +30,7 @@ def first_lines(path: Path, count: int) -> list[str]:
         with open_text(path) as file:
             # Binary files may hold no line end for gigabytes.
             return [file.readline(65536) for _ in range(count)]
-    except (OSError, EOFError, lzma.LZMAError):
+    except _DAMAGE:
         return []
 
 
@@ -57,7 +61,7 @@ class NumberedLines:
         """The next line without its end; None after the last one."""
         try:
             line = self._file.readline()
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except _DAMAGE as error:
             raise SourceError(
                 self.path,
                 f"after line {self.number}",

@@ -79,7 +79,8 @@ class AsePotential:
             return torch.as_tensor(np.asarray(values)).to(state.positions)
 
         return Evaluation(
-            energy=tensor(energies),
+            # A difference of large energies must outlive single precision.
+            energy=torch.tensor(energies, dtype=torch.float64, device=state.positions.device),
             forces=tensor(np.concatenate(forces)),
             stress=tensor(stresses) if stress else None,
         )

@@ -59,12 +59,12 @@ class GFN2:
     """The GFN2-xTB method (Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15, 1652 (2019)),
     computed by tblite in worker processes.
 
-    Each system starts from its last wave function, which makes steps of a simulation three times
-    cheaper than single points, and leaves energies dependent on the path within the accuracy.
-    Systems have the lowest spin that their number of electrons allows.
+    Each system starts from its last wave function, which makes the steps of a simulation cheaper
+    than single points and leaves energies dependent on the path, by about 1e-7 eV. Systems have the
+    lowest spin that their number of electrons allows.
 
     Args:
-        accuracy: tblite's; smaller is tighter, and 1 converges energies to about 1e-5 eV.
+        accuracy: tblite's; smaller is tighter.
         electronic_temperature: K, of the orbital occupations.
         solvent: A solvent of the ALPB model, such as "water" or "acetonitrile".
         workers: Processes, of one thread each.
@@ -116,7 +116,10 @@ class GFN2:
             return torch.as_tensor(np.asarray(values)).to(state.positions)
 
         return Evaluation(
-            energy=tensor([one.energy for one in found]),
+            # A difference of large energies must outlive single precision.
+            energy=torch.tensor([one.energy for one in found], dtype=torch.float64).to(
+                state.positions.device
+            ),
             forces=tensor(np.concatenate([one.forces for one in found])),
             stress=tensor([one.stress for one in found]) if stress else None,
         )

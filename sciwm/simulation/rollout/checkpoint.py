@@ -76,7 +76,7 @@ class Checkpoint:
             whole = blank.whole
 
             def tensor(name: str) -> Tensor:
-                return torch.from_numpy(content[name]).to(whole.positions)
+                return torch.from_numpy(content[name]).to(whole.positions.device)
 
             progress = replace(
                 blank,

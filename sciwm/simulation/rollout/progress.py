@@ -35,7 +35,8 @@ class Progress:
     def beginning(state: State, integrator: Integrator) -> "Progress":
         """Every system at its start, nothing evaluated yet."""
         whole = moved(state, state.positions, state.velocities)
-        unknown = whole.positions.new_full((whole.n_systems,), torch.nan)
+        # Energies stay in double precision: changes of large ones matter more than their size.
+        unknown = whole.positions.new_full((whole.n_systems,), torch.nan, dtype=torch.float64)
         forces = torch.full_like(whole.positions, torch.nan)
         return Progress(
             step=0,
@@ -53,11 +54,14 @@ class Progress:
 
     def merged(self) -> "Progress":
         """With every system up to date."""
+        if not self.running:
+            return self
         rows = _rows(self.whole, self.running)
         positions, velocities = self.whole.positions.clone(), self.whole.velocities.clone()
         energy, forces, steps = self.energy.clone(), self.forces.clone(), list(self.steps)
         positions[rows], velocities[rows] = self.state.positions, self.state.velocities
-        energy[self.running], forces[rows] = self.evaluation.energy, self.evaluation.forces
+        energy[self.running] = self.evaluation.energy.to(energy)
+        forces[rows] = self.evaluation.forces.to(forces)
         for s in self.running:
             steps[s] = self.step
         whole = moved(self.whole, positions, velocities)

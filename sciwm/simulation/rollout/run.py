@@ -94,7 +94,7 @@ class Rollout:
         started = progress.step > 0
         if not started:
             self.output.unlink(missing_ok=True)
-            progress = self._start(state)
+            progress, written = self._start(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
             checkpoint.save(progress, written)
         parameters = self.integrator.parameters | {"simulator": type(self.simulator).__name__}
@@ -136,7 +136,8 @@ class Rollout:
                 if stopped:
                     # Steps are pure functions: the others take this one again by themselves.
                     progress = progress.without(stopped, self.integrator)
-                    bar.set_postfix_str(f"{len(progress.reasons) - len(progress.running)} stopped")
+                    lost = len(progress.reasons) - len(progress.running)
+                    bar.set_postfix_str(f"{lost} stopped", refresh=False)
                     continue
                 if after.step % self.every == 0:
                     recorder.add(after)
@@ -167,8 +168,12 @@ class Rollout:
         progress = progress.merged()
         kinetic = kinetic_energy(progress.whole, self.simulator.units)
         progress = replace(progress, start_energy=progress.energy + kinetic)
-        outside = self._outside(progress) if progress.running else {}
-        return progress.without(outside, self.integrator) if outside else progress
+        stopped = self._outside(progress) if progress.running else {}
+        for k, s in enumerate(progress.running):
+            finite = progress.start_energy[s].isfinite()
+            if not bool(finite & progress.forces[state.batch == s].isfinite().all()):
+                stopped[k] = "its energy, forces or velocities are not finite where it starts"
+        return progress.without(stopped, self.integrator) if stopped else progress
 
     def _outside(self, progress: Progress) -> dict[int, str]:
         found = self.simulator.outside(progress.state, progress.evaluation)

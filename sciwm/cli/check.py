@@ -1,0 +1,42 @@
+"""`sciwm check`: what a model may be used for."""
+
+
+def check(
+    run: str,
+    *,
+    data: str | list[str] | None = None,
+    temperature: float | None = None,
+    json: bool = False,
+) -> int:
+    """Checks symmetries, derivatives, conservation, heat and stability of a model, and its cost.
+
+    The result is kept in the model file and, for a run, in its check.json. Ends with status 1 if
+    any check fails.
+
+    Args:
+        run: A run folder or a model file.
+        data: H5MD files to take a few states from; the training data where absent.
+        temperature: Of the dynamics, in K; where absent 300 K, or in reduced units that of the data.
+        json: Print JSON in place of the table.
+    """
+    from json import dumps
+
+    from sciwm.data.collection import Collection
+    from sciwm.evaluation.licence import check_model
+    from sciwm.evaluation.run import model_file, run_folder, training_data
+    from sciwm.models import archive
+
+    file = model_file(run)
+    content = archive.load(file)
+    if data is None:
+        collection = training_data(run, content.data)
+    else:
+        collection = Collection([data] if isinstance(data, str) else data)
+    licence = check_model(content.model, collection, temperature)
+    content.check = licence.content()
+    archive.save(content, file)
+    folder = run_folder(run)
+    if folder is not None:
+        licence.write(folder / "check.json")
+    print(dumps(licence.content(), indent=1, ensure_ascii=False) if json else licence)
+    return 1 if licence.verdict == "fail" else 0

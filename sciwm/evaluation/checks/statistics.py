@@ -1,0 +1,145 @@
+"""Under a thermostat: every species holds its share of heat, and the simulation goes on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
+from sciwm.evaluation.checks.check import Check, Status, collated
+from sciwm.evaluation.checks.conservation import Thermal, thermal_state
+from sciwm.evaluation.evaluate import species_name
+from sciwm.models.potential import Potential
+from sciwm.simulation.integrators import Integrator, Langevin
+from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.observables.motion import Motion
+from sciwm.simulation.observables.thermodynamics import equipartition, temperature
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.simulator import Evaluation, Simulator
+
+COPIES = 8
+"""Independent simulations, from whose scatter the errors follow."""
+
+ATOM_STEPS = 80_000
+"""Steps times atoms of all copies together."""
+
+EVERY = 10
+"""Steps between frames."""
+
+
+def statistics_checks(model: Potential, systems: Sequence[State], thermal: Thermal) -> list[Check]:
+    """Langevin dynamics of several copies: how far it comes, how warm it is, and how evenly.
+
+    Args:
+        model: As it is used.
+        systems: One system each, in float64.
+    """
+    atoms = max(len(system.numbers) for system in systems)
+    copies = int(np.clip(240 // atoms, 2, COPIES))
+    start = collated([systems[k % len(systems)] for k in range(copies)])
+    start = thermal_state(model, start, thermal)
+    steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, 800)) // EVERY * EVERY
+    # Strong friction, so that copies forget their start soon.
+    langevin = Langevin(thermal.step, thermal.temperature, 1 / (100 * thermal.step), seed=2)
+    integrator: Integrator = langevin
+    if thermal.dimension < 3:
+        integrator = Planar(langevin, thermal.dimension)
+    result = Rollout(LearnedSimulator(model), integrator, every=EVERY).run(start, steps)
+    checks = [_stability(result.steps, result.reasons, steps, thermal, model)]
+    whole = [
+        frames
+        for frames, reason in zip(result.frames, result.reasons, strict=True)
+        if reason is None
+    ]
+    if len(whole) < 2:
+        return checks
+    motions = []
+    for frames in whole:
+        kept = [frame.with_(dimension=thermal.dimension) for frame in frames[len(frames) // 4 :]]
+        motions.append(Motion.from_frames(kept, model.units))
+    return [*checks, *_heat_checks(motions, thermal)]
+
+
+class Planar(Integrator):
+    """An integrator whose motion is kept to the first dimensions; noise acts in all three.
+
+    Args:
+        inner: Moves the state.
+        dimension: How many components move.
+    """
+
+    def __init__(self, inner: Integrator, dimension: int):
+        self.inner = inner
+        self.dt = inner.dt
+        self.dimension = dimension
+
+    @property
+    def temperature(self) -> float | torch.Tensor | None:
+        return self.inner.temperature
+
+    def step(
+        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    ) -> tuple[State, Evaluation]:
+        plane = state.positions[:, self.dimension :]
+        state, _ = self.inner.step(simulator, state, evaluation, index)
+        state.positions = torch.cat([state.positions[:, : self.dimension], plane], dim=1)
+        flat = torch.zeros_like(plane)
+        state.velocities = torch.cat([state.velocities[:, : self.dimension], flat], dim=1)
+        return state, simulator.evaluate(state)
+
+    def select(self, keep: Sequence[int]) -> "Planar":
+        return Planar(self.inner.select(keep), self.dimension)
+
+    @property
+    def parameters(self) -> dict[str, str | float]:
+        return self.inner.parameters | {"dimension": self.dimension}
+
+
+def _stability(
+    done: list[int], reasons: list[str | None], steps: int, thermal: Thermal, model: Potential
+) -> Check:
+    units = model.units
+    unit, factor = ("ps", 1e-3) if units is MOLECULAR else ("", 1.0)
+    status: Status = "pass"
+    stopped = [(step, reason) for step, reason in zip(done, reasons, strict=True) if reason]
+    explanation = (
+        f"time for which {len(done)} Langevin simulations at {thermal.temperature:g} "
+        f"{units.temperature}".rstrip()
+        + " all went on; the limit is all the time tried"
+    )
+    if stopped:
+        reason = min(stopped)[1]
+        # Outside the training data a model may be right, it is only not known to be.
+        status = "warn" if "left the simulator's domain" in reason else "fail"
+        explanation = f"{len(stopped)} of {len(done)} simulations stopped, the first: {reason}"
+    reached = factor * thermal.step * min(done)
+    return Check("stability", status, reached, unit, factor * thermal.step * steps, explanation)
+
+
+def _heat_checks(motions: list[Motion], thermal: Thermal) -> list[Check]:
+    """Temperature and equipartition, each with the error that the copies' scatter gives."""
+    ratios = [
+        float(temperature(motion, "nothing").value) / thermal.temperature for motion in motions
+    ]
+    checks = [_even("temperature", np.array(ratios), "kinetic over thermostat temperature")]
+    shares = [equipartition(motion, "nothing") for motion in motions]
+    species = sorted(set.intersection(*(set(share) for share in shares)))
+    for number in species if len(species) > 1 else []:
+        name = species_name(number, motions[0].units)
+        values = np.array([float(share[number].value) for share in shares])
+        checks.append(
+            _even(f"equipartition, {name}", values, f"temperature of {name} over that of all")
+        )
+    return checks
+
+
+def _even(name: str, ratios: np.ndarray, what: str) -> Check:
+    mean = float(ratios.mean())
+    error = float(ratios.std(ddof=1) / np.sqrt(len(ratios)))
+    value = abs(mean - 1.0)
+    # What chance explains is no fault.
+    warn, fail = max(0.05, 3 * error), max(0.15, 5 * error)
+    status: Status = "pass" if value <= warn else "warn" if value <= fail else "fail"
+    explanation = f"{what} is {mean:.3f} ± {error:.3f}; the value is its distance from 1"
+    return Check(name, status, value, "", warn, explanation)

@@ -1,0 +1,164 @@
+"""The model's licence: every check on a few states, with one verdict."""
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sciwm.core.frame import Frame
+from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
+from sciwm.data.collection import Collection
+from sciwm.evaluation.checks.check import Check, Status
+from sciwm.evaluation.checks.conservation import Thermal, conservation_checks, suitable_step
+from sciwm.evaluation.checks.cost import cost_checks
+from sciwm.evaluation.checks.derivatives import derivative_checks
+from sciwm.evaluation.checks.smoothness import smoothness_checks
+from sciwm.evaluation.checks.statistics import statistics_checks
+from sciwm.evaluation.checks.symmetry import symmetry_checks
+from sciwm.evaluation.evaluate import require_units
+from sciwm.evaluation.table import aligned, number
+from sciwm.models import archive
+from sciwm.models.potential import Potential
+
+SYSTEMS, ATOMS = 4, 500
+"""States checked, and atoms in all of them together, at most."""
+
+ROOM_TEMPERATURE = 300.0  # K
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The checks of a model and what they were made on.
+
+    Attributes:
+        checks: In the order they were made.
+        temperature: Of the dynamics, in the model's units.
+        data: The files the states come from.
+    """
+
+    checks: list[Check]
+    temperature: float
+    data: list[str]
+
+    @property
+    def verdict(self) -> Status:
+        found = {check.status for check in self.checks}
+        return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
+
+    def content(self) -> dict[str, Any]:
+        """For JSON and model files; an infinite number becomes None."""
+        checks = [
+            {
+                k: None if isinstance(v, float) and not math.isfinite(v) else v
+                for k, v in one.items()
+            }
+            for one in (asdict(check) for check in self.checks)
+        ]
+        return {
+            "verdict": self.verdict,
+            "temperature": self.temperature,
+            "data": self.data,
+            "checks": checks,
+        }
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(self.content(), indent=1, ensure_ascii=False) + "\n")
+
+    def __str__(self) -> str:
+        rows = [["", "check", "value", "limit", "unit"]]
+        for check in self.checks:
+            limit = number(check.limit) if math.isfinite(check.limit) else "-"
+            rows.append([check.status, check.name, number(check.value), limit, check.unit or "-"])
+        lines = [aligned(rows, left=2), ""]
+        for check in self.checks:
+            if check.status != "pass":
+                lines.append(f"{check.status}: {check.name}: {check.explanation}")
+        lines.append(f"verdict: {self.verdict}")
+        return "\n".join(lines)
+
+
+def check_model(model: Potential, data: Collection, temperature: float | None = None) -> Licence:
+    """Runs every family of checks on states spread over the data.
+
+    Args:
+        temperature: Of the dynamics; where absent 300 K, or in reduced units that of the data.
+
+    Raises:
+        ValueError: If the data is in other units, or its temperature is needed and unknown.
+        UnseenSpeciesError: If the data holds a particle type the model was not trained on.
+    """
+    require_units(model, data)
+    systems, dimension = chosen_states(data)
+    for system in systems:
+        model.domain.require_species(system.numbers)
+    if temperature is None:
+        temperature = _temperature_of(model, systems, dimension)
+    model = copy.deepcopy(model).eval()  # simulators switch gradients of weights off
+    double = in_double_precision(model)
+    step = suitable_step(double, systems, temperature)
+    thermal = Thermal(temperature, step, dimension)
+    families: dict[str, Callable[[], list[Check]]] = {
+        "symmetry": lambda: symmetry_checks(double, systems),
+        "derivatives": lambda: derivative_checks(double, systems),
+        "smoothness": lambda: smoothness_checks(double, systems),
+        "conservation": lambda: conservation_checks(model, double, systems, thermal),
+        "statistics": lambda: statistics_checks(model, systems, thermal),
+        "cost": lambda: cost_checks(model, systems),
+    }
+    checks: list[Check] = []
+    progress = tqdm(families.items(), unit="family")
+    for name, family in progress:
+        progress.set_description(name)
+        checks += family()
+    return Licence(checks, temperature, [str(path) for path in data.paths])
+
+
+def chosen_states(data: Collection) -> tuple[list[State], int]:
+    """States spread over the data, without labels, in float64; and the dimension they lie in."""
+    spread = np.unique(np.linspace(0, len(data.frames) - 1, SYSTEMS).astype(int))
+    frames = [data.frame(data.frames[k]) for k in spread]
+    kept: list[Frame] = []
+    atoms = 0
+    for frame in frames:
+        if kept and atoms + len(frame) > ATOMS:
+            continue
+        atoms += len(frame)
+        kept.append(frame.with_(energy=None, forces=None, stress=None))
+    return [State.from_frame(frame, torch.float64) for frame in kept], kept[0].dimension
+
+
+def in_double_precision(model: Potential) -> Potential:
+    """A copy in float64, built anew so that its constants are not rounded to single precision."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            double = archive.build(archive.describe(model))
+    finally:
+        torch.set_default_dtype(default)
+    assert isinstance(double, Potential)
+    double = double.double()
+    double.load_state_dict(model.state_dict())
+    return double.eval()
+
+
+def _temperature_of(model: Potential, systems: list[State], dimension: int) -> float:
+    if model.units is MOLECULAR:
+        return ROOM_TEMPERATURE
+    kinetic = sum(float((s.masses[:, None] * s.velocities.square()).sum()) for s in systems)
+    freedom = dimension * sum(len(s.numbers) for s in systems)
+    if kinetic == 0.0:
+        raise ValueError(
+            "the data has no velocities, so its temperature in reduced units is unknown; give "
+            "--temperature"
+        )
+    return kinetic / freedom / (model.units.acceleration * model.units.boltzmann)

@@ -1,0 +1,68 @@
+"""A run folder seen from outside: its model file, and the data it was trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sciwm.data.collection import Collection
+
+MODEL = "model.pt"
+
+
+def model_file(run: str | Path) -> Path:
+    """The model of a run folder, or the model file itself.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no run folder or model file {path}")
+    if not (path / MODEL).is_file():
+        raise FileNotFoundError(
+            f"{path} holds no {MODEL}: either it is no run folder, or its training is unfinished and "
+            f"`sciwm train {path / 'config.yaml'}` continues it"
+        )
+    return path / MODEL
+
+
+def run_folder(run: str | Path) -> Path | None:
+    """The folder of the run a model belongs to; None for a model file on its own."""
+    folder = model_file(run).parent
+    return folder if (folder / "config.yaml").is_file() else None
+
+
+def training_data(run: str | Path, recorded: dict[str, Any]) -> Collection:
+    """The files a model was trained on, where they still are and are still the same.
+
+    Args:
+        recorded: The fingerprint kept in the model file.
+
+    Raises:
+        FileNotFoundError: If the run does not say where they were, or they are not there any more.
+        ValueError: If they have changed since.
+    """
+    folder = run_folder(run)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{run} is a model file without its run folder, so its data is unknown; give --data FILE"
+        )
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    listed = config.get("data", {}).get("init_args", {}).get("train", [])
+    names = [listed] if isinstance(listed, str) else list(listed)
+    missing = [name for name in names if not Path(name).is_file()]
+    if missing or not names:
+        raise FileNotFoundError(
+            f"the training data {', '.join(missing) or 'of this run'} is not found from "
+            f"{Path.cwd()}; give --data FILE"
+        )
+    data = Collection(names)
+    if recorded and data.fingerprint() != recorded:
+        raise ValueError(
+            f"{', '.join(names)} has changed since the model was trained on it; give --data FILE to "
+            "check on other data"
+        )
+    return data

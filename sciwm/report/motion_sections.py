@@ -1,0 +1,117 @@
+"""Sections of a report on imagined motion, alone or beside the true one."""
+
+from sciwm.report import comparison_figures as drawn
+from sciwm.report import page, viewer
+from sciwm.report.comparison import Comparison
+from sciwm.report.page import Page, dashed, quantity
+from sciwm.simulation.observables.motion import Motion
+
+CHAOS = (
+    "Why paths part: the motion of molecules is chaotic. A small difference, whether from a force "
+    "error or from the last digit of a number, grows exponentially (its rate is the largest Lyapunov "
+    "exponent), so a model ten times better stays on the true path only a constant time longer. Beyond "
+    "that no model can say where each atom is, and none needs to: what must stay right are the "
+    "statistics below."
+)
+
+
+def imagined_beside_true(sheet: Page, comparison: Comparison) -> None:
+    parts = []
+    if comparison.same_start:
+        parts.append(
+            page.paragraph(
+                "Both films start from the same positions and velocities. The true one follows the "
+                "reference's forces, the imagined one the model's, and nothing pulls it back."
+            )
+        )
+    else:
+        parts.append(
+            page.paragraph(
+                "The two films start from different states, so only their statistics can be "
+                "compared, not their paths."
+            )
+        )
+    parts += _animation(sheet, {"true": comparison.true, "imagined": comparison.imagined})
+    if comparison.same_start:
+        if comparison.coordinates:
+            parts.append(
+                page.figure(
+                    drawn.paths(comparison),
+                    "Black is true, orange is imagined. While they lie on each other the model "
+                    "predicts the motion itself; bonds are drawn for the time around the parting, "
+                    "the dihedral angle for the whole run. On the right, how often each value "
+                    "occurs: this must agree even after the paths have parted.",
+                )
+            )
+        parts.append(page.figures([page.figure(drawn.parting(comparison), _parting(comparison))]))
+        parts.append(page.note(CHAOS))
+    sheet.section("Imagined and true motion", *parts)
+
+
+def _parting(comparison: Comparison) -> str:
+    units = comparison.true.units
+    if not comparison.parted:
+        return (
+            "How far imagined particles are from true ones, root mean square. The paths agree to "
+            "the end of this run; the blue line is a model in which nothing moves."
+        )
+    return (
+        f"How far imagined atoms are from true ones, root mean square. Until "
+        f"{quantity(comparison.together, units.time)} (dotted) they are less than half as far off "
+        "as a model in which nothing moves typically is; then the two have nothing more to do "
+        "with each other."
+    )
+
+
+def statistics(sheet: Page, comparison: Comparison) -> None:
+    shown = []
+    if comparison.spectra:
+        x = comparison.spectra["true"].x
+        assert x is not None
+        unit = comparison.spectra["true"].x_unit
+        shown.append(
+            page.figure(
+                drawn.spectrum(comparison),
+                "At which frequencies the system vibrates. Peaks must lie at the same place; their "
+                "heights depend on how the energy happens to be shared out in a short run. "
+                f"Resolution {quantity(float(x[1] - x[0]), unit)}.",
+            )
+        )
+    energy = drawn.energies(comparison)
+    if energy is not None:
+        shown.append(
+            page.figure(
+                energy,
+                "The total energy must neither climb nor fall. The ripple belongs to the "
+                "integrator's time step and is there in the true run as well.",
+            )
+        )
+    rows = comparison.statistics()
+    parts = [page.figures(shown)] if shown else []
+    if rows:
+        parts.append(page.table(["", "true", "imagined", "unit"], [dashed(row) for row in rows]))
+        parts.append(
+            page.note(
+                "Means over the run; ± is one standard error that counts how long neighbouring "
+                "frames resemble each other. Values two or three errors apart are a real difference."
+            )
+        )
+    if parts:
+        sheet.section("Statistics of the motion", *parts)
+
+
+def imagined_alone(sheet: Page, motion: Motion) -> None:
+    sheet.section(
+        "Imagined motion",
+        page.paragraph("What the model says would happen; there is no true motion to compare it with."),
+        *_animation(sheet, {"imagined": motion}),
+    )
+
+
+def _animation(sheet: Page, motions: dict[str, Motion]) -> list[str]:
+    try:
+        view = viewer.viewer(motions)
+    except ValueError as error:
+        return [page.note(f"No film: {error}.")]
+    sheet.scripts.append(viewer.SCRIPT)
+    return [view]

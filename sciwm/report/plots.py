@@ -1,0 +1,213 @@
+"""Figures, each made by a function that returns it; nothing global, nothing shown.
+
+Colours are those of Okabe and Ito, told apart by colour-blind readers as well.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from sciwm.simulation.observables.observable import Observable
+
+BLACK, BLUE, ORANGE, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+"""Without Okabe and Ito's yellow, which is faint on white."""
+
+POINTS = 20_000
+"""Points drawn in a parity plot, at most."""
+
+
+def parity(predicted: ArrayLike, reference: ArrayLike, quantity: str, unit: str) -> Figure:
+    """Predictions against references, with the line on which they would agree.
+
+    Args:
+        predicted, reference: (K,) values.
+        quantity: Names both axes.
+        unit: Of both; empty in reduced units.
+    """
+    p, r = np.ravel(predicted), np.ravel(reference)
+    if len(p) > POINTS:
+        chosen = np.random.default_rng(0).choice(len(p), POINTS, replace=False)
+        p, r = p[chosen], r[chosen]
+    figure, axes = _empty(4.6, 4.4)
+    low, high = float(min(p.min(), r.min())), float(max(p.max(), r.max()))
+    margin = 0.03 * (high - low) or 1.0
+    limits = (low - margin, high + margin)
+    axes.plot(limits, limits, color=BLACK, linewidth=1, zorder=1)
+    axes.scatter(r, p, s=9, alpha=0.4, color=BLUE, linewidths=0, zorder=2, rasterized=True)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set_xlabel(_label(f"reference {quantity}", unit))
+    axes.set_ylabel(_label(f"predicted {quantity}", unit))
+    return figure
+
+
+def error_histogram(predicted: ArrayLike, reference: ArrayLike, quantity: str, unit: str) -> Figure:
+    """How often each error occurs, on a logarithmic scale that shows the tail."""
+    error = np.ravel(predicted) - np.ravel(reference)
+    figure, axes = _empty(5.0, 3.6)
+    axes.hist(error, bins=81, color=BLUE)
+    axes.axvline(0.0, color=BLACK, linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlabel(_label(f"error of {quantity}", unit))
+    axes.set_ylabel("number of values")
+    return figure
+
+
+def error_bars(errors: Mapping[str, float], nulls: Mapping[str, float], unit: str) -> Figure:
+    """Errors of several groups, such as species, beside those of the null model.
+
+    Args:
+        errors, nulls: Root mean square error by name.
+    """
+    figure, axes = _empty(max(3.6, 1.4 + 0.8 * len(errors)), 3.6)
+    places = np.arange(len(errors))
+    axes.bar(places - 0.2, list(errors.values()), 0.4, color=BLUE, label="model")
+    axes.bar(places + 0.2, [nulls[name] for name in errors], 0.4, color=ORANGE, label="null model")
+    axes.set_yscale("log")
+    axes.set_xticks(places, list(errors))
+    axes.set_ylabel(_label("RMSE", unit))
+    axes.legend(frameon=False)
+    return figure
+
+
+def learning_curve(log: Path) -> Figure:
+    """Training loss and validation errors against step, from a run's `log/metrics.csv`.
+
+    Raises:
+        ValueError: If the file holds no steps yet.
+    """
+    with log.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = [name for name in (rows[0] if rows else {}) if name.startswith(("train/", "valid/"))]
+    if not names:
+        raise ValueError(f"{log} holds no losses yet")
+    figure, axes = _empty(5.6, 3.8)
+    for colour, name in zip(COLOURS * len(names), names, strict=False):
+        points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        if points:
+            steps, values = zip(*points, strict=True)
+            style = "-" if name.startswith("train/") else "o-"
+            axes.plot(steps, values, style, color=colour, markersize=4, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss, errors in eV, Å or reduced")
+    axes.legend(frameon=False)
+    return figure
+
+
+def energy_drift(times: ArrayLike, energies: ArrayLike, time_unit: str, energy_unit: str) -> Figure:
+    """Total energy against time, with the straight line through it.
+
+    Args:
+        times: (T,).
+        energies: (T,) or (S, T), one line for each system.
+    """
+    t = np.asarray(times, dtype=float)
+    figure, axes = _empty(5.6, 3.6)
+    for colour, series in zip(COLOURS * len(t), np.atleast_2d(energies), strict=False):
+        change = series - series[0]
+        axes.plot(t, change, color=colour, linewidth=1)
+        slope, start = np.polyfit(t, change, 1)
+        axes.plot(t, start + slope * t, color=colour, linestyle="--", linewidth=1)
+    axes.axhline(0.0, color=BLACK, linewidth=0.7)
+    axes.set_xlabel(_label("time", time_unit))
+    axes.set_ylabel(_label("change of the total energy", energy_unit))
+    return figure
+
+
+def curves(observables: Mapping[str, Observable], title: str | None = None) -> Figure:
+    """The same curve from several sources, such as a spectrum or a pair distribution, with errors.
+
+    Args:
+        observables: By source, such as "reference" and "imagined"; each along a curve.
+        title: Of the vertical axis; the observable's name where absent.
+
+    Raises:
+        ValueError: If there are none, or one of them is a single number.
+    """
+    figure, axes = _empty(5.6, 3.6)
+    if not observables:
+        raise ValueError("no curves to draw")
+    for colour, (source, found) in zip(COLOURS, observables.items(), strict=False):
+        if found.x is None:
+            raise ValueError(f"{found.name} of {source} is a single number, not a curve")
+        value, error = np.asarray(found.value), np.nan_to_num(np.asarray(found.error))
+        axes.plot(found.x, value, color=colour, linewidth=1.4, label=source)
+        axes.fill_between(found.x, value - error, value + error, color=colour, alpha=0.2, lw=0)
+    axes.set_xlabel(_label(found.x_name, found.x_unit))
+    axes.set_ylabel(_label(title or found.name, found.unit))
+    axes.legend(frameon=False)
+    return figure
+
+
+def time_series(
+    times: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: str
+) -> Figure:
+    """Quantities against time: a bond length, a coordinate, an energy.
+
+    Args:
+        times: (T,), shared by all.
+        series: (T,) values by name; a shorter one ends early.
+    """
+    t = np.asarray(times, dtype=float)
+    figure, axes = _empty(5.6, 3.6)
+    for colour, (name, values) in zip(COLOURS * len(series), series.items(), strict=False):
+        y = np.asarray(values, dtype=float)
+        axes.plot(t[: len(y)], y, color=colour, linewidth=1.3, label=name)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(frameon=False)
+    return figure
+
+
+def horizon(
+    times: ArrayLike, model: ArrayLike, null: ArrayLike, time_unit: str, error_unit: str
+) -> Figure:
+    """Position errors against the time since the last known frame: mean, median, 95th percentile.
+
+    Args:
+        times: (K,).
+        model, null: (W, K) errors of W windows.
+    """
+    figure, axes = _empty(5.6, 3.8)
+    for name, colour, errors in (("model", BLUE, model), ("constant velocity", ORANGE, null)):
+        e = np.asarray(errors)
+        axes.plot(times, np.median(e, axis=0), color=colour, label=f"{name}, median")
+        axes.plot(times, e.mean(axis=0), "--", color=colour, label=f"{name}, mean")
+        high = np.percentile(e, 95, axis=0, method="higher")
+        axes.plot(times, high, ":", color=colour, label=f"{name}, 95 %")
+    axes.set_yscale("log")
+    axes.set_xlabel(_label("time", time_unit))
+    axes.set_ylabel(_label("mean squared position error", error_unit))
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> Sequence[Path]:
+    """Writes each figure as NAME.png and returns the files."""
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=150)
+        paths.append(path)
+    return paths
+
+
+def _empty(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of a size in inches, with text that stays readable at half width of a page."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=10)
+    axes.xaxis.label.set_fontsize(11)
+    axes.yaxis.label.set_fontsize(11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _label(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name

@@ -1,0 +1,100 @@
+"""What a run folder remembers: the files that training, evaluation and checks left in it."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sciwm.evaluation.metrics import METRIC_UNITS, reported_in
+from sciwm.evaluation.run import model_file, run_folder
+from sciwm.models import archive
+from sciwm.models.potential import Potential
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    folder: Path
+
+    @staticmethod
+    def of(run: str | Path) -> "RunRecord":
+        """Raises FileNotFoundError if there is no finished run of that name."""
+        folder = run_folder(run)
+        if folder is None:
+            raise FileNotFoundError(
+                f"{run} is a model file without its run folder; a report needs the folder that "
+                "`sciwm train` made"
+            )
+        return RunRecord(folder)
+
+    @cached_property
+    def archive(self) -> archive.Archive:
+        return archive.load(model_file(self.folder))
+
+    @property
+    def model(self) -> Potential:
+        return self.archive.model
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """metrics.json: best and last validation errors, null models, steps, seconds, size."""
+        return self._json("metrics.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """provenance.json: seed, versions, data."""
+        return self._json("provenance.json")
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """evaluation/metrics.json: errors on data the model has not seen."""
+        return self._json("evaluation/metrics.json")
+
+    @property
+    def checks(self) -> dict[str, Any]:
+        """The licence kept in the model file."""
+        return self.archive.check or {}
+
+    @property
+    def log(self) -> Path | None:
+        """The losses of the run."""
+        path = self.folder / "log" / "metrics.csv"
+        return path if path.is_file() else None
+
+    @property
+    def pictures(self) -> list[Path]:
+        """What evaluation drew."""
+        return sorted((self.folder / "evaluation").glob("*.png"))
+
+    @cached_property
+    def training_files(self) -> list[str]:
+        config = yaml.safe_load((self.folder / "config.yaml").read_text())
+        files = config.get("data", {}).get("init_args", {}).get("train", [])
+        return [files] if isinstance(files, str) else list(files)
+
+    def validation_errors(self) -> list[tuple[str, float, float | None, str]]:
+        """Rows of quantity, last validation error, the null model's, and unit."""
+        rows = []
+        nulls = self.training.get("null", {})
+        for key, value in self.training.get("last", {}).items():
+            name = key.removeprefix("valid/")
+            quantity = name.replace("_", " ")
+            if key.startswith("valid/") and quantity in METRIC_UNITS:
+                unit, factor = reported_in(quantity, self.model.units)
+                null = nulls.get(name)
+                rows.append(
+                    (quantity, factor * value, None if null is None else factor * null, unit)
+                )
+        return rows
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return json.loads(path.read_text()) if path.is_file() else {}

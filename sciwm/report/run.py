@@ -1,0 +1,90 @@
+"""The report of a run: one page that says what was learned, how wrong it is, and what it imagines."""
+
+from sciwm import __version__
+from sciwm.report import page
+from sciwm.report.comparison import Comparison, read_motion
+from sciwm.report.motion_sections import imagined_alone, imagined_beside_true, statistics
+from sciwm.report.page import Page, plain, quantity
+from sciwm.report.record import RunRecord
+from sciwm.report.record_sections import checks, errors, training
+
+
+def run_report(run: str, true: str | None = None, imagined: str | None = None) -> Page:
+    """The page of a finished run; sections appear for whatever the run has been put through.
+
+    Args:
+        run: A run folder.
+        true: H5MD file of a reference trajectory.
+        imagined: H5MD file of one that the model made, from the same start if paths are to be
+            compared.
+
+    Raises:
+        FileNotFoundError: If there is no finished run, or a file is missing.
+        ValueError: If the two trajectories cannot be compared.
+    """
+    record = RunRecord.of(run)
+    motion = read_motion(imagined) if imagined is not None else None
+    comparison = None
+    if true is not None and motion is not None:
+        comparison = Comparison.of(read_motion(true), motion)
+    sheet = Page(
+        f"What {record.folder.name} learned",
+        f"A {type(record.model).__name__} of {record.parameters:,} parameters, "
+        f"trained by sciwm {record.archive.versions.get('sciwm', __version__)}",
+    )
+    sheet.add(page.tiles(_glance(record, comparison)))
+    if comparison is not None:
+        imagined_beside_true(sheet, comparison)
+        statistics(sheet, comparison)
+    elif motion is not None:
+        imagined_alone(sheet, motion)
+    errors(sheet, record)
+    checks(sheet, record)
+    training(sheet, record)
+    return sheet
+
+
+def _glance(record: RunRecord, comparison: Comparison | None) -> list[tuple[str, str, str]]:
+    """The figures to know if only ten seconds are left."""
+    found = []
+    metrics = record.evaluation.get("metrics", {})
+    for name in ("force rmse", "energy per atom rmse", "position mse median"):
+        if name in metrics:
+            error = metrics[name]
+            label = name.replace(" rmse", " error").replace(" mse median", " error squared, median")
+            found.append(
+                (quantity(error["value"], error["unit"]), label, f"null model {plain(error['null'])}")
+            )
+    if comparison is not None and comparison.same_start:
+        unit = comparison.true.units.time
+        found.append(
+            (
+                quantity(comparison.together, unit),
+                "imagined and true path stay together",
+                "then chaos parts them" if comparison.parted else "to the end of the run",
+            )
+        )
+    if comparison is not None and comparison.spectra:
+        found.append(
+            (
+                f"{100 * comparison.overlap:.0f} %",
+                "of the vibrational spectrum shared with the truth",
+                f"the true run's two halves share {100 * comparison.overlap_of_halves:.0f} %",
+            )
+        )
+    checks = record.checks.get("checks", [])
+    if checks:
+        passed = sum(check["status"] == "pass" for check in checks)
+        found.append(
+            (f"{passed} of {len(checks)}", "checks passed", f"verdict: {record.checks['verdict']}")
+        )
+    if "cpu_seconds" in record.training:
+        items = record.provenance.get("training_items", 0)
+        found.append(
+            (
+                quantity(record.training["cpu_seconds"], "s"),
+                "of processor time to train",
+                f"on {items:,} frames",
+            )
+        )
+    return found

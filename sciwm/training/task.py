@@ -1,0 +1,159 @@
+"""What every kind of fitting shares: schedule, guard against divergence, metrics over processes.
+
+`ForceTask` fits energies, forces and stress of single frames; `MotionTask` fits the path that the
+model's forces take through the integrator, for data that holds no forces.
+"""
+
+import abc
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from sciwm.core.state import State
+from sciwm.core.units import UnitSystem
+from sciwm.data.modules import Data
+from sciwm.models.potential import Potential
+from sciwm.models.statistics import Statistics
+
+SURVEYED = 500
+"""Training frames that scales and reference energies are computed from, at most."""
+
+
+class DivergenceError(FloatingPointError):
+    """A loss that is no longer a number."""
+
+
+class Task(LightningModule, abc.ABC):
+    """Optimisation shared by all tasks: schedule, clipping of nonsense, metrics over processes.
+
+    The learning rate warms up over `warmup` steps and then falls linearly to zero as the run goes
+    from start to end, where the end is `max_steps` or, where given, a budget of processor time.
+
+    Args:
+        learning_rate: The highest rate.
+        warmup: Steps of linear increase.
+        cpu_seconds: Processor time to spend on training, instead of a number of steps.
+    """
+
+    model: Potential
+
+    def __init__(self, learning_rate: float, warmup: int, cpu_seconds: float | None):
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.learning_rate = learning_rate
+        self.warmup = warmup
+        self.cpu_seconds = cpu_seconds
+        self._spent_before = 0.0
+        self._clock: float | None = None
+        self._sums: dict[str, Tensor] = {}
+
+    @abc.abstractmethod
+    def errors(self, batch: State) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+        """Terms of the loss as (sum, count), and validation metrics as (sum, count).
+
+        The first dictionary holds scalar sums to be divided by the matching `count_` entry.
+        """
+
+    @abc.abstractmethod
+    def adapt(self, data: Data) -> Statistics:
+        """Sets the model's computed constants from the training data."""
+
+    @abc.abstractmethod
+    def weights(self) -> dict[str, float]:
+        """Weight of each term of the loss at this point of the run."""
+
+    @property
+    @abc.abstractmethod
+    def monitored(self) -> str:
+        """The validation metric by which the best checkpoint is chosen."""
+
+    @property
+    def units(self) -> UnitSystem:
+        return self.model.units
+
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        if self.cpu_seconds is not None:
+            return min(self.spent() / self.cpu_seconds, 1.0)
+        return min(self.global_step / max(self.trainer.max_steps, 1), 1.0)
+
+    def spent(self) -> float:
+        """Processor seconds since training began, over all its resumptions."""
+        if self._clock is None:
+            return self._spent_before
+        return self._spent_before + time.process_time() - self._clock
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        learned = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.AdamW(learned, lr=self.learning_rate, weight_decay=0.0, fused=True)
+
+    def on_train_start(self) -> None:
+        self._clock = time.process_time()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spent"] = self.spent()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._spent_before = float(checkpoint["spent"])
+
+    def training_step(self, batch: State, batch_idx: int) -> Tensor:
+        done = self.progress()
+        if self.cpu_seconds is not None and done >= 1.0:
+            self.trainer.should_stop = True
+        rate = self.learning_rate * min(1.0, (self.global_step + 1) / self.warmup)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate * max(1.0 - done, 1e-3)
+        terms, _ = self.errors(batch)
+        loss = torch.zeros((), dtype=next(self.model.parameters()).dtype, device=self.device)
+        for name, weight in self.weights().items():
+            count = terms[f"count_{name}"]
+            if self.trainer.world_size > 1:
+                # Each process averages over its share; the mean over all needs all counts.
+                count = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
+                count = count / self.trainer.world_size
+            loss = loss + weight * terms[name] / count
+        if not torch.isfinite(loss):
+            self._name_culprits(batch)
+        self.log("train/loss", loss.detach(), prog_bar=False)
+        return loss
+
+    def _name_culprits(self, batch: State) -> None:
+        entries = self.trainer.datamodule.training_entries  # type: ignore[attr-defined]
+        collection = self.trainer.datamodule.collection  # type: ignore[attr-defined]
+        named = [
+            f"{collection.paths[entries[i].file]} {collection.trajectory(entries[i]).name!r} "
+            f"frame {entries[i].frame}"
+            for i in batch.index.tolist()
+        ]
+        raise DivergenceError(
+            f"the loss is not finite at step {self.global_step}, on the batch {'; '.join(named)}. "
+            "Look at these frames with `sciwm info`, or lower learning_rate; the last checkpoint is "
+            "untouched"
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise DivergenceError(
+                f"a gradient is not finite at step {self.global_step}; lower learning_rate"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums = {}
+
+    def validation_step(self, batch: State, batch_idx: int) -> None:
+        with torch.enable_grad():
+            _, metrics = self.errors(batch)
+        for name, (total, count) in metrics.items():
+            new = torch.stack([total.detach().double(), count.double()])
+            self._sums[name] = self._sums.get(name, torch.zeros_like(new)) + new
+
+    def on_validation_epoch_end(self) -> None:
+        for name in sorted(self._sums):
+            total, count = self.trainer.strategy.reduce(self._sums[name], reduce_op="sum")
+            value = float((total / count).sqrt())
+            self.log(f"valid/{name}", value, prog_bar=True, rank_zero_only=False)
