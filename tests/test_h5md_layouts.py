@@ -426,6 +426,55 @@ def test_velocities_sampled_more_seldom_are_matched_by_step(path):
         trajectory.read("velocities")
 
 
+def test_species_written_at_the_first_step_last(path):
+    file, group = begin(path)
+    sampled(group, "position", POSITIONS)
+    sampled(group, "species", [[3, 1, 4, 1, 5]], step=[0], time=None)
+    sampled(group, "charge", [np.full(N, 1.0), np.full(N, 2.0)], step=[0, 25], time=None)
+    file.close()
+    trajectory = only(path)
+    assert trajectory.frame(5).numbers.tolist() == [3, 1, 4, 1, 5]
+    assert [trajectory.frame(k).charges[0] for k in range(T)] == [1, 1, 1, 2, 2, 2]
+
+
+def test_masses_that_cannot_be_told_apart_are_left_out_and_said(path):
+    """Particles change places, and nothing says which was where when the masses were written."""
+    file, group = begin(path)
+    sampled(group, "position", POSITIONS)
+    sampled(group, "id", np.stack([RNG.permutation(N) for _ in range(T)]))
+    sampled(group, "mass", [np.arange(N) + 1.0], step=[5], time=None)
+    file.close()
+    trajectory = only(path)
+    assert trajectory.frame(0).masses is None
+    assert "together with the ids" in trajectory.unreadable["masses"]
+
+
+def test_a_window_in_which_one_particle_replaces_another_is_refused(path):
+    ids = np.tile(np.arange(N), (T, 1))
+    ids[3:, 2] = 99
+    file, group = begin(path)
+    sampled(group, "position", POSITIONS)
+    sampled(group, "id", ids)
+    file.close()
+    trajectory = only(path)
+    assert trajectory.window(0, 3).positions.shape == (3, N, 3)
+    with pytest.raises(ValueError, match="come or go"):
+        trajectory.window(1, 3)
+
+
+def test_several_structures_in_one_file(path):
+    file, group = begin(path, where="/one")
+    sampled(group, "position", POSITIONS, unit="Angstrom")
+    file.copy("one", "two")
+    del file["two/particles/all/position/value"]
+    file["two/particles/all/position/value"] = 2 * POSITIONS
+    file.close()
+    with H5MDFile(path) as opened:
+        assert [t.name for t in opened.trajectories] == ["one/all", "two/all"]
+        with pytest.raises(FormatError, match="some of these structures have units"):
+            _ = opened.units
+
+
 def test_species_as_an_enumeration_keep_their_numbers(path):
     file, group = begin(path)
     sampled(group, "position", POSITIONS)

@@ -10,6 +10,7 @@ from sciwm.core.frame import Array
 from sciwm.data.h5md import H5MDFile
 from sciwm.report.alignment import separation
 from sciwm.report.coordinates import Coordinate, telling_coordinates
+from sciwm.report.numerals import plus_minus
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.observable import Observable
 from sciwm.simulation.observables.statistics import mean_with_error
@@ -77,7 +78,7 @@ class Comparison:
     @property
     def times(self) -> Array:
         """(T,) since the start."""
-        return np.arange(len(self.true)) * self.true.frame_spacing
+        return np.arange(len(self.true), dtype=np.float64) * self.true.frame_spacing
 
     @property
     def _free(self) -> bool:
@@ -155,7 +156,7 @@ class Comparison:
                     mean_with_error(coordinate.values(motion))
                     for motion in (self.true, self.imagined)
                 ]
-                true, imagined = (_pm(float(mean), float(error)) for mean, error in means)
+                true, imagined = (plus_minus(float(mean), float(error)) for mean, error in means)
                 rows.append((f"mean {coordinate.name}", true, imagined, coordinate.unit))
         conserved = conserved_by(self.true)
         thermal: list[Callable[[Motion], Observable]] = [
@@ -168,7 +169,8 @@ class Comparison:
             known = next((one for one in pair if one is not None), None)
             if known is not None:
                 shown = [
-                    "-" if one is None else _pm(float(one.value), float(one.error)) for one in pair
+                    "-" if one is None else plus_minus(float(one.value), float(one.error))
+                    for one in pair
                 ]
                 rows.append((known.name, shown[0], shown[1], known.unit))
         return rows
@@ -210,13 +212,6 @@ def _measured(measure: Callable[[Motion], Observable], motion: Motion) -> Observ
         return measure(motion)
     except ValueError:  # no velocities, or no energies: nothing to measure it by
         return None
-
-
-def _pm(value: float, error: float) -> str:
-    if not 0 < error < np.inf:
-        return f"{value:.4g}"
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def _thinned(motion: Motion, spacing: float) -> Motion:

@@ -4,12 +4,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sciwm.core.frame import Array
 from sciwm.core.units import MOLECULAR
 from sciwm.report import plots
 from sciwm.report.comparison import Comparison, total_energy_change
 from sciwm.report.coordinates import Coordinate
 
 TRUE, IMAGINED, NULL = plots.BLACK, plots.ORANGE, plots.BLUE
+
+AVERAGED = 20
+"""Running means are over this share of a run: long against vibrations, short against drift."""
 
 
 def paths(comparison: Comparison) -> Figure:
@@ -54,7 +58,11 @@ def energies(comparison: Comparison) -> Figure | None:
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, change in series.items():
-        axes.plot(comparison.times, change, color=_colour(name), lw=1.2, label=name)
+        axes.plot(comparison.times, change, color=_colour(name), lw=0.6, alpha=0.3)
+        width = max(len(change) // AVERAGED, 1)
+        smooth = np.convolve(change, np.full(width, 1 / width), mode="valid")
+        middle = comparison.times[width // 2 :][: len(smooth)]
+        axes.plot(middle, smooth, color=_colour(name), lw=1.8, label=f"{name}, running mean")
     _finish(axes, _time_label(comparison), label)
     return figure
 
@@ -94,6 +102,7 @@ def draw_parting(axes: Axes, comparison: Comparison) -> None:
 def draw_spectra(axes: Axes, comparison: Comparison) -> None:
     """Both spectra along the same axis."""
     for name, found in comparison.spectra.items():
+        assert found.x is not None
         style = "-" if name == "true" else "--"
         axes.plot(found.x, found.value, style, color=_colour(name), lw=1.4, label=name)
     axes.set_yticks([])  # normalised to unit area: only the shape tells
@@ -103,7 +112,7 @@ def draw_spectra(axes: Axes, comparison: Comparison) -> None:
 
 def _draw_occurrence(axes: Axes, comparison: Comparison, coordinate: Coordinate) -> None:
     both = _both(comparison, coordinate)
-    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins=40)
+    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins=40).tolist()
     for name, values in both.items():
         axes.hist(
             values, edges, histtype="step", orientation="horizontal", color=_colour(name), lw=1.2
@@ -112,7 +121,7 @@ def _draw_occurrence(axes: Axes, comparison: Comparison, coordinate: Coordinate)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _both(comparison: Comparison, coordinate: Coordinate) -> dict[str, np.ndarray]:
+def _both(comparison: Comparison, coordinate: Coordinate) -> dict[str, Array]:
     return {
         "true": coordinate.values(comparison.true),
         "imagined": coordinate.values(comparison.imagined),
@@ -123,7 +132,7 @@ def _colour(name: str) -> str:
     return TRUE if name == "true" else IMAGINED
 
 
-def _unbroken(angles: np.ndarray) -> np.ndarray:
+def _unbroken(angles: Array) -> Array:
     """The same with NaN where the angle jumps from 180° to -180°, so that no line is drawn."""
     broken = angles.copy()
     broken[1:][np.abs(np.diff(angles)) > 180.0] = np.nan

@@ -3,7 +3,8 @@
 from sciwm.report import comparison_figures as drawn
 from sciwm.report import page, viewer
 from sciwm.report.comparison import Comparison
-from sciwm.report.page import Page, dashed, quantity
+from sciwm.report.numerals import quantity
+from sciwm.report.page import Page
 from sciwm.simulation.observables.motion import Motion
 
 CHAOS = (
@@ -82,14 +83,15 @@ def statistics(sheet: Page, comparison: Comparison) -> None:
         shown.append(
             page.figure(
                 energy,
-                "The total energy must neither climb nor fall. The ripple belongs to the "
-                "integrator's time step and is there in the true run as well.",
+                "The total energy must neither climb nor fall. The fast ripple belongs to the "
+                "integrator's time step and is there in the true run as well; thick lines are running "
+                "means.",
             )
         )
     rows = comparison.statistics()
     parts = [page.figures(shown)] if shown else []
     if rows:
-        parts.append(page.table(["", "true", "imagined", "unit"], [dashed(row) for row in rows]))
+        parts.append(page.table(["", "true", "imagined", "unit"], rows))
         parts.append(
             page.note(
                 "Means over the run; ± is one standard error that counts how long neighbouring "
@@ -103,7 +105,9 @@ def statistics(sheet: Page, comparison: Comparison) -> None:
 def imagined_alone(sheet: Page, motion: Motion) -> None:
     sheet.section(
         "Imagined motion",
-        page.paragraph("What the model says would happen; there is no true motion to compare it with."),
+        page.paragraph(
+            "What the model says would happen; there is no true motion to compare it with."
+        ),
         *_animation(sheet, {"imagined": motion}),
     )
 

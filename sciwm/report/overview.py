@@ -26,7 +26,9 @@ def overview(comparison: Comparison) -> Figure:
             "overview draws a molecule with bonds over at least 64 frames"
         )
     figure = Figure(figsize=(10.5, 5.6), layout="constrained")
-    strip, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    grid = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
+    strip = figure.add_subfigure(grid[0])
+    below = figure.add_subfigure(grid[1])
     rows = strip.subplots(2, MOMENTS)
     end = min(3.0 * comparison.together, comparison.times[-1])
     moments = np.searchsorted(comparison.times, np.linspace(0.0, end, MOMENTS) - 1e-9)

@@ -29,21 +29,22 @@ pre { background: #f6f8fa; border: 1px solid var(--line); border-radius: 6px; pa
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .8rem;
   margin: 1.2rem 0; }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; }
-.tile b { display: block; font-size: 1.45rem; font-weight: 600; color: var(--blue); }
+.tile b { display: block; font-size: 1.25rem; white-space: nowrap; font-weight: 600; color: var(--blue); }
 .tile span { display: block; font-size: .88rem; }
 .tile .beside { color: var(--soft); }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; }
-th:first-child, td:first-child, td.text { text-align: left; }
+  vertical-align: top; white-space: nowrap; }
+.left { text-align: left; white-space: normal; }
 thead th { border-bottom: 2px solid var(--ink); font-weight: 600; }
-td.pass, td.warn, td.fail { font-weight: 600; }
-td.pass { color: #00664a; } td.warn { color: #8a5a00; } td.fail { color: #b3261e; }
+.pass, .warn, .fail { font-weight: 600; }
+.pass { color: #00664a; } .warn { color: #8a5a00; } .fail { color: #b3261e; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr));
   gap: 1rem 1.5rem; align-items: start; }
 figure { margin: .8rem 0; }
 figure img { width: 100%; height: auto; display: block; }
+.figures figure { max-width: 36rem; }
 .figures figure img { max-height: 26rem; object-fit: contain; object-position: left top; }
 .viewer { margin: 1rem 0; }
 .viewer .stage { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr));
@@ -64,6 +65,8 @@ figure img { width: 100%; height: auto; display: block; }
   h2 { break-after: avoid; }
 }
 """
+
+VERDICTS = ("pass", "warn", "fail")
 
 
 @dataclass
@@ -139,13 +142,19 @@ def tiles(entries: Sequence[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{"".join(boxes)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Numbers flush right, the first column flush left; verdicts are coloured."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns flush right but for `left`; verdicts are coloured, empty cells get a dash."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        found = []
+        for k, cell in enumerate(cells):
+            kinds = ["left"] * (k in left) + [cell] * (cell in VERDICTS)
+            found.append(f'<{tag} class="{" ".join(kinds)}">{escape(cell)}</{tag}>')
+        return f"<tr>{''.join(found)}</tr>"
+
+    head = f"<thead>{line('th', header)}</thead>" if header else ""
+    body = "".join(line("td", [cell or "-" for cell in row]) for row in rows)
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def figure(drawing: Figure, caption: str) -> str:
@@ -172,30 +181,3 @@ def _framed(kind: str, content: bytes, caption: str) -> str:
         f'<figure><img src="data:{kind};base64,{data}" alt="{text}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
-
-
-def _cell(text: str) -> str:
-    kind = ""
-    if text in ("pass", "warn", "fail"):
-        kind = f' class="{text}"'
-    elif len(text) > 40:
-        kind = ' class="text"'
-    return f"<td{kind}>{escape(text)}</td>"
-
-
-def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit, for running text."""
-    return f"{plain(value)} {unit}".rstrip()
-
-
-def plain(value: float | None) -> str:
-    """A number as people read it; a dash for none."""
-    if value is None:
-        return "-"
-    text = number(float(f"{value:.3g}"))
-    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
-
-
-def dashed(row: Sequence[str]) -> list[str]:
-    """The row with dashes for empty cells."""
-    return [cell or "-" for cell in row]

@@ -43,6 +43,11 @@ class RunRecord:
     def model(self) -> Potential:
         return self.archive.model
 
+    @property
+    def parameters(self) -> int:
+        """Learned numbers in the model."""
+        return sum(p.numel() for p in self.model.parameters())
+
     @cached_property
     def training(self) -> dict[str, Any]:
         """metrics.json: best and last validation errors, null models, steps, seconds, size."""

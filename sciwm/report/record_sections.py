@@ -1,9 +1,8 @@
 """Sections of a report on what training, evaluation and checks found."""
 
-from typing import Any
-
 from sciwm.report import page, plots
-from sciwm.report.page import Page, dashed, plain, quantity
+from sciwm.report.numerals import plain, quantity
+from sciwm.report.page import Page
 from sciwm.report.record import RunRecord
 
 PICTURES: dict[str, str] = {
@@ -21,7 +20,7 @@ PICTURES: dict[str, str] = {
 
 def errors(sheet: Page, record: RunRecord) -> None:
     evaluation = record.evaluation
-    heading = "Errors on data the model has not seen"
+    heading = "Errors"
     if not evaluation:
         sheet.section(
             heading,
@@ -40,13 +39,7 @@ def errors(sheet: Page, record: RunRecord) -> None:
         parts += _label_errors(metrics)
     else:
         parts += _motion_errors(metrics)
-    nulls = "; ".join(f"{name}: {what}" for name, what in evaluation.get("null models", {}).items())
-    parts.append(
-        page.note(
-            f"Over {evaluation.get('frames', 0):,} frames. The null model knows nothing and says what "
-            f"an error means: {nulls}."
-        )
-    )
+    parts.append(page.note(_conditions(record)))
     drawn_by_evaluation = {path.stem: path for path in record.pictures}
     shown = [
         page.picture(drawn_by_evaluation[stem], caption)
@@ -56,6 +49,18 @@ def errors(sheet: Page, record: RunRecord) -> None:
     if shown:
         parts.append(page.figures(shown))
     sheet.section(heading, *parts)
+
+
+def _conditions(record: RunRecord) -> str:
+    """What the errors were measured on, and against."""
+    evaluation = record.evaluation
+    files = sorted({frame["file"] for frame in evaluation.get("worst frames", [])})
+    on = f"Over {evaluation.get('frames', 0):,} frames"
+    on += f" of {', '.join(files)}." if files else "."
+    if set(files) & set(record.training_files):
+        on += " The model was trained on some of them, so these errors say nothing about new ones."
+    nulls = "; ".join(f"{name}: {what}" for name, what in evaluation.get("null models", {}).items())
+    return f"{on} The null model knows nothing and says what an error means ({nulls})."
 
 
 def _label_errors(metrics: dict) -> list[str]:
@@ -68,17 +73,17 @@ def _label_errors(metrics: dict) -> list[str]:
                 *(plain(metrics[f"{name} {kind}"]["value"]) for kind in ("rmse", "mae", "p95")),
                 plain(metrics[f"{name} maximum"]["value"]),
                 plain(null),
-                f"{null / rmse:.0f} times smaller" if rmse else "-",
+                plain(null / rmse if rmse else None),
                 metrics[f"{name} rmse"]["unit"],
             ]
         )
-    header = ["", "RMSE", "MAE", "95 %", "largest", "null RMSE", "than the null's", "unit"]
+    header = ["", "RMSE", "MAE", "95 %", "largest", "null RMSE", "null / model", "unit"]
     return [
         page.paragraph(
             "RMSE is the root mean square error and dwells on the worst cases, MAE is the mean "
             "absolute error; 95 % of all errors are below the third number."
         ),
-        page.table(header, [dashed(row) for row in rows]),
+        page.table(header, rows),
     ]
 
 
@@ -87,7 +92,7 @@ def _motion_errors(metrics: dict) -> list[str]:
         [name, plain(error["value"]), plain(error["null"]), error["unit"]]
         for name, error in metrics.items()
     ]
-    return [page.table(["", "model", "null model", "unit"], [dashed(row) for row in rows])]
+    return [page.table(["", "model", "null model", "unit"], rows)]
 
 
 def checks(sheet: Page, record: RunRecord) -> None:
@@ -120,8 +125,7 @@ def checks(sheet: Page, record: RunRecord) -> None:
             f"at the limit. Rows without a limit are only reported. Dynamics at {temperature}."
         ),
         page.table(
-            ["", "verdict", "value", "limit", "unit", "what was done"],
-            [dashed(row) for row in rows],
+            ["", "verdict", "value", "limit", "unit", "what was done"], rows, left=(0, 1, 5)
         ),
     )
 
@@ -139,21 +143,23 @@ def training(sheet: Page, record: RunRecord) -> None:
         ["seed", str(provenance.get("seed", "-"))],
         ["versions", ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())],
     ]
-    for quantity, error, null, unit in record.validation_errors():
+    for name, error, null, unit in record.validation_errors():
         beside = "" if null is None else f" (null model {quantity(null, unit)})"
-        facts.append([f"{quantity} error on held-back frames", quantity(error, unit) + beside])
+        facts.append([f"{name} error on held-back frames", quantity(error, unit) + beside])
     parts = [
         page.paragraph(
             "Held-back frames come from the training data and steer the choice of the best weights, "
             "so their errors are a little too good; those above are not."
         ),
-        page.table(["", ""], facts),
+        page.table([], facts, left=(0, 1)),
     ]
     if record.log is not None:
-        curve = _attempt(lambda: plots.learning_curve(record.log))  # type: ignore[arg-type]
-        if curve is not None:
-            parts.append(page.figures([page.figure(curve, "Loss and validation errors during training. "
-                "A curve that still falls at the end would gain from more time.")]))  # fmt: skip
+        curve = page.figure(
+            plots.learning_curve(record.log),
+            "Loss and validation errors during training. A curve that still falls at the end would "
+            "gain from more time.",
+        )
+        parts.append(page.figures([curve]))
     parts.append(page.paragraph("To do it again:"))
     parts.append(page.commands([f"sciwm train {record.folder / 'config.yaml'} --name again"]))
     sheet.section("How it was trained", *parts)

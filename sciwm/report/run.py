@@ -1,36 +1,46 @@
 """The report of a run: one page that says what was learned, how wrong it is, and what it imagines."""
 
+from pathlib import Path
+
 from sciwm import __version__
 from sciwm.report import page
 from sciwm.report.comparison import Comparison, read_motion
 from sciwm.report.motion_sections import imagined_alone, imagined_beside_true, statistics
-from sciwm.report.page import Page, plain, quantity
+from sciwm.report.numerals import plain, quantity
+from sciwm.report.overview import overview
+from sciwm.report.page import Page
 from sciwm.report.record import RunRecord
 from sciwm.report.record_sections import checks, errors, training
 
 
-def run_report(run: str, true: str | None = None, imagined: str | None = None) -> Page:
-    """The page of a finished run; sections appear for whatever the run has been put through.
+def write_report(
+    run: str, target: Path, true: str | None = None, imagined: str | None = None
+) -> list[Path]:
+    """Writes the page of a finished run and, for a molecule compared with the truth, its picture.
+
+    Sections appear for whatever the run has been put through.
 
     Args:
         run: A run folder.
+        target: The page.
         true: H5MD file of a reference trajectory.
-        imagined: H5MD file of one that the model made, from the same start if paths are to be
-            compared.
+        imagined: H5MD file of one that the model made.
+
+    Returns:
+        The files written, the page last.
 
     Raises:
         FileNotFoundError: If there is no finished run, or a file is missing.
         ValueError: If the two trajectories cannot be compared.
     """
     record = RunRecord.of(run)
-    motion = read_motion(imagined) if imagined is not None else None
+    motion = None if imagined is None else read_motion(imagined)
     comparison = None
     if true is not None and motion is not None:
         comparison = Comparison.of(read_motion(true), motion)
     sheet = Page(
-        f"What {record.folder.name} learned",
-        f"A {type(record.model).__name__} of {record.parameters:,} parameters, "
-        f"trained by sciwm {record.archive.versions.get('sciwm', __version__)}",
+        f"What the run {record.folder.name} learned",
+        f"{type(record.model).__name__} of {record.parameters:,} parameters, sciwm {__version__}",
     )
     sheet.add(page.tiles(_glance(record, comparison)))
     if comparison is not None:
@@ -41,7 +51,14 @@ def run_report(run: str, true: str | None = None, imagined: str | None = None) -
     errors(sheet, record)
     checks(sheet, record)
     training(sheet, record)
-    return sheet
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    if comparison is not None and comparison.coordinates and comparison.spectra:
+        picture = target.with_name("overview.png")
+        overview(comparison).savefig(picture, dpi=100)
+        written.append(picture)
+    sheet.write(target)
+    return [*written, target]
 
 
 def _glance(record: RunRecord, comparison: Comparison | None) -> list[tuple[str, str, str]]:
@@ -53,7 +70,11 @@ def _glance(record: RunRecord, comparison: Comparison | None) -> list[tuple[str,
             error = metrics[name]
             label = name.replace(" rmse", " error").replace(" mse median", " error squared, median")
             found.append(
-                (quantity(error["value"], error["unit"]), label, f"null model {plain(error['null'])}")
+                (
+                    quantity(error["value"], error["unit"]),
+                    label,
+                    f"null model {plain(error['null'])}",
+                )
             )
     if comparison is not None and comparison.same_start:
         unit = comparison.true.units.time

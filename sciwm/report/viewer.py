@@ -64,9 +64,13 @@ for (const box of document.querySelectorAll(".viewer")) {
       }
       const shapes = points.map((p, i) => [p[2], () => ball(pen, p, i, scale)]);
       for (const [i, j] of scene.bonds) {
-        const p = points[i], q = points[j], middle = p.map((value, d) => (value + q[d]) / 2);
-        shapes.push([(p[2] + middle[2]) / 2, () => stick(pen, p, middle, i, scale)]);
-        shapes.push([(q[2] + middle[2]) / 2, () => stick(pen, middle, q, j, scale)]);
+        const p = points[i], q = points[j], middle = between(p, q, 0.5);
+        const length = Math.hypot(scale * (p[2] - q[2]), p[0] - q[0], p[1] - q[1]) / scale;
+        for (const [end, atom] of [[p, i], [q, j]]) {
+          // From the surface of the ball, so that it hides what lies behind it.
+          const start = between(end, middle, Math.min(1.8 * scene.radii[atom] / length, 1));
+          shapes.push([(start[2] + middle[2]) / 2, () => stick(pen, start, middle, atom, scale)]);
+        }
       }
       shapes.sort((a, b) => a[0] - b[0]);
       for (const shape of shapes) shape[1]();
@@ -75,6 +79,7 @@ for (const box of document.querySelectorAll(".viewer")) {
     clock.textContent = scene.times[frame] + (scene.time_unit ? " " + scene.time_unit : "");
     button.textContent = playing ? "Pause" : "Play";
   }
+  function between(p, q, share) { return p.map((value, d) => value + share * (q[d] - value)); }
   function ball(pen, p, i, scale) {
     const r = scale * scene.radii[i];
     const light = pen.createRadialGradient(p[0] - r / 3, p[1] - r / 3, r / 8, p[0], p[1], r);
@@ -195,7 +200,5 @@ def _edges(motion: Motion) -> Array:
     if not motion.pbc.all():
         return np.zeros((0, 2, 3))
     corners = np.array(list(product((-0.5, 0.5), repeat=3)))
-    ends = [
-        (i, j) for i in range(8) for j in range(i) if (corners[i] != corners[j]).sum() == 1
-    ]
+    ends = [(i, j) for i in range(8) for j in range(i) if (corners[i] != corners[j]).sum() == 1]
     return (corners @ motion.cells[0])[np.array(ends)]

@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
 from sciwm.core.state import State
 from sciwm.data.modules import Data
@@ -103,7 +104,7 @@ def fit(
             TensorBoardLogger(str(run), name="", version="log"),
         ],
         "callbacks": [
-            WeightAveraging(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)),
+            WeightAveraging(use_buffers=False, multi_avg_fn=running_average(ema_decay)),
             best,
         ],
     }
@@ -148,6 +149,17 @@ def fit(
         }
         (run / "metrics.json").write_text(json.dumps(summary, indent=1))
     return run
+
+
+def running_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential average that forgets faster at first, so that short runs outgrow their start."""
+
+    @torch.no_grad()
+    def update(average: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        n = float(updates)
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
 
 
 def null_errors(data: Data, task: Task) -> dict[str, float]:

@@ -5,14 +5,17 @@ Step and time are explicit, one per sample, or a scalar increment with an option
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sciwm.core.units import UnitError, conversion
 from sciwm.data.h5md.errors import FormatError
-from sciwm.data.h5md.layout import ASSUMED_UNITS, UNWRITTEN_STEP
+from sciwm.data.h5md.layout import UNWRITTEN_STEP
+
+Node: TypeAlias = h5py.Group | h5py.Dataset
+"""The HDF5 object that holds an element."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ Clocks = dict[int, NDArray]
 """Steps and times by the address of their dataset: elements of one group mostly share theirs."""
 
 
-def read_element(node: h5py.Group | h5py.Dataset, clocks: Clocks) -> Element:
+def read_element(node: Node, clocks: Clocks) -> Element:
     """The element at `node`, its scale left at one.
 
     Args:
@@ -96,32 +99,6 @@ def read_element(node: h5py.Group | h5py.Dataset, clocks: Clocks) -> Element:
             times = None
     steps = _first(steps, length)
     return Element(value.name, value.shape[1:], 1.0, steps, times, unit, _fill(value))
-
-
-def unit_of(node: h5py.Group | h5py.Dataset) -> str | None:
-    """The unit attribute of an element's values."""
-    dataset = node if isinstance(node, h5py.Dataset) else _dataset(node, "value")
-    return None if dataset is None else text(dataset.attrs.get("unit"))
-
-
-def unit_scale(node: h5py.Group | h5py.Dataset, quantity: str) -> float | None:
-    """Factor from the unit an element declares to sciwm's own; None where it declares none.
-
-    Raises:
-        FormatError: If the unit is unknown, or is not one of `quantity`.
-    """
-    unit = unit_of(node) or ASSUMED_UNITS.get(quantity)
-    if unit is None:
-        return None
-    try:
-        return conversion(unit, quantity)
-    except UnitError as error:
-        raise FormatError(
-            node.file.filename,
-            node.name,
-            str(error),
-            f"Correct the attribute `unit` of the dataset to one of {quantity}",
-        ) from error
 
 
 def text(value: object) -> str | None:

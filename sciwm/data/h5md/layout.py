@@ -32,6 +32,9 @@ PARTICLE_FIELDS = {
 VECTOR_FIELDS = frozenset({"positions", "velocities", "forces", "images"})
 """Particle fields with one component per axis; the others have one number per particle."""
 
+LASTING_FIELDS = frozenset({"numbers", "masses", "charges"})
+"""Particle fields that keep their value until the next sample, however seldom it is taken."""
+
 OBSERVABLE_FIELDS = {
     "energy": Place("potential_energy", "energy"),
     "stress": Place("stress", "stress"),

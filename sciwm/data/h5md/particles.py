@@ -1,27 +1,24 @@
 """One particles group of an H5MD file: its elements, its box and its clock, read once."""
 
-import math
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sciwm.core.units import MOLECULAR, UnitError, conversion
 from sciwm.data.h5md.box import Box, read_box
-from sciwm.data.h5md.elements import Clocks, Element, read_element, text, unit_of, unit_scale
+from sciwm.data.h5md.elements import Clocks, Element, Node, read_element, text
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import (
     CREATOR,
+    LASTING_FIELDS,
     OBSERVABLE_FIELDS,
     PARTICLE_FIELDS,
     VECTOR_FIELDS,
     group_parameters,
 )
-from sciwm.data.h5md.sampling import breaks, matched
-
-Node: TypeAlias = h5py.Group | h5py.Dataset
+from sciwm.data.h5md.sampling import breaks, latest, matched
+from sciwm.data.h5md.scales import Scales
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,14 @@ class Root:
 
     Attributes:
         path: HDF5 path of the group that holds `h5md`, ending in a slash.
-        physical: Whether numbers have units; False for reduced units.
-        creator: The program that wrote it.
+        scales: What its units mean.
         per_particle_energy: Whether energies follow the module `thermodynamics`, which stores
             them divided by the number of particles.
         alone: Whether there is a single particles group, to which global observables belong.
     """
 
     path: str
-    physical: bool
-    creator: str
+    scales: Scales
     per_particle_energy: bool
     alone: bool
 
@@ -94,6 +89,8 @@ def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
     nodes = _nodes(group, root)
     elements, unreadable = _elements(group, nodes, root, clocks)
     steps = elements["positions"].steps
+    replica = _replica(group, elements["positions"])
+    ids = _ids(group, elements["positions"], replica, clocks)
     rows = {}
     for name, element in list(elements.items()):
         if element.steps is None:
@@ -101,13 +98,19 @@ def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
         if steps is None:
             unreadable[name] = f"{element.path} is sampled in time but the positions are not"
             del elements[name]
-        elif not np.array_equal(element.steps, steps):
+        elif np.array_equal(element.steps, steps):
+            continue
+        elif name not in LASTING_FIELDS:
             rows[name] = matched(steps, element.steps)
+        elif ids is not None and ids.steps is not None:
+            unreadable[name] = f"{element.path} is not sampled together with the ids"
+            del elements[name]
+        else:
+            rows[name] = np.maximum(latest(steps, element.steps), 0)
     attributes = _attributes(group, root)
-    replica = _replica(group, elements["positions"])
     return ParticleGroup(
         path=group.name,
-        box=read_box(group, steps, _length_scale(group, root), clocks),
+        box=read_box(group, steps, root.scales.of_edges(group), clocks),
         elements=elements,
         rows=rows,
         constants={
@@ -115,9 +118,9 @@ def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
             for name, element in elements.items()
             if element.steps is None and name != "positions"
         },
-        ids=_ids(group, elements["positions"], replica, clocks),
+        ids=ids,
         steps=steps,
-        times=_times(group, elements["positions"], nodes, root),
+        times=root.scales.times(elements["positions"], _timed(group, nodes)),
         breaks=breaks(steps) if steps is not None else np.zeros(0, dtype=np.int64),
         replica=replica,
         ordered=bool(attributes.get("stepped", True) or attributes.get("timed", True)),
@@ -156,7 +159,7 @@ def _elements(
     unreadable: dict[str, str] = {}
     for name, node in nodes.items():
         element = read_element(node, clocks)
-        scale = _scale(name, node, root)
+        scale = root.scales.of_field(name, node)
         if scale is None:
             unreadable[name] = f"{element.path} has no unit, in a file that has units"
         elif not _shape_fits(name, element.shape, "replica" in group):
@@ -183,7 +186,7 @@ def _elements(
         elements["energy"] = elements["energy"].scaled(
             _particle_numbers(group, nodes, elements, clocks)
         )
-    if root.creator == CREATOR:
+    if root.scales.creator == CREATOR:
         # All our elements grow together: where one is shorter, a crash cut the others off.
         common = min(
             (len(one.steps) for one in elements.values() if one.steps is not None), default=0
@@ -198,25 +201,8 @@ def _shape_fits(name: str, shape: tuple[int, ...], replicas: bool) -> bool:
     if name in PARTICLE_FIELDS:
         return len(shape) == 1
     if name == "stress":
-        return shape[-2:] == (3, 3)
+        return shape == (3, 3)
     return len(shape) == 1 if replicas and name == "energy" else shape in ((), (1,))
-
-
-def _scale(name: str, node: Node, root: Root) -> float | None:
-    """Factor to sciwm's units; None where a unit is needed and missing."""
-    quantity = {**PARTICLE_FIELDS, **OBSERVABLE_FIELDS}[name].quantity
-    if quantity is None or not root.physical:
-        return 1.0
-    scale = unit_scale(node, quantity)
-    if name == "velocities" and unit_of(node) == "Angstrom/fs" and _by_znh5md(root.creator):
-        # znh5md labels ASE's velocities Å/fs, but their time unit is Å sqrt(u/eV).
-        return math.sqrt(MOLECULAR.acceleration)
-    return scale
-
-
-def _by_znh5md(creator: str) -> bool:
-    # Early versions signed as N/A.
-    return creator.lower().startswith("znh5md") or creator == "N/A"
 
 
 def _particle_numbers(
@@ -277,41 +263,10 @@ def _replica(group: h5py.Group, positions: Element) -> NDArray[np.int64] | None:
     return replica
 
 
-def _length_scale(group: h5py.Group, root: Root) -> float:
-    """Factor from the unit of the box edges: that of the positions where they have none."""
-    if not root.physical:
-        return 1.0
-    for name in ("box/edges", "position"):
-        scale = unit_scale(group[name], "length") if name in group else None
-        if scale is not None:
-            return scale
-    return 1.0
-
-
-def _times(
-    group: h5py.Group, positions: Element, nodes: dict[str, Node], root: Root
-) -> NDArray[np.float64] | None:
-    if positions.times is None or not root.physical:
-        return positions.times
-    # Some writers give the unit of time for one element only.
-    others = [group[name] for name in ("id", "box/edges") if name in group] + list(nodes.values())
-    units = (
-        text(other["time"].attrs.get("unit"))
-        for other in others
-        if isinstance(other, h5py.Group) and "time" in other
-    )
-    unit = positions.time_unit or next((unit for unit in units if unit), None)
-    if unit is None:
-        return None
-    try:
-        return positions.times * conversion(unit, "time")
-    except UnitError as error:
-        raise FormatError(
-            group.file.filename,
-            f"{group.name}/position/time",
-            str(error),
-            "Correct the attribute `unit` of the dataset to one of time",
-        ) from error
+def _timed(group: h5py.Group, nodes: dict[str, Node]) -> list[Node]:
+    """All elements that may say what the unit of time is, the positions first."""
+    further = [group[name] for name in ("id", "box/edges") if name in group]
+    return [nodes["positions"], *nodes.values(), *further]
 
 
 def _attributes(group: h5py.Group, root: Root) -> dict[str, object]:

@@ -12,11 +12,12 @@ import h5py
 import numpy as np
 
 from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem, unit_system
-from sciwm.data.h5md.elements import text, unit_of
+from sciwm.data.h5md.elements import text
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.handle import Handle
 from sciwm.data.h5md.layout import PARAMETERS
 from sciwm.data.h5md.particles import ParticleGroup, Root, read_group
+from sciwm.data.h5md.scales import Scales, unit_of
 from sciwm.data.h5md.trajectory import Trajectory
 
 SEARCH_DEPTH = 2
@@ -77,13 +78,24 @@ class H5MDFile:
 
     @cached_property
     def units(self) -> UnitSystem:
-        """Molecular, or reduced where the file gives no units."""
-        return MOLECULAR if self._roots[0].physical else REDUCED
+        """Molecular, or reduced where the file gives no units.
+
+        Raises:
+            FormatError: If the file holds several H5MD structures, with and without units.
+        """
+        if len({root.scales.physical for root in self._roots}) > 1:
+            raise FormatError(
+                self.path,
+                ", ".join(root.path for root in self._roots),
+                "some of these structures have units and others have not",
+                "Copy them into files of their own",
+            )
+        return MOLECULAR if self._roots[0].scales.physical else REDUCED
 
     @cached_property
     def creator(self) -> str:
         """The program that wrote the file."""
-        return self._roots[0].creator
+        return self._roots[0].scales.creator
 
     @cached_property
     def author(self) -> str:
@@ -152,8 +164,7 @@ def read_root(group: h5py.Group) -> Root:
         physical = any(_has_units(group[f"particles/{name}"]) for name in names)
     return Root(
         path=group.name.rstrip("/") + "/",
-        physical=physical,
-        creator=_named(signature, "creator"),
+        scales=Scales(physical, _named(signature, "creator")),
         per_particle_energy="modules/thermodynamics" in signature,
         alone=len(names) == 1,
     )

@@ -1,5 +1,6 @@
 """The frames of one particles group on their way into a file."""
 
+import copy
 import math
 from typing import Any, NamedTuple
 
@@ -74,7 +75,8 @@ class Recorder:
     ):
         self.name = name
         self.written = 0
-        self._first = first
+        # The caller may go on to change these arrays in place.
+        self._first = copy.deepcopy(first)
         self._physical = units is not REDUCED
         self._time_unit = conversion(WRITTEN_UNITS["time"], "time") if self._physical else 1.0
         self._fields = {field for field in OPTIONAL_FIELDS if getattr(first, field) is not None}

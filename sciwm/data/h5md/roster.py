@@ -47,6 +47,18 @@ class Roster:
             return self._orders(rows)
         return None if self._always is None else [self._always] * len(rows)
 
+    def same(self, rows: Rows, orders: list[NDArray[np.int64]] | None) -> bool:
+        """Whether frames, with the orders of these, hold the same particles."""
+        if orders is None or not self._changing:
+            return True
+        ids = self._group.ids
+        if ids is None or ids.steps is None:
+            names = orders
+        else:
+            stored = take(self._source.dataset(ids.path), rows, self._columns)
+            names = [one[order] for one, order in zip(stored, orders, strict=True)]
+        return all(np.array_equal(one, names[0]) for one in names)
+
     def constants(self, values: np.ndarray, row: int) -> np.ndarray:
         """(n, ...) a property that is stored once, for the particles of one frame.
 
@@ -98,11 +110,12 @@ class Roster:
         if species is not None:
             dataset = self._source.dataset(species.path)
             if dataset.dtype.kind == "f":
-                kinds = (
-                    dataset[self._columns][None]
-                    if species.steps is None
-                    else take(dataset, rows, self._columns)
-                )
+                if species.steps is None:
+                    kinds = dataset[self._columns][None]
+                else:
+                    samples = self._group.rows.get("numbers")
+                    samples = rows if samples is None else samples[rows]
+                    kinds = take(dataset, samples, self._columns)
                 present = present & np.isfinite(kinds)
         orders = []
         for key, there in zip(keys, present, strict=True):

@@ -156,7 +156,7 @@ class Trajectory:
             )
         rows = np.arange(start, stop + 1, stride)
         orders = self._order().orders(rows)
-        if orders is not None and len({len(order) for order in orders}) > 1:
+        if not self._order().same(rows, orders):
             raise ValueError(
                 f"particles come or go between frames {start} and {stop} of {self.name!r}; read "
                 "such frames one by one"
@@ -197,7 +197,7 @@ class Trajectory:
             return self._finished(field, self._order().constants(values, 0))
         rows = np.arange(self.n_frames)[frames]
         orders = self._order().orders(rows) if field in PARTICLE_FIELDS else None
-        if orders is not None and len({len(order) for order in orders}) > 1:
+        if not self._order().same(rows, orders):
             raise ValueError(
                 f"{self._source.location}: particles of {self.name!r} come and go; read such "
                 "frames one by one"

@@ -41,7 +41,8 @@ class H5MDWriter:
         units: The units of the frames.
         creator_note: A line on where the data come from.
         parameters: Anything that JSON can hold: settings, seeds, provenance.
-        resume: Continue an existing file, cut to the frames that all its datasets have.
+        resume: Continue an existing file, cut to the frames that all its datasets have; its note
+            and parameters stay.
         dtype: Of positions, velocities and forces.
         compression: Of the same.
 
@@ -242,12 +243,12 @@ class H5MDWriter:
         """Take up the groups of the file, cutting each to the frames that are complete."""
         file = self._storage.file
         root = read_root(file)
-        if root.creator != CREATOR or root.physical != (self.units is not REDUCED):
+        if root.scales.creator != CREATOR or root.scales.physical != (self.units is not REDUCED):
             raise FormatError(
                 self.path,
                 "/h5md",
-                f"it was written by {root.creator!r} in "
-                f"{'physical' if root.physical else 'reduced'} units, so {self.units.name} frames "
+                f"it was written by {root.scales.creator!r} in "
+                f"{'physical' if root.scales.physical else 'reduced'} units, so {self.units.name} frames "
                 "cannot be added by sciwm",
                 "Write to another file",
             )
