@@ -173,6 +173,16 @@ def test_a_frame_unlike_the_first_is_refused(path, changes, message):
         assert writer.n_frames() == 2
 
 
+def test_a_first_frame_that_is_refused_leaves_no_group(path):
+    with H5MDWriter(path) as writer:
+        for bad in (frame(0, positions=np.full((N, 3), np.nan)), frame(0, n=0)):
+            with pytest.raises(ValueError, match=r"not finite|no particles"):
+                writer.append(bad, "bad")
+        writer.append(frame(0))
+    (trajectory,) = H5MDFile(path).trajectories
+    assert trajectory.name == "trajectory"
+
+
 def test_a_field_that_comes_late_is_refused_rather_than_lost(path):
     with H5MDWriter(path) as writer:
         writer.append(frame(0, forces=None))

@@ -179,7 +179,7 @@ def test_deepmd_types_without_names_need_elements(tmp_path):
 
 
 def test_sets_of_different_length_are_refused(tmp_path):
-    with pytest.raises(SourceError, match="has 2 frames, but coord.npy has 3"):
+    with pytest.raises(SourceError, match=r"has 2 frames, but coord.npy has 3"):
         read(system(tmp_path / "water", energy=E[:2, 0]))
 
 

@@ -162,12 +162,12 @@ def test_mace_names_are_labels_and_two_different_energies_need_a_choice(tmp_path
         tmp_path / "w.xyz",
         WATER.format("energy=-1.0 REF_energy=-2.0 ", ":REF_forces:R:3", ATOMS.format(" 1 2 3")),
     )
-    with pytest.raises(SourceError, match=r"energy and REF_energy.*--energy-key"):
+    with pytest.raises(SourceError, match=r"energy and REF_energy.*--energy_key"):
         read(path)
     (frame,) = read(path, energy_key="REF_energy")
     assert frame.energy == -2.0
     np.testing.assert_array_equal(frame.forces, [[1, 2, 3]] * 3)
-    with pytest.raises(SourceError, match="no 'dft'.*It holds energy, REF_energy"):
+    with pytest.raises(SourceError, match=r"no 'dft'.*It holds energy, REF_energy"):
         read(path, energy_key="dft")
 
 

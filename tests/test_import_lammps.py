@@ -129,7 +129,7 @@ def test_reduced_units_keep_types_and_numbers(tmp_path):
 
 def test_types_without_elements_are_refused_in_physical_units(tmp_path):
     path = dump(tmp_path / "a.lammpstrj", X)
-    with pytest.raises(SourceError, match="types but no elements.*--elements Na,Cl"):
+    with pytest.raises(SourceError, match=r"types but no elements.*--elements Na,Cl"):
         read(path, elements=None)
     with pytest.raises(SourceError, match="from 1 to 2, but elements 'Na' names 1"):
         read(path, elements="Na")

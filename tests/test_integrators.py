@@ -18,6 +18,7 @@ from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet, moved, 
 from sciwm.simulation.references.ase_potentials import emt
 from sciwm.simulation.simulator import Evaluation
 from sciwm.simulation.thermostats import (
+    OrnsteinUhlenbeck,
     RandomStreams,
     kinetic_energy,
     maxwell_boltzmann,
@@ -478,3 +479,19 @@ def test_random_numbers_are_normal_and_independent():
 def test_what_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def test_heat_stays_in_the_plane_of_a_two_dimensional_system():
+    rng = np.random.default_rng(0)
+    flat = Frame(
+        numbers=np.ones(400, dtype=np.int64),
+        positions=np.pad(rng.normal(size=(400, 2)), ((0, 0), (0, 1))),
+        masses=np.ones(400),
+        dimension=2,
+    )
+    state = maxwell_boltzmann(State.from_frame(flat, torch.float64), 2.0, REDUCED)
+    state.velocities = OrnsteinUhlenbeck(2.0, 1.0).apply(state, 0.7, REDUCED, 3)
+    assert not bool(state.velocities[:, 2].any())
+    # 800 components: the temperature is within four standard errors, sqrt(2 / 800), of its target.
+    assert float(temperature(state, REDUCED, 2)) == pytest.approx(2.0, rel=4 * (2 / 800) ** 0.5)
+    assert int(vibrational_velocities(state)[1]) == 797

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciwm.core.frame import Frame
-from sciwm.core.geometry import cell_heights, completed_cell, minimum_image, random_rotation
+from sciwm.core.geometry import cell_heights, completed_cell, minimum_image
 from sciwm.core.neighbours import (
     NeighbourTable,
     SkinTable,
@@ -14,6 +14,7 @@ from sciwm.core.neighbours import (
     brute_force_pairs,
     neighbour_pairs,
 )
+from sciwm.core.rotations import random_rotation
 from sciwm.core.state import State
 
 CUBE = np.eye(3) * 6.0

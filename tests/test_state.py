@@ -52,5 +52,5 @@ def test_positions_that_are_no_numbers_are_refused():
 
 
 def test_particle_types_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="0..118"):
+    with pytest.raises(ValueError, match=r"0\.\.118"):
         State.from_frame(water().with_(numbers=np.array([8, 1, 300])))

@@ -41,7 +41,9 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     switches = {f"--{p.name}" for p in parameters if p.annotation in (bool, "bool")}
     given: list[str] = []
     for position, argument in enumerate(arguments):
-        name = argument.replace("-", "_").replace("__", "--", 1) if argument[:2] == "--" else argument
+        name = (
+            argument.replace("-", "_").replace("__", "--", 1) if argument[:2] == "--" else argument
+        )
         given.append(name)
         following = arguments[position + 1 : position + 2]
         if name in switches and following not in (["true"], ["false"]):

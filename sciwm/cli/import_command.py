@@ -1,7 +1,5 @@
 """`sciwm import`: bring data into H5MD."""
 
-import sys
-
 
 def import_(
     source: str,
@@ -49,10 +47,5 @@ def import_(
         forces_key=forces_key,
         skip_bad=skip_bad,
     )
-    try:
-        report = convert(source, to, options)
-    except (ValueError, OSError) as error:
-        print(f"sciwm import: {error}", file=sys.stderr)
-        return 1
-    print(report)
+    print(convert(source, to, options))
     return 0

@@ -1,8 +1,6 @@
-"""Boxes and rotations. Cells are rows: a fractional vector f is the Cartesian vector f @ cell."""
+"""Boxes. Cells are rows: a fractional vector f is the Cartesian vector f @ cell."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sciwm.core.frame import Array
 
@@ -53,12 +51,3 @@ def minimum_image(vectors: Array, cell: Array, pbc: np.ndarray) -> Array:
     images = reduced[..., None, :] + steps @ full
     best = np.argmin((images**2).sum(axis=-1), axis=-1)
     return np.take_along_axis(images, best[..., None, None], axis=-2)[..., 0, :]
-
-
-def random_rotation(generator: torch.Generator, reflect: bool = False) -> Tensor:
-    """(3, 3) float64, uniform over rotations; over improper ones when `reflect`."""
-    matrix = torch.randn(3, 3, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(matrix)
-    q = q * torch.sign(torch.diagonal(r))
-    wanted = -1.0 if reflect else 1.0
-    return q * (wanted * torch.sign(torch.linalg.det(q)))

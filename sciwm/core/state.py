@@ -35,6 +35,7 @@ class State(Data):
     | `cell`         | (S, 3, 3) | row vectors; zero rows where a system does not repeat |
     | `pbc`          | (S, 3)    | bool                                                  |
     | `total_charge` | (S,)      |                                                       |
+    | `dimension`    | (S,)      | int64, 2 where the third component stays zero, else 3  |
     | `batch`        | (A,)      | int64, the system of each atom                        |
     | `energy`       | (S,)      | label, where known                                    |
     | `forces`       | (A, 3)    | label, where known                                    |
@@ -51,6 +52,7 @@ class State(Data):
     cell: Tensor
     pbc: Tensor
     total_charge: Tensor
+    dimension: Tensor
     batch: Tensor
 
     @staticmethod
@@ -88,6 +90,7 @@ class State(Data):
             cell=tensor(frame.cell)[None],
             pbc=torch.as_tensor(np.array(frame.pbc, dtype=bool))[None],
             total_charge=tensor([frame.total_charge]),
+            dimension=torch.tensor([frame.dimension]),
             batch=torch.zeros(n, dtype=torch.int64),
             num_nodes=n,
         )
@@ -139,6 +142,11 @@ class State(Data):
         """(S,) particles in each system."""
         return torch.bincount(self.batch, minlength=self.n_systems)
 
+    def within_dimensions(self, vectors: Tensor) -> Tensor:
+        """(A, 3) with the components zeroed that a two-dimensional system does not have."""
+        axes = torch.arange(3, device=vectors.device) < self.dimension[self.batch][:, None]
+        return vectors * axes
+
     def system(self, index: int) -> "State":
         """One system of many, without its neighbour pairs."""
         rows = self.batch == index
@@ -175,6 +183,7 @@ class State(Data):
             masses=array("masses"),
             charges=array("charges"),
             total_charge=float(one.total_charge[0]),
+            dimension=int(one.dimension[0]),
         )
 
     def to_ase(self, index: int = 0) -> Atoms:

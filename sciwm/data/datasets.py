@@ -58,7 +58,16 @@ class FrameDataset(Dataset[State]):
             raise ValueError(f"a frame has no {', '.join(missing)}")
         attach_pairs(state, self.cutoff)
         # Only what a loss reads travels on: collating costs time per field.
-        kept = {"numbers", "positions", "cell", "pbc", "charges", "total_charge", "batch"}
+        kept = {
+            "numbers",
+            "positions",
+            "cell",
+            "pbc",
+            "charges",
+            "total_charge",
+            "dimension",
+            "batch",
+        }
         small = State(num_nodes=state.num_nodes)
         for key in kept | set(self.labels) | {"pairs", "shifts"}:
             value = state[key]

@@ -12,12 +12,14 @@ from sciwm.models.radial import envelope
 _WEIGHTS = (0.18175, 0.50986, 0.28022, 0.02817)
 _RATES = (3.19980, 0.94229, 0.40290, 0.20162)
 _SCREENING_LENGTH = 0.88534  # bohr
+_REACH = 0.7
 
 
 class ScreenedNuclearRepulsion(nn.Module):
-    """The ZBL potential, switched off smoothly at the sum of two covalent radii.
+    """The ZBL potential, switched off smoothly at 0.7 sums of covalent radii.
 
-    Below a bond length it outweighs anything a model extrapolates; from there on it is zero, so that
+    That is just inside the shortest bonds (N≡N is 0.77, C=O 0.86 of the sum): further out, the steep
+    potential would have to be unlearned. Below a bond length it outweighs anything a model extrapolates; from there on it is zero, so that
     it does not disturb what was learned. In eV and Å.
     """
 
@@ -32,9 +34,8 @@ class ScreenedNuclearRepulsion(nn.Module):
         """(A,) half of every pair's energy on each particle."""
         z = geometry.numbers.to(geometry.distance.dtype)
         zi, zj = z[:, None], z[geometry.sender]
-        reach = (
-            self.radii[geometry.numbers][:, None] + self.radii[geometry.numbers][geometry.sender]
-        )
+        radius = _REACH * self.radii[geometry.numbers]
+        reach = radius[:, None] + radius[geometry.sender]
         r = geometry.distance
         x = r * (zi**0.23 + zj**0.23) / (_SCREENING_LENGTH * BOHR)
         screening = sum(w * torch.exp(-rate * x) for w, rate in zip(_WEIGHTS, _RATES, strict=True))

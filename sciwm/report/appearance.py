@@ -28,7 +28,7 @@ def radii(motion: Motion) -> Array:
     if _elements(motion):
         return 0.2 + 0.3 * covalent_radii[motion.numbers]
     spread = float(motion.positions[0].std(axis=0).max()) or 1.0
-    return np.full(len(motion.numbers), 0.25 * spread / len(motion.numbers) ** (1 / 3))
+    return np.full(len(motion.numbers), 0.35 * spread / len(motion.numbers) ** (1 / 3))
 
 
 def sticks(motion: Motion) -> NDArray[np.int64]:

@@ -29,6 +29,9 @@ SAME_START = 1e-3
 PARTED = 0.5
 """Paths have parted when they are this share as far apart as the truth is from standing still."""
 
+SHORTEST_SPECTRUM = 64
+"""Frames; fewer leave nothing to see in a spectrum."""
+
 
 def read_motion(path: str) -> Motion:
     """The first trajectory of an H5MD file."""
@@ -119,18 +122,13 @@ class Comparison:
 
     @cached_property
     def spectra(self) -> dict[str, Observable]:
-        """Vibrational density of states of both, as far as the true one has any; empty for
-        motions too short to have one."""
-        if len(self.true) < 64:
+        """Vibrational density of states of both; empty for motions too short to have one."""
+        if len(self.true) < SHORTEST_SPECTRUM:
             return {}
-        pair = {
+        return {
             "true": vibrational_density_of_states(self.true),
             "imagined": vibrational_density_of_states(self.imagined),
         }
-        density = np.asarray(pair["true"].value)
-        share = np.cumsum(density) / density.sum()
-        end = min(int(1.1 * np.searchsorted(share, 0.999)) + 2, len(density))
-        return {name: _until(spectrum, end) for name, spectrum in pair.items()}
 
     @property
     def overlap(self) -> float:
@@ -242,16 +240,6 @@ def _cut(motion: Motion, frames: slice, spacing: float) -> Motion:
         velocities=None if motion.velocities is None else motion.velocities[frames],
         energy=None if motion.energy is None else motion.energy[frames],
         cell=motion.cell if motion.cell.ndim == 2 else motion.cell[frames],
-    )
-
-
-def _until(spectrum: Observable, end: int) -> Observable:
-    assert spectrum.x is not None
-    return replace(
-        spectrum,
-        value=np.asarray(spectrum.value)[:end],
-        error=np.asarray(spectrum.error)[:end],
-        x=spectrum.x[:end],
     )
 
 

@@ -100,11 +100,14 @@ def draw_parting(axes: Axes, comparison: Comparison) -> None:
 
 
 def draw_spectra(axes: Axes, comparison: Comparison) -> None:
-    """Both spectra along the same axis."""
+    """Both spectra along the same axis, as far as the true one has any weight."""
     for name, found in comparison.spectra.items():
         assert found.x is not None
         style = "-" if name == "true" else "--"
         axes.plot(found.x, found.value, style, color=_colour(name), lw=1.4, label=name)
+        if name == "true":
+            share = np.cumsum(found.value) / np.sum(found.value)
+            axes.set_xlim(0.0, 1.1 * float(found.x[np.searchsorted(share, 0.999)]))
     axes.set_yticks([])  # normalised to unit area: only the shape tells
     unit = f"{found.x_name} ({found.x_unit})" if found.x_unit else found.x_name
     _finish(axes, unit, "vibrational spectrum")

@@ -8,7 +8,7 @@ from sciwm.report.page import Page
 from sciwm.simulation.observables.motion import Motion
 
 CHAOS = (
-    "Why paths part: the motion of molecules is chaotic. A small difference, whether from a force "
+    "Why paths part: the motion of many particles is chaotic. A small difference, whether from a force "
     "error or from the last digit of a number, grows exponentially (its rate is the largest Lyapunov "
     "exponent), so a model ten times better stays on the true path only a constant time longer. Beyond "
     "that no model can say where each atom is, and none needs to: what must stay right are the "
@@ -45,7 +45,8 @@ def imagined_beside_true(sheet: Page, comparison: Comparison) -> None:
                 )
             )
         parts.append(page.figures([page.figure(drawn.parting(comparison), _parting(comparison))]))
-        parts.append(page.note(CHAOS))
+        if comparison.parted:
+            parts.append(page.note(CHAOS))
     sheet.section("Imagined and true motion", *parts)
 
 

@@ -24,5 +24,7 @@ def plus_minus(value: float, error: float) -> str:
     """A mean and its standard error, to the two digits of the error that mean anything."""
     if not 0 < error < math.inf:
         return plain(value)
+    if error < 1e-4:
+        return f"{value:.1e} ± {error:.0e}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}"

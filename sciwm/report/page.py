@@ -37,6 +37,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
 .left { text-align: left; white-space: normal; }
+.left:first-child { white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--ink); font-weight: 600; }
 .pass, .warn, .fail { font-weight: 600; }
 .pass { color: #00664a; } .warn { color: #8a5a00; } .fail { color: #b3261e; }

@@ -38,12 +38,12 @@ def kinetic_energy(state: State, units: UnitSystem) -> Tensor:
 
 
 def temperature(state: State, units: UnitSystem, conserved: int = 0) -> Tensor:
-    """(S,) kinetic temperature 2K / (f k), f = 3N less the momenta that are held at zero.
+    """(S,) kinetic temperature 2K / (f k), f = 3N (2N in two dimensions) less the momenta that are held at zero.
 
     Args:
         conserved: 3 where the total momentum is held at zero, 6 where angular momentum is too.
     """
-    freedom = (3 * state.counts - conserved).clamp(min=1)
+    freedom = (state.dimension * state.counts - conserved).clamp(min=1)
     return 2.0 * kinetic_energy(state, units) / (freedom * units.boltzmann)
 
 
@@ -55,13 +55,14 @@ def vibrational_velocities(state: State) -> tuple[Tensor, Tensor]:
 
     Returns:
         (A, 3) velocities, and (S,) the number of independent components they have: 3N - 3 in a
-        periodic box, 3N - 6 for a molecule, 3N - 5 for a linear one.
+        periodic box, 3N - 6 for a molecule, 3N - 5 for a linear one;
+        2N - 2 and 2N - 3 in a plane.
     """
     masses = state.masses[:, None]
     total = sum_by_system(masses, state)
     velocities = state.velocities
     velocities = velocities - (sum_by_system(masses * velocities, state) / total)[state.batch]
-    freedom = 3 * state.counts - 3
+    freedom = state.dimension * (state.counts - 1)
     isolated = ~state.pbc.any(dim=1)
     if not bool(isolated.any()):
         return velocities, freedom
@@ -70,6 +71,7 @@ def vibrational_velocities(state: State) -> tuple[Tensor, Tensor]:
     angular = sum_by_system(masses * torch.linalg.cross(arms, velocities), state)
     spin, turns = _angular_velocity(moments, angular)
     velocities = velocities - torch.linalg.cross((spin * isolated[:, None])[state.batch], arms)
+    turns = torch.where(state.dimension == 2, turns.clamp(max=1), turns)  # only in the plane
     return velocities, freedom - turns * isolated
 
 
@@ -113,7 +115,7 @@ def maxwell_boltzmann(
         remove_drift: Zero total momentum. A single particle keeps its velocity.
         remove_rotation: Zero angular momentum and total momentum in systems that do not repeat.
     """
-    noise = RandomStreams(seed, _VELOCITIES).at(0, state)
+    noise = state.within_dimensions(RandomStreams(seed, _VELOCITIES).at(0, state))
     velocities = noise * _thermal_speed(state, temperature, units)
     moving = copy.copy(state)
     moving.velocities = velocities
@@ -219,7 +221,8 @@ class OrnsteinUhlenbeck:
         """(A, 3) velocities after `duration`; the noise is that of `step`."""
         keep = math.exp(-self.friction * duration)
         spread = math.sqrt(1.0 - keep**2) * _thermal_speed(state, self.temperature, units)
-        return keep * state.velocities + spread * self._noise.at(step, state)
+        noise = state.within_dimensions(self._noise.at(step, state))
+        return keep * state.velocities + spread * noise
 
 
 class VelocityRescaling:

@@ -263,6 +263,8 @@ class Recorder:
                 )
 
     def _require_sound(self, frame: Frame) -> None:
+        if len(frame) == 0:
+            raise ValueError(f"a frame of group {self.name!r} has no particles; leave it out")
         for field in ("positions", "velocities", "forces", "cell", "energy", "stress"):
             values = getattr(frame, field)
             if values is not None and not np.isfinite(values).all():

@@ -12,6 +12,9 @@ from sciwm.core.units import MOLECULAR, UnitSystem
 CLOSEST = 0.3
 """Å. Nuclei do not come nearer in any simulation; H2 is 0.74 Å long."""
 
+LARGEST = 1e50
+"""Nothing has such a magnitude in any unit; damaged floating-point numbers do."""
+
 LABELS = ("energy", "forces", "stress", "velocities")
 """What must be known of every frame if it is known of one."""
 
@@ -79,9 +82,12 @@ def _not_finite(frame: Frame) -> Fault | None:
         *LABELS,
     ):
         value = getattr(frame, name)
-        if value is None or np.isfinite(value).all():
+        if value is None:
             continue
-        bad = np.argwhere(~np.isfinite(np.atleast_1d(value)))[0]
+        broken = ~(np.abs(np.atleast_1d(value)) < LARGEST)  # NaN compares false as well
+        if not broken.any():
+            continue
+        bad = np.argwhere(broken)[0]
         where = f" of particle {bad[0]}" if np.ndim(value) else ""
         shown = np.atleast_1d(value)[bad[0]]
         return Fault("not finite", f"{name}{where}: {shown}", "The run or its output broke there")

@@ -182,7 +182,7 @@ class _Admission:
                     self._report.source,
                     f"frame {index}",
                     reason.reason,
-                    f"{reason.remedy}; --skip-bad leaves such frames out".lstrip("; "),
+                    f"{reason.remedy}; --skip_bad true leaves such frames out".lstrip("; "),
                 )
 
     def _require_plausible(self, preview: list[Frame]) -> None:

@@ -155,7 +155,7 @@ def _only(
     if not found:
         return None, None
     if any(not np.array_equal(mapping[key], mapping[found[0]]) for key in found[1:]):
-        quantity = "forces-key" if "forces" in keys else "energy-key"
+        quantity = "forces_key" if "forces" in keys else "energy_key"
         raise SourceError(
             path,
             where,

@@ -35,7 +35,7 @@ class QM7X:
                             path,
                             conformer.name,
                             f"lacks {', '.join(sorted(missing))}",
-                            "Choose labels with --energy-key and --forces-key",
+                            "Choose labels with --energy_key and --forces_key",
                         )
                     yield units.applied(
                         Frame(

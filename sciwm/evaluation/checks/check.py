@@ -54,15 +54,19 @@ def bare_evaluation(model: Potential, state: State, stress: bool = False) -> Eva
     return Evaluation(*model(state, NeighbourTable.from_pairs(state), stress=stress))
 
 
-def typical_force(found: Evaluation, counts: Tensor) -> float:
+def typical_force(found: Evaluation, state: State) -> float:
     """What errors are measured against: the size of the forces.
 
-    Where symmetry makes them vanish, as in a perfect crystal, energy per atom over a unit of length
-    takes their place.
+    Where symmetry makes them vanish, as in a perfect crystal, pressure and energy per atom over a
+    unit of length take their place.
     """
-    forces = float(found.forces.square().mean().sqrt())
-    energies = float((found.energy / counts).abs().max())
-    return max(forces, 1e-3 * energies, 1e-30)
+    counts = state.counts.to(found.energy)
+    sizes = [found.forces.square().mean().sqrt(), 0.1 * (found.energy / counts).abs().max()]
+    repeats = state.pbc.all(dim=1)
+    if found.stress is not None and bool(repeats.any()):
+        volume = torch.linalg.det(state.cell[repeats]).abs() / counts[repeats]
+        sizes.append((found.stress[repeats].abs().amax(dim=(1, 2)) * volume).max())
+    return max(*(float(size) for size in sizes), 1e-30)
 
 
 def nearest_pair(model: Potential, state: State) -> tuple[int, int, float]:

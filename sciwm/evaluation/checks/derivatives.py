@@ -42,7 +42,7 @@ def derivative_checks(model: Potential, systems: Sequence[State]) -> list[Check]
     state = collated(systems)
     found = bare_evaluation(model, state, stress=True)
     counts = state.counts.to(found.energy)
-    scale = typical_force(found, counts)
+    scale = typical_force(found, state)
     generator = torch.Generator().manual_seed(2)
     length = STEP * nearest_pair(model, state)[2]
     worst = 0.0

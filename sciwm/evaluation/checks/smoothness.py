@@ -40,7 +40,7 @@ def smoothness_checks(model: Potential, systems: Sequence[State]) -> list[Check]
     if math.isinf(model.cutoff):
         return []
     state = collated(systems)
-    scale = typical_force(bare_evaluation(model, state), state.counts)
+    scale = typical_force(bare_evaluation(model, state, stress=True), state)
     trios = _trios(model, state)
     step = STEP * model.cutoff
     # Two points on either side, so that each side has a slope of its own.

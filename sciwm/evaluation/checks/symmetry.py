@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciwm.core.geometry import random_rotation
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.rotations import random_rotation
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import (
     Check,
@@ -107,7 +107,7 @@ def independence_checks(model: Potential, systems: Sequence[State]) -> list[Chec
         gradient = torch.autograd.grad(energy[0], state.positions, allow_unused=True)[0]
         if gradient is not None:
             leak = largest(gradient[state.batch != 0])
-    scale = typical_force(together, batch.counts)
+    scale = typical_force(together, batch)
     explanation = "the energy of one system does not depend on the atoms of another"
     return [*checks, _judged("cross-system gradient", leak / scale, explanation)]
 
@@ -123,7 +123,7 @@ def deviation(found: Evaluation, expected: Evaluation, state: State) -> float:
         volume = torch.linalg.det(state.cell[repeats]).abs() / counts[repeats]
         difference = found.stress[repeats] - expected.stress[repeats]
         parts.append(difference * volume[:, None, None])
-    return largest(*parts) / typical_force(expected, counts)
+    return largest(*parts) / typical_force(expected, state)
 
 
 def turned(state: State, turn: Tensor) -> State:
