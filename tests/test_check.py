@@ -332,7 +332,13 @@ def dynamics(kind=PairPotential, system=cluster, thermal=COLD):
 def test_newtonian_motion_of_a_sound_model_passes():
     found = statuses(dynamics())
     assert set(found.values()) == {"pass"}
-    assert {"energy drift", "energy fluctuation law", "momentum", "angular momentum"} == set(found)
+    assert set(found) == {
+        "energy drift",
+        "energy fluctuation",
+        "energy fluctuation law",
+        "momentum",
+        "angular momentum",
+    }
     boxed = statuses(dynamics(system=crystal))
     assert set(boxed.values()) == {"pass"}
     assert "angular momentum" not in boxed
@@ -350,6 +356,21 @@ def test_each_conservation_check_catches_its_own_breach(kind, expected):
     found = failed(dynamics(kind))
     assert expected <= found
     assert "momentum" not in found - expected
+
+
+def test_a_collapse_fails_as_soon_as_it_happens():
+    found = {check.name: check for check in dynamics(Collapsing)}
+    assert {"energy drift", "energy fluctuation", "energy fluctuation law"} <= failed(
+        found.values()
+    )
+    assert "blew up" in found["energy drift"].explanation
+    assert found["momentum"].status == "pass"
+
+
+def test_a_step_too_long_makes_the_energy_fluctuate():
+    long = Thermal(temperature=0.05, step=0.11, dimension=3)
+    found = {check.name: check for check in dynamics(thermal=long)}
+    assert found["energy fluctuation"].status != "pass"
 
 
 def test_motion_that_leaves_its_plane_fails():

@@ -13,27 +13,27 @@ from sciwm.data.datasets import FrameDataset, WindowDataset
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData, WindowData
 from sciwm.data.sampling import OrderedBatches, ShuffledBatches
-from sciwm.data.splits import LeakageError, Split, split_entries
+from sciwm.data.splits import LeakageError, split_entries
 
 
 def test_a_frame_split_is_disjoint_complete_and_reproducible(labelled):
     data = Collection([labelled])
-    train, valid = split_entries(data, data.frames, 10, Split.FRAME, seed=1)
+    train, valid = split_entries(data, data.frames, 10, "frame", seed=1)
     assert len(valid) == 10
     assert sorted(train + valid) == data.frames
-    assert split_entries(data, data.frames, 10, Split.FRAME, seed=1) == (train, valid)
-    assert split_entries(data, data.frames, 10, Split.FRAME, seed=2) != (train, valid)
+    assert split_entries(data, data.frames, 10, "frame", seed=1) == (train, valid)
+    assert split_entries(data, data.frames, 10, "frame", seed=2) != (train, valid)
 
 
 def test_a_random_split_of_a_time_series_is_refused(moving):
     data = Collection([moving])
     with pytest.raises(LeakageError, match="time series"):
-        split_entries(data, data.frames, 0.2, Split.FRAME, seed=0)
+        split_entries(data, data.frames, 0.2, "frame", seed=0)
 
 
 def test_a_time_split_holds_back_the_end_with_a_gap(moving):
     data = Collection([moving])
-    train, valid = split_entries(data, data.windows(4, 1), 0.25, Split.TIME, seed=0, gap=3)
+    train, valid = split_entries(data, data.windows(4, 1), 0.25, "time", seed=0, gap=3)
     for trajectory in {entry.trajectory for entry in valid}:
         last = max(e.frame for e in train if e.trajectory == trajectory)
         first = min(e.frame for e in valid if e.trajectory == trajectory)
@@ -42,7 +42,7 @@ def test_a_time_split_holds_back_the_end_with_a_gap(moving):
 
 def test_a_trajectory_split_shares_no_trajectory(moving):
     data = Collection([moving])
-    train, valid = split_entries(data, data.frames, 0.3, Split.TRAJECTORY, seed=0)
+    train, valid = split_entries(data, data.frames, 0.3, "trajectory", seed=0)
     assert not {e.trajectory for e in train} & {e.trajectory for e in valid}
     assert len(train) + len(valid) == len(data.frames)
 
@@ -54,7 +54,7 @@ def test_a_molecule_split_shares_no_scaffold(tmp_path):
             writer.append(water(k).with_(smiles=smiles), group=f"m{k}")
     data = Collection([path])
     for seed in range(4):
-        train, valid = split_entries(data, data.frames, 1, Split.MOLECULE, seed)
+        train, valid = split_entries(data, data.frames, 1, "molecule", seed)
         assert ({e.trajectory for e in train} & {0, 1}) in ({0, 1}, set())
         assert valid
 
@@ -63,7 +63,7 @@ def test_a_molecule_split_shares_no_scaffold(tmp_path):
 def test_holding_back_nothing_or_all_is_refused(labelled, amount):
     data = Collection([labelled])
     with pytest.raises(ValueError, match="hold back"):
-        split_entries(data, data.frames, amount, Split.FRAME, seed=0)
+        split_entries(data, data.frames, amount, "frame", seed=0)
 
 
 def test_validation_frames_copied_from_training_are_refused(labelled, tmp_path):

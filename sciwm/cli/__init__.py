@@ -31,8 +31,8 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     from jsonargparse import ArgumentParser
 
     parameters = inspect.signature(function).parameters.values()
-    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    others = {p.name for p in parameters} - options
+    options: set[str | int] = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    others: set[str | int] = {p.name for p in parameters if p.name not in options}
     parser = ArgumentParser(
         prog=prog, description=(function.__doc__ or "").split("\n\n    Args")[0]
     )

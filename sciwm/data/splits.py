@@ -5,7 +5,7 @@ a time series measures memory, not skill. Each split below keeps apart what its 
 """
 
 from collections.abc import Callable, Sequence
-from enum import Enum
+from typing import Literal
 
 import numpy as np
 
@@ -17,17 +17,12 @@ class LeakageError(ValueError):
     """Training and validation data that are not independent."""
 
 
-class Split(Enum):
-    """What is never shared between training and validation.
+Split = Literal["frame", "time", "trajectory", "molecule"]
+"""What is never shared between training and validation.
 
-    FRAME suits independent frames only; TIME holds back the end of each trajectory; TRAJECTORY and
-    MOLECULE hold back whole trajectories, or whole scaffolds (compositions where no SMILES is known).
-    """
-
-    FRAME = "frame"
-    TIME = "time"
-    TRAJECTORY = "trajectory"
-    MOLECULE = "molecule"
+"frame" suits independent frames only; "time" holds back the end of each trajectory; "trajectory" and
+"molecule" hold back whole trajectories, or whole scaffolds (compositions where no SMILES is known).
+"""
 
 
 def split_entries(
@@ -42,7 +37,7 @@ def split_entries(
 
     Args:
         held_out: Entries to hold back: a count if at least 1, a share if below.
-        gap: Frames left out between the two in TIME, so that windows do not overlap.
+        gap: Frames left out between the two in a time split, so that windows do not overlap.
 
     Raises:
         LeakageError: If the split would put neighbouring frames of a time series on both sides.
@@ -55,7 +50,7 @@ def split_entries(
             f"{len(entries) - 1}, or a share between 0 and 1"
         )
     rng = np.random.default_rng(seed)
-    if split is Split.FRAME:
+    if split == "frame":
         series = {(e.file, e.trajectory) for e in entries}
         for file, number in sorted(series):
             trajectory = data.files[file].trajectories[number]
@@ -68,9 +63,9 @@ def split_entries(
                 )
         order = rng.permutation(len(entries))
         return [entries[i] for i in order[wanted:]], [entries[i] for i in order[:wanted]]
-    if split is Split.TIME:
+    if split == "time":
         return _split_time(entries, wanted / len(entries), gap)
-    key = _trajectory_key if split is Split.TRAJECTORY else _molecule_key(data)
+    key = _trajectory_key if split == "trajectory" else _molecule_key(data)
     return _split_groups(entries, wanted, key, rng)
 
 

@@ -19,8 +19,7 @@ class ScreenedNuclearRepulsion(nn.Module):
     """The ZBL potential, switched off smoothly at 0.7 sums of covalent radii.
 
     That is just inside the shortest bonds (N≡N is 0.77, C=O 0.86 of the sum): further out, the steep
-    potential would have to be unlearned. Below a bond length it outweighs anything a model extrapolates; from there on it is zero, so that
-    it does not disturb what was learned. In eV and Å.
+    potential would have to be unlearned. Below, it outweighs anything a model extrapolates. In eV and Å.
     """
 
     radii: Tensor

@@ -41,6 +41,7 @@ def parity(predicted: ArrayLike, reference: ArrayLike, quantity: str, unit: str)
     axes.plot(limits, limits, color=BLACK, linewidth=1, zorder=1)
     axes.scatter(r, p, s=9, alpha=0.4, color=BLUE, linewidths=0, zorder=2, rasterized=True)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.locator_params(nbins=5)
     axes.set_xlabel(_label(f"reference {quantity}", unit))
     axes.set_ylabel(_label(f"predicted {quantity}", unit))
     return figure
@@ -71,7 +72,7 @@ def error_bars(errors: Mapping[str, float], nulls: Mapping[str, float], unit: st
     axes.set_yscale("log")
     axes.set_xticks(places, list(errors))
     axes.set_ylabel(_label("RMSE", unit))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

@@ -38,7 +38,9 @@ def kinetic_energy(state: State, units: UnitSystem) -> Tensor:
 
 
 def temperature(state: State, units: UnitSystem, conserved: int = 0) -> Tensor:
-    """(S,) kinetic temperature 2K / (f k), f = 3N (2N in two dimensions) less the momenta that are held at zero.
+    """(S,) kinetic temperature 2K / (f k).
+
+    f is 3N, or 2N in two dimensions, less the momenta that are held at zero.
 
     Args:
         conserved: 3 where the total momentum is held at zero, 6 where angular momentum is too.

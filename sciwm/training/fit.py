@@ -130,9 +130,13 @@ def fit(
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
         warnings.filterwarnings("ignore", message=".*may not be resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        engine.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
-    if engine.interrupted:
-        raise KeyboardInterrupt
+        try:
+            engine.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+        except SystemExit:
+            # Lightning answers Ctrl-C by leaving; who called `fit` should decide that.
+            if engine.interrupted:
+                raise KeyboardInterrupt from None
+            raise
     if engine.is_global_zero:
         chosen = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
         task.load_state_dict(chosen["state_dict"])

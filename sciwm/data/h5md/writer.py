@@ -44,7 +44,7 @@ class H5MDWriter:
         resume: Continue an existing file, cut to the frames that all its datasets have; its note
             and parameters stay.
         dtype: Of positions, velocities and forces.
-        compression: Of the same. Without it files are larger by up to a third, and random windows
+        compression: Of the same. Without it files are about a fifth larger, and random windows
             are read several times faster (`scripts/bench_io.py`).
 
     Raises:
@@ -62,7 +62,7 @@ class H5MDWriter:
         parameters: dict | None = None,
         resume: bool = False,
         dtype: Literal["float64", "float32"] = "float64",
-        compression: Literal["lzf"] | None = "lzf",
+        compression: Literal["lzf"] | None = None,
     ):
         self.path = Path(path)
         self.units = units

@@ -24,7 +24,7 @@ class Check:
     Attributes:
         name: Such as "rotation".
         status: The verdict.
-        value: As measured; larger is worse.
+        value: As measured; larger is worse, except for the time that a simulation is stable.
         unit: Of value and limit; empty for plain numbers and reduced units.
         limit: Where a pass ends; infinite for what is only reported.
         explanation: What was done, in a sentence.

@@ -21,7 +21,7 @@ from sciwm.simulation.simulator import Evaluation, Simulator
 COPIES = 8
 """Independent simulations, from whose scatter the errors follow."""
 
-ATOM_STEPS = 80_000
+ATOM_STEPS = 120_000
 """Steps times atoms of all copies together."""
 
 EVERY = 10
@@ -39,7 +39,7 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
     copies = int(np.clip(240 // atoms, 2, COPIES))
     start = collated([systems[k % len(systems)] for k in range(copies)])
     start = thermal_state(model, start, thermal)
-    steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, 800)) // EVERY * EVERY
+    steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, 1000)) // EVERY * EVERY
     # Strong friction, so that copies forget their start soon.
     langevin = Langevin(thermal.step, thermal.temperature, 1 / (100 * thermal.step), seed=2)
     integrator: Integrator = langevin
