@@ -59,42 +59,12 @@ def predicted(
     return np.concatenate(found)
 
 
-def main(
-    test: str | None = None,
-    json_file: str | None = None,
-    data: str = "runs/charged",
-    run: str = "runs/charged_nbody",
-) -> None:
-    """Prints the table and the figures.
-
-    Args:
-        test: Any npz file with loc, vel (S, 49, n, 3) and charges (S, n), instead of the test split.
-        json_file: Where to write the figures as JSON too.
-        data: Where the standard data is, or is to be made.
-        run: Where the trained model is, or is to be made.
-    """
-    if not Path(data, "train.h5md").is_file():
-        recipe = [sys.executable, "datasets/charged_nbody/recipe.py", "standard"]
-        subprocess.run([*recipe, "--out", data, "--npz", "true"], check=True)
-    if not Path(run, "model.pt").is_file():
-        where = ["--name", Path(run).name, "--folder", str(Path(run).parent)]
-        files = ["--data.train", f"{data}/train.h5md"]
-        command = [sys.executable, "-m", "sciwm", "train", "configs/charged_nbody.yaml"]
-        subprocess.run([*command, *where, *files], check=True)
-    model = sciwm.load(run).model.double()
-    simulator = LearnedSimulator(model)
-
-    with np.load(f"{data}/valid.npz", allow_pickle=False) as file:
-        loc, vel, charges = (file[key][:CHUNK].astype(float) for key in ("loc", "vel", "charges"))
-    scores = {
-        dt: ((predicted(simulator, loc, vel, charges, dt) - loc[:, STOP]) ** 2).mean()
-        for dt in (0.005, 0.002, 0.001)
-    }
-    dt = min(scores, key=scores.__getitem__)
-    print("validation mean error by time step:", {k: f"{v:.5f}" for k, v in scores.items()})
-
-    with np.load(test or f"{data}/test.npz", allow_pickle=False) as file:
-        loc, vel, charges = (file[key].astype(float) for key in ("loc", "vel", "charges"))
+def scored(
+    simulator: LearnedSimulator, file: str, dt: float, prefix: str
+) -> dict[str, dict[str, object]]:
+    """Prints the errors on a file beside those of the null models, and returns them as figures."""
+    with np.load(file, allow_pickle=False) as content:
+        loc, vel, charges = (content[key].astype(float) for key in ("loc", "vel", "charges"))
     charges = charges.reshape(len(loc), -1)
     truth, time = loc[:, STOP], (STOP - START) * SPACING
     straight = loc[:, START] + time * vel[:, START]
@@ -115,11 +85,51 @@ def main(
             "mse_benign_mean": error[benign].mean(),
         }
         print(f"{name:26s}" + "".join(f"{value:12.3g}" for value in values.values()))
-        prefix = "" if name.startswith("learned") else name.replace(" ", "_") + "_"
-        figures |= {prefix + k: {"value": float(v), "unit": "length²"} for k, v in values.items()}
-    print(
-        f"({len(loc)} trajectories of {loc.shape[2]} particles, {benign.mean():.0%} benign, dt {dt:g})\n"
-    )
+        full = prefix + ("" if name.startswith("learned") else name.replace(" ", "_") + "_")
+        figures |= {full + k: {"value": float(v), "unit": "length²"} for k, v in values.items()}
+    print(f"({len(loc)} trajectories of {loc.shape[2]} particles, {benign.mean():.0%} benign)\n")
+    return figures
+
+
+def main(
+    test: str | None = None,
+    json_file: str | None = None,
+    data: str = "runs/charged",
+    run: str = "runs/charged_nbody",
+) -> None:
+    """Prints the table and the figures.
+
+    Args:
+        test: Any npz file with loc, vel (S, 49, n, 3) and charges (S, n), instead of the test split.
+        json_file: Where to write the figures as JSON too.
+        data: Where the standard data is, or is to be made.
+        run: Where the trained model is, or is to be made.
+    """
+    recipe = [sys.executable, "datasets/charged_nbody/recipe.py", "standard", "--npz", "true"]
+    if not Path(data, "train.h5md").is_file():
+        subprocess.run([*recipe, "--out", data], check=True)
+    if not Path(data, "of20", "test.npz").is_file():
+        few = ["--n_train", "1", "--n_valid", "1", "--n_test", "200", "--particles", "20"]
+        subprocess.run([*recipe, *few, "--out", f"{data}/of20"], check=True)
+    if not Path(run, "model.pt").is_file():
+        where = ["--name", Path(run).name, "--folder", str(Path(run).parent)]
+        files = ["--data.train", f"{data}/train.h5md"]
+        command = [sys.executable, "-m", "sciwm", "train", "configs/charged_nbody.yaml"]
+        subprocess.run([*command, *where, *files], check=True)
+    model = sciwm.load(run).model.double()
+    simulator = LearnedSimulator(model)
+
+    with np.load(f"{data}/valid.npz", allow_pickle=False) as file:
+        loc, vel, charges = (file[key][:CHUNK].astype(float) for key in ("loc", "vel", "charges"))
+    scores = {
+        dt: ((predicted(simulator, loc, vel, charges, dt) - loc[:, STOP]) ** 2).mean()
+        for dt in (0.005, 0.002, 0.001)
+    }
+    dt = min(scores, key=scores.__getitem__)
+    print("validation mean error by time step:", {k: f"{v:.5f}" for k, v in scores.items()})
+
+    figures = scored(simulator, test or f"{data}/test.npz", dt, "")
+    figures |= scored(simulator, f"{data}/of20/test.npz", dt, "of20_")
     for name, figure in figures.items():
         print(name, f"{figure['value']:.6g}", figure["unit"])
     if json_file:

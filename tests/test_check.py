@@ -523,11 +523,31 @@ def test_the_temperature_of_the_data_is_taken_in_reduced_units(fluid, monkeypatc
     assert seen[0] == pytest.approx(0.4**2 * 2.0, rel=0.3)
 
 
+def test_displacements_stand_in_for_velocities(tmp_path, monkeypatch):
+    path = tmp_path / "drifting.h5md"
+    start = cluster().frame().with_(velocities=None)
+    way = np.random.default_rng(0).normal(size=(5, 3))
+    with H5MDWriter(path, units=REDUCED) as writer:
+        for step in range(4):
+            places = start.positions + 0.01 * step * way
+            writer.append(start.with_(positions=places, step=step, time=0.01 * step))
+    seen = []
+
+    def stop(double, systems, temperature):
+        seen.append(temperature)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sciwm.evaluation.licence.suitable_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        check_model(lennard_jones(), Collection([path]))
+    assert seen[0] == pytest.approx((start.masses[:, None] * way**2).sum() / 15)
+
+
 def test_data_without_velocities_in_reduced_units_asks_for_a_temperature(tmp_path):
     path = tmp_path / "still.h5md"
     with H5MDWriter(path, units=REDUCED) as writer:
         writer.append(cluster().frame().with_(velocities=None))
-    with pytest.raises(ValueError, match="--temperature"):
+    with pytest.raises(ValueError, match="neither velocities nor times"):
         check_model(lennard_jones(), Collection([path]))
 
 

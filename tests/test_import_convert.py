@@ -136,7 +136,11 @@ def test_an_interrupted_import_leaves_nothing_at_the_target(tmp_path, kind):
     source.write_text(source.read_text() * 150)
     target = tmp_path / "w.h5md"
     target.write_text("an older file")
-    code = f"from sciwm.cli.import_command import import_; import_({str(source)!r}, to={str(target)!r})"
+    # A shell that runs tests in the background passes on that Ctrl-C is ignored.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from sciwm.cli.import_command import import_; import_({str(source)!r}, to={str(target)!r})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     partial = tmp_path / "w.h5md.partial"
     deadline = time.monotonic() + 60

@@ -109,6 +109,11 @@ def test_a_motion_from_elsewhere_is_no_path_to_compare(ethanol):
     assert not Comparison.of(ethanol, later).same_start
 
 
+def test_other_velocities_are_another_start(ethanol):
+    thermal = replace(ethanol, velocities=-ethanol.velocities)
+    assert not Comparison.of(ethanol, thermal).same_start
+
+
 def test_motions_of_different_length_and_spacing_are_compared_where_they_meet(ethanol):
     rare = Motion(ethanol.numbers, ethanol.masses, ethanol.positions[:400:4], timestep=4.0)
     comparison = Comparison.of(ethanol, rare)

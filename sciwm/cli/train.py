@@ -46,9 +46,7 @@ def run(arguments: list[str]) -> int:
         )
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    parser.save(
-        parsed, str(folder / "config.yaml"), overwrite=True, skip_none=True, multifile=False
-    )
+    parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
     built = parser.instantiate_classes(parsed)
     done = fit(
         data=built.data,

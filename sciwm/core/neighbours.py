@@ -56,7 +56,7 @@ def brute_force_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: fl
     firsts, seconds, found = [], [], []
     for shift in shifts:
         vectors = positions[None] + shift @ full - positions[:, None]
-        first, second = np.nonzero((vectors**2).sum(-1) <= cutoff**2)
+        first, second = np.nonzero((vectors**2).sum(-1) < cutoff**2)
         # Each pair appears as (i, j, s) and (j, i, -s); keep the lexically larger one.
         forward = tuple(shift) > (0, 0, 0)
         keep = np.full(len(first), forward) if shift.any() else first < second

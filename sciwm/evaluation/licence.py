@@ -27,11 +27,15 @@ from sciwm.evaluation.evaluate import require_units
 from sciwm.evaluation.table import aligned, number
 from sciwm.models import archive
 from sciwm.models.potential import Potential
+from sciwm.simulation.observables.motion import Motion
 
 SYSTEMS, ATOMS = 4, 500
 """States checked, and atoms in all of them together, at most."""
 
 ROOM_TEMPERATURE = 300.0  # K
+
+SURVEYED = 50
+"""Frames that the temperature of data in reduced units is taken from, at most."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
     for system in systems:
         model.domain.require_species(system.numbers)
     if temperature is None:
-        temperature = _temperature_of(model, systems, dimension)
+        temperature = _temperature_of(data)
     model = copy.deepcopy(model).eval()  # simulators switch gradients of weights off
     double = in_double_precision(model)
     step = suitable_step(double, systems, temperature)
@@ -151,14 +155,30 @@ def in_double_precision(model: Potential) -> Potential:
     return double.eval()
 
 
-def _temperature_of(model: Potential, systems: list[State], dimension: int) -> float:
-    if model.units is MOLECULAR:
+def _temperature_of(data: Collection) -> float:
+    """300 K, or in reduced units the kinetic temperature of the data.
+
+    Where a time series has no velocities, differences of positions stand in for them.
+
+    Raises:
+        ValueError: If particles do not move in the data, or it is no time series either.
+    """
+    units = data.units
+    if units is MOLECULAR:
         return ROOM_TEMPERATURE
-    kinetic = sum(float((s.masses[:, None] * s.velocities.square()).sum()) for s in systems)
-    freedom = dimension * sum(len(s.numbers) for s in systems)
-    if kinetic == 0.0:
+    trajectory = data.trajectory(data.frames[0])
+    known = "velocities" in trajectory.fields
+    if not known and (trajectory.timestep is None or trajectory.n_frames < 2):
         raise ValueError(
-            "the data has no velocities, so its temperature in reduced units is unknown; give "
-            "--temperature"
+            "the data has neither velocities nor times, so its temperature in reduced units is "
+            "unknown; give --temperature"
         )
-    return kinetic / freedom / (model.units.acceleration * model.units.boltzmann)
+    first_run = int(trajectory.breaks[0]) if len(trajectory.breaks) else trajectory.n_frames
+    motion = Motion.from_trajectory(trajectory, units, slice(0, min(first_run, SURVEYED)))
+    velocities = motion.velocities
+    if velocities is None:
+        velocities = np.diff(motion.positions, axis=0) / motion.frame_spacing
+    kinetic = float((motion.masses[:, None] * velocities**2).sum(axis=(1, 2)).mean())
+    if kinetic == 0.0:
+        raise ValueError("nothing moves in the data, so it has no temperature; give --temperature")
+    return kinetic / (motion.dimension * len(motion.masses) * units.acceleration * units.boltzmann)

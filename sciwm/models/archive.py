@@ -14,10 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from sciwm import __version__
+from sciwm.core.frame import Frame
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.state import State
 from sciwm.models.potential import Potential
 
 FORMAT = "sciwm-model"
@@ -80,6 +84,28 @@ def build(description: dict[str, Any]) -> nn.Module:
     return kind(**arguments)
 
 
+def probe(model: Potential) -> float | None:
+    """The energy of a fixed arrangement of the particles a model knows; None before it knows any.
+
+    Stored with the model and compared at loading: code or coupling coefficients that changed since
+    would otherwise give other numbers in silence.
+    """
+    species = torch.nonzero(model.domain.seen)[:, 0]
+    if not len(species):
+        return None
+    size = 0.3 * min(model.cutoff, 5.0)
+    corners = [[0.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.2, 1.1, 0.0], [0.3, 0.4, 1.2]]
+    frame = Frame(
+        numbers=species.cpu().numpy()[np.arange(4) % len(species)],
+        positions=size * np.array(corners),
+        charges=np.array([1.0, -1.0, 1.0, -1.0]),
+    )
+    weight = next(model.parameters())
+    state = attach_pairs(State.from_frame(frame, weight.dtype), model.cutoff).to(weight.device)
+    energy, _, _ = model(state, NeighbourTable.from_pairs(state))
+    return float(energy)
+
+
 def save(archive: Archive, path: str | os.PathLike[str]) -> None:
     """Writes a model file; an older file of that name survives until the new one is whole."""
     import e3nn
@@ -96,6 +122,7 @@ def save(archive: Archive, path: str | os.PathLike[str]) -> None:
         or {"sciwm": __version__, "torch": str(torch.__version__), "e3nn": e3nn.__version__},
         "data": archive.data,
         "check": archive.check,
+        "probe": probe(model),
     }
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -137,4 +164,10 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:
     except RuntimeError as error:
         raise ModelFileError(f"{path}: the weights do not fit the model it describes") from error
     model.eval()
+    expected, found = content.get("probe"), probe(model)
+    if expected is not None and (found is None or not np.isclose(found, expected, 1e-3, 1e-3)):
+        raise ModelFileError(
+            f"{path} gives an energy of {found} where it gave {expected} when it was written by "
+            f"{content['versions']}: the code has changed since. Install those versions, or train again"
+        )
     return Archive(model, content["data"], content["check"], content["versions"])

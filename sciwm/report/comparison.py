@@ -24,7 +24,7 @@ from sciwm.simulation.observables.thermodynamics import (
 from sciwm.simulation.observables.vibration import vibrational_density_of_states
 
 SAME_START = 1e-3
-"""Starts that lie nearer than this share of the particles' typical separation are the same."""
+"""Starts are the same that differ by less than this share of the typical distance and speed."""
 
 PARTED = 0.5
 """Paths have parted when they are this share as far apart as the truth is from standing still."""
@@ -101,8 +101,15 @@ class Comparison:
 
     @property
     def same_start(self) -> bool:
+        """Whether both begin with the same positions and, as far as known, velocities."""
         scale = max(float(np.median(self.standing_still)), 1e-12)
-        return float(self.separation[0]) < max(SAME_START * scale, 1e-5)
+        if float(self.separation[0]) > max(SAME_START * scale, 1e-5):
+            return False
+        true, imagined = self.true.velocities, self.imagined.velocities
+        if true is None or imagined is None:
+            return True
+        difference = np.linalg.norm(true[0] - imagined[0])
+        return bool(difference <= SAME_START * np.linalg.norm(true[0]))
 
     @property
     def together(self) -> float:

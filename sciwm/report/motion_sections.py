@@ -8,11 +8,11 @@ from sciwm.report.page import Page
 from sciwm.simulation.observables.motion import Motion
 
 CHAOS = (
-    "Why paths part: the motion of many particles is chaotic. A small difference, whether from a force "
-    "error or from the last digit of a number, grows exponentially (its rate is the largest Lyapunov "
-    "exponent), so a model ten times better stays on the true path only a constant time longer. Beyond "
-    "that no model can say where each atom is, and none needs to: what must stay right are the "
-    "statistics below."
+    "Why paths part: every error of a force pushes the imagined atoms a little aside, and the motion of "
+    "many particles is chaotic, so such differences feed on themselves: once there, they grow "
+    "exponentially, at a rate called the largest Lyapunov exponent. Better forces put off the parting, "
+    "but even the true law, started from positions that are a trifle different, leaves its own path in "
+    "the end. Beyond the parting a model is judged by its statistics, below, and not by its path."
 )
 
 

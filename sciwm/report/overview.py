@@ -41,9 +41,13 @@ def overview(comparison: Comparison) -> Figure:
     course, parting, spectra = below.subplots(1, 3)
     draw_course(course, comparison, comparison.coordinates[-1])
     course.set_xlabel(parting.get_xlabel() or f"time ({comparison.true.units.time})")
-    course.legend(frameon=False, fontsize=9)
+    course.legend(frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     draw_parting(parting, comparison)
     draw_spectra(spectra, comparison)
+    # Where molecules hardly vibrate, between the bending of bonds and the stretching of X-H.
+    spectra.legend(
+        frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.32, 1), handlelength=1.2
+    )
     return figure
 
 

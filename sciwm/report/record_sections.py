@@ -1,5 +1,7 @@
 """Sections of a report on what training, evaluation and checks found."""
 
+from typing import Any
+
 from sciwm.report import page, plots
 from sciwm.report.numerals import plain, quantity
 from sciwm.report.page import Page
@@ -63,7 +65,7 @@ def _conditions(record: RunRecord) -> str:
     return f"{on} The null model knows nothing and says what an error means ({nulls})."
 
 
-def _label_errors(metrics: dict) -> list[str]:
+def _label_errors(metrics: dict[str, Any]) -> list[str]:
     rows = []
     for name in (n.removesuffix(" rmse") for n in metrics if n.endswith(" rmse")):
         rmse, null = metrics[f"{name} rmse"]["value"], metrics[f"{name} rmse"]["null"]
@@ -87,7 +89,7 @@ def _label_errors(metrics: dict) -> list[str]:
     ]
 
 
-def _motion_errors(metrics: dict) -> list[str]:
+def _motion_errors(metrics: dict[str, Any]) -> list[str]:
     rows = [
         [name, plain(error["value"]), plain(error["null"]), error["unit"]]
         for name, error in metrics.items()

@@ -82,7 +82,7 @@ def _glance(record: RunRecord, comparison: Comparison | None) -> list[tuple[str,
             (
                 quantity(comparison.together, unit),
                 "imagined and true path stay together",
-                "then chaos parts them" if comparison.parted else "to the end of the run",
+                "then they part, see below" if comparison.parted else "to the end of the run",
             )
         )
     if comparison is not None and comparison.spectra:

@@ -151,7 +151,7 @@ def viewer(motions: Mapping[str, Motion]) -> str:
         "unit": largest / _INTEGER,
         "extent": 1.05 * _extent(shown, sizes),
         "times": _times(first)[::stride],
-        "time_unit": first.units.time,
+        "time_unit": first.units.time if first.timestep is not None else "",
         "colours": colours(first),
         "radii": np.round(sizes, 3).tolist(),
         "bonds": sticks(first).tolist(),
@@ -191,6 +191,7 @@ def _extent(shown: Mapping[str, Array], sizes: Array) -> float:
 
 
 def _times(motion: Motion) -> list[float]:
+    """Of each frame; their numbers where times are unknown."""
     spacing = motion.timestep or 1.0
     return [float(f"{k * spacing:.6g}") for k in range(len(motion))]
 

@@ -40,8 +40,8 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
     start = collated([systems[k % len(systems)] for k in range(copies)])
     start = thermal_state(model, start, thermal)
     steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, 1000)) // EVERY * EVERY
-    # Strong friction, so that copies forget their start soon.
-    langevin = Langevin(thermal.step, thermal.temperature, 1 / (100 * thermal.step), seed=2)
+    # Strong friction, because frames of data may come from quite another temperature.
+    langevin = Langevin(thermal.step, thermal.temperature, 1 / (30 * thermal.step), seed=2)
     integrator: Integrator = langevin
     if thermal.dimension < 3:
         integrator = Planar(langevin, thermal.dimension)
@@ -56,7 +56,7 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
         return checks
     motions = []
     for frames in whole:
-        kept = [frame.with_(dimension=thermal.dimension) for frame in frames[len(frames) // 4 :]]
+        kept = [frame.with_(dimension=thermal.dimension) for frame in frames[len(frames) // 3 :]]
         motions.append(Motion.from_frames(kept, model.units))
     return [*checks, *_heat_checks(motions, thermal)]
 

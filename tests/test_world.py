@@ -1,0 +1,82 @@
+"""Asking a world: from Python, through ASE, and from model files of every age."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.fd import calculate_numerical_stress
+
+import sciwm
+from sciwm.interfaces.world import World
+from sciwm.models.domain import UnseenSpeciesError
+
+ENERGIES = {"force_field_v1": -2081.008219402284}
+OLD = sorted(Path(__file__).parent.joinpath("archives").glob("*.pt"))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return sciwm.load(OLD[0])
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda p: p.stem)
+def test_models_written_by_earlier_versions_load(path):
+    """A regression: the energy this file gave when it was written."""
+    assert sciwm.load(path).energy(molecule("H2O")) == pytest.approx(ENERGIES[path.stem], abs=1e-4)
+
+
+def test_the_calculator_agrees_with_the_world(world):
+    atoms = molecule("H2O")
+    atoms.calc = world.calculator()
+    assert atoms.get_potential_energy() == pytest.approx(world.energy(atoms))
+    np.testing.assert_allclose(atoms.get_forces(), world.forces(atoms))
+
+
+def test_the_calculator_follows_atoms_that_move(world):
+    atoms = molecule("H2O")
+    atoms.calc = world.calculator()
+    before = atoms.get_potential_energy()
+    atoms.positions[1] += [0.0, 0.3, 0.2]
+    assert atoms.get_potential_energy() != before
+    assert atoms.get_potential_energy() == pytest.approx(world.energy(atoms))
+
+
+def test_the_calculator_gives_ase_its_stress(world):
+    atoms = bulk("O", "fcc", a=4.0)
+    atoms.calc = world.calculator()
+    # ASE's own finite difference of the energy by strain, in single precision.
+    numerical = calculate_numerical_stress(atoms, eps=1e-3)
+    np.testing.assert_allclose(atoms.get_stress(), numerical, rtol=2e-2, atol=2e-4)
+
+
+def test_a_species_the_model_never_saw_is_named(world):
+    with pytest.raises(UnseenSpeciesError, match=r"\[6\].*\[1, 8\]"):
+        world.energy(molecule("CO2"))
+
+
+def test_imagination_is_reproducible_and_a_picture(world):
+    first = world.imagine(molecule("H2O"), "2fs", temperature="50K", every=1, seed=3)
+    second = world.imagine(molecule("H2O"), "2fs", temperature="50K", every=1, seed=3)
+    np.testing.assert_array_equal(first.frames[-1].positions, second.frames[-1].positions)
+    assert first._repr_png_()[:4] == b"\x89PNG"
+    assert first.times[-1] == pytest.approx(2.0) or first.stopped
+
+
+def test_a_missing_model_says_where_models_come_from(tmp_path):
+    with pytest.raises(FileNotFoundError, match="sciwm train"):
+        sciwm.load(tmp_path)
+
+
+def test_a_model_whose_code_has_changed_since_is_refused(tmp_path, monkeypatch):
+    from sciwm.models import archive, force_field
+
+    saved = tmp_path / "model.pt"
+    archive.save(archive.load(OLD[0]), saved)
+    archive.load(saved)
+    plain = force_field.ForceField.energy
+    monkeypatch.setattr(
+        force_field.ForceField, "energy", lambda self, geometry: 1.1 * plain(self, geometry) + 0.1
+    )
+    with pytest.raises(archive.ModelFileError, match="code has changed"):
+        archive.load(saved)
