@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-BUDGETS = {'"20"': '"2"', '"1ps"': '"300fs"'}
+BUDGETS = {'"1ps"': '"300fs"'}
 """Times that are cut down, so that the tests stay quick; the code is run as it is otherwise."""
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 BUDGETS = {
-    "--task.cpu_seconds 600": "--task.cpu_seconds 2",
+    "--task.cpu_seconds 600": "--task.cpu_seconds 8",
     "10ps": "20fs",
     '"1ps"': '"20fs"',
 }
