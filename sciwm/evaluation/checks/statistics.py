@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
@@ -11,12 +10,11 @@ from sciwm.evaluation.checks.check import Check, Status, collated
 from sciwm.evaluation.checks.conservation import Thermal, thermal_state
 from sciwm.evaluation.evaluate import species_name
 from sciwm.models.potential import Potential
-from sciwm.simulation.integrators import Integrator, Langevin
+from sciwm.simulation.integrators import Langevin
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import equipartition, temperature
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.simulator import Evaluation, Simulator
 
 COPIES = 8
 """Independent simulations, from whose scatter the errors follow."""
@@ -41,10 +39,7 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
     start = thermal_state(model, start, thermal)
     steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, 1000)) // EVERY * EVERY
     # Strong friction, because frames of data may come from quite another temperature.
-    langevin = Langevin(thermal.step, thermal.temperature, 1 / (30 * thermal.step), seed=2)
-    integrator: Integrator = langevin
-    if thermal.dimension < 3:
-        integrator = Planar(langevin, thermal.dimension)
+    integrator = Langevin(thermal.step, thermal.temperature, 1 / (30 * thermal.step), seed=2)
     result = Rollout(LearnedSimulator(model), integrator, every=EVERY).run(start, steps)
     checks = [_stability(result.steps, result.reasons, steps, thermal, model)]
     whole = [
@@ -59,41 +54,6 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
         kept = [frame.with_(dimension=thermal.dimension) for frame in frames[len(frames) // 3 :]]
         motions.append(Motion.from_frames(kept, model.units))
     return [*checks, *_heat_checks(motions, thermal)]
-
-
-class Planar(Integrator):
-    """An integrator whose motion is kept to the first dimensions; noise acts in all three.
-
-    Args:
-        inner: Moves the state.
-        dimension: How many components move.
-    """
-
-    def __init__(self, inner: Integrator, dimension: int):
-        self.inner = inner
-        self.dt = inner.dt
-        self.dimension = dimension
-
-    @property
-    def temperature(self) -> float | torch.Tensor | None:
-        return self.inner.temperature
-
-    def step(
-        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
-    ) -> tuple[State, Evaluation]:
-        plane = state.positions[:, self.dimension :]
-        state, _ = self.inner.step(simulator, state, evaluation, index)
-        state.positions = torch.cat([state.positions[:, : self.dimension], plane], dim=1)
-        flat = torch.zeros_like(plane)
-        state.velocities = torch.cat([state.velocities[:, : self.dimension], flat], dim=1)
-        return state, simulator.evaluate(state)
-
-    def select(self, keep: Sequence[int]) -> "Planar":
-        return Planar(self.inner.select(keep), self.dimension)
-
-    @property
-    def parameters(self) -> dict[str, str | float]:
-        return self.inner.parameters | {"dimension": self.dimension}
 
 
 def _stability(
