@@ -4,6 +4,7 @@ Integrators, relaxation, observables and checks are written against this protoco
 model and a reference program run through the same code and their difference is the model's error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,3 +57,42 @@ class SimulatorError(RuntimeError):
     def __init__(self, message: str, system: int = 0):
         super().__init__(message)
         self.system = system
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something measurable besides energy and forces.
+
+    Attributes:
+        unit: Of its values, in molecular units.
+        shape: Of one value.
+        per_atom: Whether every atom has one, rather than every system.
+    """
+
+    unit: str
+    shape: tuple[int, ...] = ()
+    per_atom: bool = False
+
+
+PROPERTIES = {
+    "dipole": Property("e Å", (3,)),
+    "charges": Property("e", per_atom=True),
+    "polarisability": Property("Å³", (3, 3)),
+    "gap": Property("eV"),
+    "electron_affinity": Property("eV"),
+    "ionisation_energy": Property("eV"),
+    "solvation_energy": Property("eV"),
+}
+"""What simulators may tell of a structure as it stands; energies are vertical, affinities positive
+where the anion is lower."""
+
+
+class PropertySimulator(Simulator, Protocol):
+    """A simulator that also measures."""
+
+    def observe(self, state: State, names: Sequence[str]) -> dict[str, Tensor]:
+        """(S, *shape), or (A, *shape) for what every atom has, in the units of `PROPERTIES`.
+
+        Raises:
+            SimulatorError: If it does not offer a property, or cannot compute it.
+        """
