@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": ("sciwm.cli.evaluate", "errors with units beside null models, with plots"),
     "check": ("sciwm.cli.check", "symmetries, conservation, stability: what a model is good for"),
     "simulate": ("sciwm.cli.simulate", "molecular dynamics in the learned world; continues too"),
+    "screen": ("sciwm.cli.screen", "a ranked table from a library of molecules; continues too"),
+    "discover": ("sciwm.cli.discover", "propose, imagine, verify, learn, to a budget"),
     "report": ("sciwm.cli.report", "one page with pictures of a run"),
 }
 
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     command, rest = arguments[0], arguments[1:]
     module = import_module(COMMANDS[command][0])
     try:
-        if command == "train" and not {"-h", "--help"} & set(rest):
+        if command in ("train", "discover") and not {"-h", "--help"} & set(rest):
             return int(module.run(rest))
         function = getattr(module, "import_" if command == "import" else command)
         return int(call(function, rest, f"sciwm {command}") or 0)
@@ -78,6 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        print(f"sciwm {command}: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("sciwm."):
+            raise  # not one of ours: whoever reads the traceback can report it
         print(f"sciwm {command}: {error}", file=sys.stderr)
         return 2

@@ -37,6 +37,8 @@ class Frame:
         label: The configuration type, where the source names one.
         smiles: The molecule, where the source names it.
         dimension: 2 or 3.
+        properties: What else is known, by the names of `core.properties.PROPERTIES` and in their
+            units; a name that is absent, or whose values are NaN, is not known.
     """
 
     numbers: NDArray[np.int64]
@@ -57,6 +59,7 @@ class Frame:
     label: str | None = None
     smiles: str | None = None
     dimension: int = 3
+    properties: dict[str, Array | float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -14,7 +14,8 @@ from ase.data import atomic_masses
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from sciwm.core.frame import Frame
+from sciwm.core.frame import Array, Frame
+from sciwm.core.properties import PROPERTIES, property_field, property_name, require_shape
 
 MAX_NUMBER = 118
 """The largest atomic number, or particle type, a state may hold."""
@@ -40,6 +41,7 @@ class State(Data):
     | `energy`       | (S,)      | label, where known                                    |
     | `forces`       | (A, 3)    | label, where known                                    |
     | `stress`       | (S, 3, 3) | label, where known                                    |
+    | `properties/…` | (S, ...) or (A, ...) | labels of `PROPERTIES` by name, where known |
     | `pairs`        | (2, P)    | int64, each neighbour pair once (see `neighbours`)    |
     | `shifts`       | (P, 3)    | int64, cell vectors to add to the second of a pair    |
     """
@@ -60,7 +62,8 @@ class State(Data):
         """One system.
 
         Raises:
-            ValueError: If the frame is empty or not finite, or a particle type is out of range.
+            ValueError: If the frame is empty or not finite, a particle type is out of range, or a
+                property is unknown or of the wrong shape.
         """
         dtype = dtype or torch.get_default_dtype()
         n = len(frame)
@@ -100,6 +103,9 @@ class State(Data):
             state.forces = tensor(frame.forces)
         if frame.stress is not None:
             state.stress = tensor(frame.stress)[None]
+        for name, value in frame.properties.items():
+            known = require_shape(name, value, n)
+            state[property_field(name)] = tensor(value) if known.per_atom else tensor(value)[None]
         return state
 
     @staticmethod
@@ -171,6 +177,12 @@ class State(Data):
             return one[key].detach().numpy().astype(np.float64) if key in one else None
 
         energy, stress = array("energy"), array("stress")
+        properties: dict[str, Array | float] = {}
+        for key in sorted(one.keys()):
+            name = property_name(key)
+            if name is not None:
+                value = one[key].detach().numpy().astype(np.float64)
+                properties[name] = value if PROPERTIES[name].per_atom else value[0]
         return Frame(
             numbers=one.numbers.numpy(),
             positions=array("positions"),  # type: ignore[arg-type]
@@ -184,6 +196,7 @@ class State(Data):
             charges=array("charges"),
             total_charge=float(one.total_charge[0]),
             dimension=int(one.dimension[0]),
+            properties=properties,
         )
 
     def to_ase(self, index: int = 0) -> Atoms:
@@ -196,7 +209,10 @@ class State(Data):
         return 1 if key == "pairs" else 0
 
 
-_PER_ATOM = frozenset({"numbers", "positions", "velocities", "masses", "charges", "forces"})
+_PER_ATOM = frozenset(
+    {"numbers", "positions", "velocities", "masses", "charges", "forces"}
+    | {property_field(name) for name, one in PROPERTIES.items() if one.per_atom}
+)
 
 
 def frame_from_ase(atoms: Atoms) -> Frame:

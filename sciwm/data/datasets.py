@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from sciwm.core.frame import Array, Frame
 from sciwm.core.geometry import minimum_image
 from sciwm.core.neighbours import attach_pairs
+from sciwm.core.properties import PROPERTIES, property_field
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry
 
@@ -24,15 +25,22 @@ class FrameDataset(Dataset[State]):
         entries: Which.
         cutoff: For the neighbour pairs.
         labels: Which of energy, forces and stress to keep.
+        properties: Which of `core.properties.PROPERTIES` to keep; NaN where a frame lacks one.
     """
 
     def __init__(
-        self, data: Collection, entries: list[Entry], cutoff: float, labels: tuple[str, ...]
+        self,
+        data: Collection,
+        entries: list[Entry],
+        cutoff: float,
+        labels: tuple[str, ...],
+        properties: tuple[str, ...] = (),
     ):
         self.data = data
         self.entries = entries
         self.cutoff = cutoff
         self.labels = labels
+        self.properties = properties
         self._kept: dict[int, State] = {}
         self._room = KEPT_BYTES
 
@@ -52,7 +60,11 @@ class FrameDataset(Dataset[State]):
         return state
 
     def _state(self, frame: Frame) -> State:
-        state = State.from_frame(frame, torch.float64)
+        blank = {
+            name: np.full(PROPERTIES[name].sample_shape(len(frame)), np.nan)
+            for name in self.properties
+        }
+        state = State.from_frame(frame.with_(properties=blank | frame.properties), torch.float64)
         missing = [label for label in self.labels if label not in state]
         if missing:
             raise ValueError(f"a frame has no {', '.join(missing)}")
@@ -68,6 +80,8 @@ class FrameDataset(Dataset[State]):
             "dimension",
             "batch",
         }
+        if self.properties:
+            kept |= {"masses", *map(property_field, self.properties)}
         small = State(num_nodes=state.num_nodes)
         for key in kept | set(self.labels) | {"pairs", "shifts"}:
             value = state[key]

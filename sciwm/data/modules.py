@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from sciwm.core.properties import property_field, require_known
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry, geometry_hash
 from sciwm.data.datasets import FrameDataset, WindowDataset
@@ -53,6 +55,8 @@ class Data(LightningDataModule, abc.ABC):
         self.max_atoms = max_atoms
         self.workers = workers
         self.seed = 0
+        self.bootstrap = False
+        self.training_entries: list[Entry] = []
         self.collection = Collection(self.train)
         self._training: Dataset[State] | None = None
         self._validation: Dataset[State] | None = None
@@ -78,6 +82,19 @@ class Data(LightningDataModule, abc.ABC):
             LeakageError: If the two would not be independent.
         """
         self.seed = seed
+        # Members of an ensemble differ in what they draw, not in what they are validated on.
+        self._divide(0 if self.bootstrap else seed)
+        if self.bootstrap:
+            chosen = np.random.default_rng(seed).integers(
+                len(self.training_entries), size=len(self.training_entries)
+            )
+            self.training_entries = [self.training_entries[i] for i in np.sort(chosen)]
+        self._training = self.dataset(self.collection, self.training_entries)
+        self._sizes = [
+            self.collection.trajectory(entry).n_particles for entry in self.training_entries
+        ]
+
+    def _divide(self, seed: int) -> None:
         offered = self.entries(self.collection)
         if isinstance(self.valid, (int, float)):
             training, held = split_entries(
@@ -94,9 +111,7 @@ class Data(LightningDataModule, abc.ABC):
             training, held = offered, self.entries(held_in)
         self.training_entries = training
         self._refuse_copies(training, held_in, held)
-        self._training = self.dataset(self.collection, training)
         self._validation = self.dataset(held_in, held)
-        self._sizes = [self.collection.trajectory(entry).n_particles for entry in training]
 
     def _refuse_copies(
         self, training: Sequence[Entry], held_in: Collection, held: Sequence[Entry]
@@ -167,13 +182,17 @@ class Data(LightningDataModule, abc.ABC):
 
 
 class FrameData(Data):
-    """Single frames with energies, forces and, where wanted, stress.
+    """Single frames with energies, forces and, where wanted, stress and properties.
 
     Args:
         train: H5MD files to learn from.
         valid: H5MD files to validate on, or how much of `train` to hold back.
         split: What training and held-back frames must not share.
         stress: Whether stress is learned too.
+        properties: What else is learned, such as dipole. Frames may lack some; energies and forces
+            are then read only if every frame has them.
+        bootstrap: Draw the training frames with replacement, differently for every seed: for the
+            members of an ensemble, which then all hold back the same frames.
         batch_size: Systems in a training step.
         max_atoms: Particles in a training step, at most.
         workers: Processes that read ahead.
@@ -185,17 +204,29 @@ class FrameData(Data):
         valid: str | list[str] | float = 0.1,
         split: Split = "frame",
         stress: bool = False,
+        properties: list[str] | None = None,
+        bootstrap: bool = False,
         batch_size: int = 5,
         max_atoms: int | None = None,
         workers: int = 0,
     ):
         super().__init__(train, valid, split, batch_size, max_atoms, workers)
+        require_known(properties or ())
         self.stress = stress
+        self.properties = tuple(properties or ())
+        self.bootstrap = bootstrap
         self.cutoff = 0.0
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
-        return ("energy", "forces", "stress") if self.stress else ("energy", "forces")
+        """Which of energy, forces and stress every training frame has to have."""
+        usual: tuple[str, ...] = ("energy", "forces")
+        if self.properties:
+            trajectories = [one for file in self.collection.files for one in file.trajectories]
+            usual = tuple(
+                label for label in usual if all(label in one.fields for one in trajectories)
+            )
+        return (*usual, "stress") if self.stress else usual
 
     def entries(self, collection: Collection) -> list[Entry]:
         for file in collection.files:
@@ -207,10 +238,19 @@ class FrameData(Data):
                         f"learn from; it holds {', '.join(sorted(trajectory.fields))}. Import the "
                         "file with those labels, or learn its motion with WindowData"
                     )
+        held = {
+            name for file in collection.files for one in file.trajectories for name in one.fields
+        }
+        for name in self.properties:
+            if property_field(name) not in held:
+                raise ValueError(
+                    f"no frame of {', '.join(map(str, collection.paths))} has the property {name}; "
+                    "import the data with it, or leave it out of `properties`"
+                )
         return collection.frames
 
     def dataset(self, collection: Collection, entries: list[Entry]) -> Dataset[State]:
-        return FrameDataset(collection, entries, self.cutoff, self.labels)
+        return FrameDataset(collection, entries, self.cutoff, self.labels, self.properties)
 
 
 class WindowData(Data):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
+from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES, property_field, property_name
 from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.data.h5md.reader import H5MDFile
 from sciwm.data.h5md.trajectory import Trajectory
@@ -24,6 +26,7 @@ FIELDS = (
     "masses",
     "charges",
     "total_charge",
+    *map(property_field, PROPERTIES),
 )
 
 
@@ -209,7 +212,7 @@ def _blocks(trajectory: Trajectory, name: str, row: FieldStatistics) -> Iterator
         except ValueError:
             # Sampled more seldom than the positions, or particles come and go.
             for k in range(start, stop):
-                value = getattr(trajectory.frame(k), name)
+                value = _of_frame(trajectory.frame(k), name)
                 if value is not None:
                     row.present += 1
                     yield np.asarray(value, dtype=np.float64)[None]
@@ -226,10 +229,20 @@ def _blocks(trajectory: Trajectory, name: str, row: FieldStatistics) -> Iterator
 
 def _stored_once(name: str, values: np.ndarray) -> bool:
     axes = {"positions": 3, "velocities": 3, "forces": 3, "stress": 3, "masses": 2, "charges": 2}
-    return values.ndim < axes.get(name, 1)
+    known = property_name(name)
+    usual = axes.get(name, 1) if known is None else 1 + len(PROPERTIES[known].sample_shape(1))
+    return values.ndim < usual
+
+
+def _of_frame(frame: Frame, name: str) -> object:
+    known = property_name(name)
+    return getattr(frame, name) if known is None else frame.properties.get(known)
 
 
 def _unit(name: str, units: UnitSystem) -> str:
+    known = property_name(name)
+    if known is not None:
+        return PROPERTIES[known].unit if units is MOLECULAR else ""
     return {
         "positions": units.length,
         "velocities": units.velocity,
@@ -251,7 +264,7 @@ def _warnings(table: FieldTable, trajectories: list[Trajectory], repeated: int) 
     for row in rows.values():
         if row.missing and row.name not in ("masses", "charges", "total_charge"):
             found.append(f"{row.name} are missing in {row.missing} of {row.frames} frames")
-        label = row.name in ("velocities", "forces", "energy", "stress")
+        label = row.name in ("velocities", "forces", "energy", "stress") or property_name(row.name)
         if label and row.constant and row.count > 1:
             found.append(f"{row.name} are {row.minimum:g} throughout, so nothing can be learned")
     energy, forces = rows.get("energy"), rows.get("forces")

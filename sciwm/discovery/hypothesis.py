@@ -96,7 +96,7 @@ class Hypothesis:
         predictions: By outcome name; empty where nothing was predicted.
         score: Predicted objective, one number per goal, larger is better; empty where unknown.
         measurements: By outcome name; empty until measured.
-        measured_score: The objective of the measurements.
+        measured_score: The objective of the measurements; empty where a requirement is not met.
         cost: Seconds of the reference, 0 where it did not run.
         failure: Why there is no measurement.
         verdict: What became of the predictions.

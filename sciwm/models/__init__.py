@@ -1,15 +1,22 @@
-"""What is learned: perception (`encoder`) and dynamics (`force_field`, `pair_potential`)."""
+"""What is learned: perception (`encoder`), dynamics (`force_field`, `pair_potential`), and outcomes
+(`heads`, joined to a force field in `outcome_model`)."""
 
 from importlib import import_module
 from typing import Any
 
 _HOME = {
     "BesselBasis": "sciwm.models.radial",
+    "ChargeHead": "sciwm.models.heads.charges",
+    "DipoleHead": "sciwm.models.heads.charges",
     "Encoder": "sciwm.models.encoder",
+    "ExtensiveHead": "sciwm.models.heads.scalars",
     "ForceField": "sciwm.models.force_field",
+    "IntensiveHead": "sciwm.models.heads.scalars",
     "InverseMultiquadricBasis": "sciwm.models.radial",
+    "OutcomeModel": "sciwm.models.outcome_model",
     "PairPotential": "sciwm.models.pair_potential",
     "Potential": "sciwm.models.potential",
+    "TensorHead": "sciwm.models.heads.tensor",
 }
 
 __all__ = sorted(_HOME)

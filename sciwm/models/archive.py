@@ -51,10 +51,13 @@ class Archive:
 
 def describe(module: nn.Module) -> dict[str, Any]:
     """Class path and constructor arguments of a module, down to its parts."""
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for name in inspect.signature(type(module)).parameters:
         value = getattr(module, name)
-        arguments[name] = describe(value) if isinstance(value, nn.Module) else value
+        if isinstance(value, nn.ModuleList):
+            arguments[name] = [describe(part) for part in value]
+        else:
+            arguments[name] = describe(value) if isinstance(value, nn.Module) else value
     kind = type(module)
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 
@@ -77,11 +80,15 @@ def build(description: dict[str, Any]) -> nn.Module:
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ModelFileError(f"{path!r} is not a model class")
-    arguments = {
-        name: build(value) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in description.get("init_args", {}).items()
-    }
+    arguments = {name: _built(value) for name, value in description.get("init_args", {}).items()}
     return kind(**arguments)
+
+
+def _built(value: Any) -> Any:
+    """An argument as it is, with the modules that it describes."""
+    if isinstance(value, list):
+        return [_built(part) for part in value]
+    return build(value) if isinstance(value, dict) and "class_path" in value else value
 
 
 def probe(model: Potential) -> float | None:

@@ -1,7 +1,10 @@
 """Where a model may be trusted: what its training data covered, and how to tell that a state is outside."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from sciwm.core.state import MAX_NUMBER
@@ -14,15 +17,30 @@ CLOSER = 0.8
 STRONGER = 5.0
 """A force larger than this multiple of the largest in training is outside."""
 
+HIGHEST_CHARGE = 20
+"""Total charges beyond this, of either sign, count as this."""
+
 
 class UnseenSpeciesError(ValueError):
-    """A particle type that the training data never held."""
+    """A particle type that the training data never held.
+
+    Attributes:
+        systems: The reason for each system that has one, by its index.
+    """
+
+    def __init__(self, message: str, systems: dict[int, str] | None = None):
+        super().__init__(message)
+        self.systems = systems or {}
 
 
 class Domain(nn.Module):
-    """The species, closest approaches and forces of the training data, stored with the model."""
+    """The species, net charges, closest approaches and forces of the training data, stored with the model.
+
+    Before it is adapted, and in model files older than the record of charges, any charge is inside.
+    """
 
     seen: Tensor
+    charged: Tensor
     closest: Tensor
     force_max: Tensor
 
@@ -30,6 +48,8 @@ class Domain(nn.Module):
         super().__init__()
         size = MAX_NUMBER + 1
         self.register_buffer("seen", torch.zeros(size, dtype=torch.bool))
+        # Entry q + HIGHEST_CHARGE: whether systems of net charge q occurred.
+        self.register_buffer("charged", torch.ones(2 * HIGHEST_CHARGE + 1, dtype=torch.bool))
         self.register_buffer("closest", torch.zeros(size, size))
         self.register_buffer("force_max", torch.tensor(np.inf))
 
@@ -39,22 +59,65 @@ class Domain(nn.Module):
         closest = np.where(np.isfinite(statistics.closest), statistics.closest, 0.0)
         self.closest.copy_(torch.as_tensor(closest))
         self.force_max.fill_(statistics.force_max)
+        if statistics.total_charges:
+            self.charged.fill_(False)
+            self.charged[_charge_entry(torch.tensor(statistics.total_charges))] = True
 
-    def require_species(self, numbers: Tensor) -> None:
-        """Raises UnseenSpeciesError unless every particle type occurred in training."""
+    def widen(self, statistics: Statistics) -> None:
+        """Counts further training data as covered, beside what already is."""
+        further = Domain().to(self.seen.device)
+        further.adapt(statistics)
+        self.seen |= further.seen
+        self.charged |= further.charged
+        closest, other = self.closest, further.closest.to(self.closest)
+        met = (closest > 0) & (other > 0)
+        self.closest.copy_(
+            torch.where(met, torch.minimum(closest, other), torch.maximum(closest, other))
+        )
+        self.force_max.copy_(torch.maximum(self.force_max, further.force_max.to(self.force_max)))
+
+    def unseen(self, numbers: Tensor, batch: Tensor) -> dict[int, str]:
+        """Systems that hold a particle type which never occurred in training, each with the reason.
+
+        Args:
+            numbers: (A,) particle types.
+            batch: (A,) the system of each particle.
+        """
+        odd = ~self.seen[numbers]
+        if not bool(odd.any()):
+            return {}
+        known = _named(torch.nonzero(self.seen)[:, 0])
+        return {
+            s: f"holds {_named(numbers[odd & (batch == s)])}, and the training data only {known}"
+            for s in batch[odd].unique().tolist()
+        }
+
+    def require_species(self, numbers: Tensor, batch: Tensor | None = None) -> None:
+        """Raises UnseenSpeciesError, which names the systems, unless all types occurred in training."""
         unseen = ~self.seen[numbers]
         if bool(unseen.any()):
+            systems = self.unseen(numbers, torch.zeros_like(numbers) if batch is None else batch)
             names = sorted({int(n) for n in numbers[unseen]})
             known = [int(n) for n in torch.nonzero(self.seen)[:, 0]]
             raise UnseenSpeciesError(
-                f"particle types {names} were not in the training data, which held {known}; "
-                "train on data that has them, or leave these systems out"
+                f"particle types {names} ({_named(numbers[unseen])}) were not in the training data, "
+                f"which held {known} ({_named(torch.tensor(known))}); train on data that has them, or "
+                "leave these systems out",
+                systems,
             )
 
     def outside(self, geometry: Geometry, forces: Tensor) -> dict[int, str]:
         """Systems beyond what training covered, each with the reason."""
-        reasons: dict[int, str] = {}
         n = geometry.numbers
+        reasons = self.unseen(n, geometry.batch)
+        strange = ~self.charged[_charge_entry(geometry.total_charge)]
+        for s in torch.nonzero(strange)[:, 0].tolist():
+            known = torch.nonzero(self.charged)[:, 0] - HIGHEST_CHARGE
+            reasons.setdefault(
+                s,
+                f"has a total charge of {float(geometry.total_charge[s]):+g}; training held "
+                f"{', '.join(f'{q:+d}' if q else '0' for q in known.tolist())}",
+            )
         limit = CLOSER * self.closest[n[:, None], n[geometry.sender]]
         near = (geometry.distance < limit) & geometry.real
         for atom, slot in torch.nonzero(near)[:50].tolist():
@@ -74,3 +137,16 @@ class Domain(nn.Module):
                 f"training ({float(self.force_max):.3g})",
             )
         return reasons
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(prefix + "charged", torch.ones_like(self.charged))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _charge_entry(charges: Tensor) -> Tensor:
+    return charges.round().long().clamp(-HIGHEST_CHARGE, HIGHEST_CHARGE) + HIGHEST_CHARGE
+
+
+def _named(numbers: Tensor) -> str:
+    """Particle types as element symbols, X for a type that is none."""
+    return ", ".join(chemical_symbols[n] for n in numbers.unique().tolist()) or "nothing"

@@ -67,6 +67,19 @@ class Encoder(nn.Module):
 
     def forward(self, geometry: Geometry) -> list[Tensor]:
         """(A, C) invariant features after each layer."""
+        return [features[:, 0] for features, _ in self._rounds(geometry)]
+
+    def tensors(self, geometry: Geometry) -> list[Tensor]:
+        """(A, M, C) features of all degrees after each layer; the first components are `forward`'s.
+
+        The last layer updates invariants only: its other components are what arrived and was
+        coupled there, ungated.
+        """
+        *earlier, (last, coupled) = self._rounds(geometry)
+        return [*(features for features, _ in earlier), torch.cat([last, coupled[:, 1:]], dim=1)]
+
+    def _rounds(self, geometry: Geometry) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, (A, 1 or M, C) features and (A, M, C) what was coupled on the way."""
         harmonics = self.harmonics(geometry.direction)
         basis = self.basis(geometry.distance)
         norm = self.neighbour_count.rsqrt()
@@ -77,8 +90,8 @@ class Encoder(nn.Module):
         features = scalars[:, None]
         outputs = []
         for interaction in self.interactions:
-            features = interaction(features, geometry, harmonics, basis, norm)
-            outputs.append(features[:, 0])
+            features, coupled = interaction(features, geometry, harmonics, basis, norm)
+            outputs.append((features, coupled))
         return outputs
 
 
@@ -121,8 +134,11 @@ class Interaction(nn.Module):
 
     def forward(
         self, features: Tensor, geometry: Geometry, harmonics: Tensor, basis: Tensor, norm: Tensor
-    ) -> Tensor:
-        """(A, 1 or M, C) features to (A, M, C)."""
+    ) -> tuple[Tensor, Tensor]:
+        """(A, 1 or M, C) features to the next, (A, M, C) or in the last round (A, 1, C).
+
+        Beside them come the couplings (A, M, C) that they were updated from.
+        """
         n_atoms, width = geometry.sender.shape
         sent = self.into(features)
         seen = [sent[:, 0][geometry.sender]]
@@ -146,9 +162,9 @@ class Interaction(nn.Module):
         update = self.update(invariants)
         scalars = features[:, :1] + update[:, None, : self.channels]
         if self.last:
-            return scalars
+            return scalars, coupled
         gates = update.unflatten(-1, (-1, self.channels))[:, self.degrees]
         tensors = (coupled * gates)[:, 1:]
         if not self.first:
             tensors = tensors + features[:, 1:]
-        return torch.cat([scalars, tensors], dim=1)
+        return torch.cat([scalars, tensors], dim=1), coupled

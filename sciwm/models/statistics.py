@@ -7,8 +7,28 @@ import numpy as np
 from sciwm.core.frame import Array, Frame
 from sciwm.core.geometry import minimum_image
 from sciwm.core.neighbours import neighbour_pairs
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import MAX_NUMBER
 from sciwm.core.units import MOLECULAR, UnitSystem
+
+
+@dataclass
+class LabelStatistics:
+    """Scales of the training labels of one property.
+
+    Attributes:
+        mean: Of the labels, component by component; of what atoms have, over all atoms.
+        spread: Root mean square deviation of components from that mean.
+        elements: (T,) what each element contributes: the mean label of its atoms, or what explains
+            the labels of whole systems best as a sum over their atoms (the third of the trace,
+            for tensors); zero where that has no meaning.
+        rest: Root mean square of what the elements do not explain; per root of an atom, for systems.
+    """
+
+    mean: Array
+    spread: float
+    elements: Array
+    rest: float
 
 
 @dataclass
@@ -24,6 +44,8 @@ class Statistics:
         force_max: Largest force on a particle.
         reference_energies: (T,) energy of each isolated particle, eV; zero where unknown.
         energy_shift: Mean of (energy - reference energies) per particle.
+        total_charges: Sorted net charges that occur, rounded; empty where unknown.
+        labels: By property, those of the frames that have it.
     """
 
     units: UnitSystem = MOLECULAR
@@ -34,6 +56,8 @@ class Statistics:
     force_max: float = np.inf
     reference_energies: Array = field(default_factory=lambda: np.zeros(MAX_NUMBER + 1))
     energy_shift: float = 0.0
+    total_charges: list[int] = field(default_factory=list)
+    labels: dict[str, LabelStatistics] = field(default_factory=dict)
 
 
 def fit_reference_energies(numbers: list[np.ndarray], energies: Array) -> Array:
@@ -89,7 +113,41 @@ def survey(
         rest = energies - np.array([reference_energies[n].sum() for n in numbers])
         result.energy_shift = float((rest / sizes).mean())
         result.reference_energies = reference_energies
+    result.total_charges = sorted({round(frame.total_charge) for frame in frames})
+    for name in sorted({name for frame in frames for name in frame.properties}):
+        result.labels[name] = label_statistics(name, frames)
     return result
+
+
+def label_statistics(name: str, frames: list[Frame]) -> LabelStatistics:
+    """Scales of one property over the frames that have it, at least one."""
+    frames = [frame for frame in frames if name in frame.properties]
+    labels = [np.asarray(frame.properties[name], dtype=float) for frame in frames]
+    one = PROPERTIES[name]
+    values = np.concatenate(labels) if one.per_atom else np.stack(labels)
+    mean = values.mean(axis=0)
+    spread = float(np.sqrt(((values - mean) ** 2).mean()))
+    elements = np.zeros(MAX_NUMBER + 1)
+    if one.per_atom:
+        numbers = np.concatenate([frame.numbers for frame in frames])
+        for z in np.unique(numbers):
+            elements[z] = values[numbers == z].mean()
+        rest = values - elements[numbers]
+    elif one.shape in ((), (3, 3)):
+        # A sum over atoms fits what grows with size; of a tensor, only its isotropic part.
+        scalar = one.shape == ()
+        sums = values if scalar else np.trace(values, axis1=1, axis2=2) / 3
+        elements = fit_reference_energies([frame.numbers for frame in frames], sums)
+        explained = np.array([elements[frame.numbers].sum() for frame in frames])
+        root = np.sqrt([len(frame) for frame in frames])
+        rest = (
+            (values - explained) / root
+            if scalar
+            else (values - explained[:, None, None] * np.eye(3)) / root[:, None, None]
+        )
+    else:
+        rest = values / np.sqrt([len(frame) for frame in frames])[:, None]
+    return LabelStatistics(mean, spread, elements, float(np.sqrt((rest**2).mean())))
 
 
 def _extent(frame: Frame) -> float:

@@ -1,17 +1,22 @@
 """A trained model as a simulator: the world that imagination runs in."""
 
+from collections.abc import Sequence
+
 import torch
 
 from sciwm.core.neighbours import NeighbourTable, SkinTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.models.geometry import Geometry
+from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.potential import Potential
-from sciwm.simulation.simulator import Evaluation
+from sciwm.simulation.simulator import Evaluation, SimulatorError
 
 
 class LearnedSimulator:
     """Energies and forces of a learned potential, with a neighbour table that outlives a step.
+
+    Of an `OutcomeModel` it also tells the properties.
 
     Args:
         model: The potential; it is put into evaluation mode.
@@ -25,13 +30,21 @@ class LearnedSimulator:
         self._skin = skin
         self._neighbours = SkinTable(model.cutoff, skin)
         self._numbers: torch.Tensor | None = None
+        self._known: torch.Tensor | None = None
 
     @property
     def units(self) -> UnitSystem:
         return self.model.units
 
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        """See `Simulator`.
+
+        Raises:
+            UnseenSpeciesError: If a particle type was not in the training data; it names the systems,
+                so that the others can be evaluated without them.
+        """
         state = self._in_model_precision(state)
+        self._require_species(state)
         table = self._table(state)
         energy, forces, tension = self.model(state, table, stress=stress)
         total = energy.double() + self.model.total_offset(state)
@@ -43,11 +56,47 @@ class LearnedSimulator:
         geometry = Geometry.of(state, table, state.positions, state.cell, self._neighbours.cutoff)
         return self.model.domain.outside(geometry, evaluation.forces)
 
+    def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """See `PropertySimulator`.
+
+        Raises:
+            SimulatorError: If the model has no head for a property, or a system has none.
+            UnseenSpeciesError: As for `evaluate`.
+        """
+        offered = self.model.properties if isinstance(self.model, OutcomeModel) else ()
+        missing = [name for name in names if name not in offered]
+        if missing or not isinstance(self.model, OutcomeModel):
+            raise SimulatorError(
+                f"the model does not predict {', '.join(missing)}; it offers energies, forces"
+                f"{''.join(f', {name}' for name in offered)}. Train one with a head for it "
+                "(sciwm.training.OutcomeTask)"
+            )
+        state = self._in_model_precision(state)
+        self._require_species(state)
+        table = self._table(state)
+        with torch.no_grad():
+            found = self.model.observe(state, table)
+        for name in names:
+            whole = found[name].reshape(len(found[name]), -1).isfinite().all(dim=1)
+            if not bool(whole.all()):
+                row = int(torch.nonzero(~whole)[0, 0])
+                s = row if len(whole) == state.n_systems else int(state.batch[row])
+                raise SimulatorError(
+                    f"system {s} has no {name}"
+                    + (": it repeats, so its dipole is not defined" if name == "dipole" else ""),
+                    s,
+                )
+        return {name: found[name] for name in names}
+
+    def _require_species(self, state: State) -> None:
+        if self._known is None or not torch.equal(state.numbers, self._known):
+            self.model.domain.require_species(state.numbers, state.batch)
+            self._known = state.numbers.clone()
+
     def _table(self, state: State) -> NeighbourTable:
         numbers = state.numbers
         if self._numbers is None or not torch.equal(numbers, self._numbers):
-            # Other particles than before: check them once, and start a fresh table.
-            self.model.domain.require_species(numbers)
+            # Other particles than before: start a fresh table.
             self._numbers = numbers.clone()
             self._neighbours = SkinTable(self.model.cutoff, self._skin)
         return self._neighbours.update(state)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sciwm.core.properties import PROPERTIES as PROPERTIES
+from sciwm.core.properties import Property as Property
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 
@@ -57,34 +59,6 @@ class SimulatorError(RuntimeError):
     def __init__(self, message: str, system: int = 0):
         super().__init__(message)
         self.system = system
-
-
-@dataclass(frozen=True)
-class Property:
-    """Something measurable besides energy and forces.
-
-    Attributes:
-        unit: Of its values, in molecular units.
-        shape: Of one value.
-        per_atom: Whether every atom has one, rather than every system.
-    """
-
-    unit: str
-    shape: tuple[int, ...] = ()
-    per_atom: bool = False
-
-
-PROPERTIES = {
-    "dipole": Property("e Å", (3,)),
-    "charges": Property("e", per_atom=True),
-    "polarisability": Property("Å³", (3, 3)),
-    "gap": Property("eV"),
-    "electron_affinity": Property("eV"),
-    "ionisation_energy": Property("eV"),
-    "solvation_energy": Property("eV"),
-}
-"""What simulators may tell of a structure as it stands; energies are vertical, affinities positive
-where the anion is lower."""
 
 
 class PropertySimulator(Simulator, Protocol):

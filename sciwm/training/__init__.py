@@ -6,6 +6,7 @@ from typing import Any
 _HOME = {
     "ForceTask": "sciwm.training.force_task",
     "MotionTask": "sciwm.training.motion_task",
+    "OutcomeTask": "sciwm.training.outcome_task",
 }
 
 __all__ = sorted(_HOME)

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from sciwm.core.properties import PROPERTIES
 from sciwm.training.task import Task
 
 
@@ -44,5 +45,6 @@ def readable(unit_system: str) -> dict[str, tuple[float, str]]:
             "energy": (1e3, "meV"),
             "stress": (1e3, "meV/Å³"),
             "position": (1.0, "Å"),
+            **{name: (1.0, one.unit) for name, one in PROPERTIES.items()},
         }
-    return {"force": (1.0, ""), "energy": (1.0, ""), "position": (1.0, "")}
+    return dict.fromkeys(("force", "energy", "position", *PROPERTIES), (1.0, ""))

@@ -15,12 +15,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
 from sciwm.training.callbacks import ErrorBar
 from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import straight_motion
+from sciwm.training.outcome_task import OutcomeTask
 from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
@@ -54,7 +57,7 @@ def fit(
 
     Args:
         data: What to learn from: FrameData or WindowData.
-        task: What to fit: ForceTask or MotionTask, with the model inside.
+        task: What to fit: ForceTask, OutcomeTask or MotionTask, with the model inside.
         name: Of the run; results go to `folder`/`name`.
         seed: Of weights, splits and shuffling.
         max_steps: Optimiser steps.
@@ -146,13 +149,21 @@ def fit(
             "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
             "last": errors,
             "null": nulls,
-            "units": {"length": task.units.length, "energy": task.units.energy},
+            "units": units_of(task),
             "steps": engine.global_step,
             "cpu_seconds": task.spent(),
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
         (run / "metrics.json").write_text(json.dumps(summary, indent=1))
     return run
+
+
+def units_of(task: Task) -> dict[str, str]:
+    """Of what the errors are in."""
+    units = {"length": task.units.length, "energy": task.units.energy}
+    if isinstance(task, OutcomeTask) and task.units is MOLECULAR:
+        units |= {name: PROPERTIES[name].unit for name in task.model.properties}
+    return units
 
 
 def running_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
@@ -167,7 +178,12 @@ def running_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tenso
 
 
 def null_errors(data: Data, task: Task) -> dict[str, float]:
-    """Root mean square validation errors of the null model: mean energy and no force, or straight motion."""
+    """Root mean square validation errors of the null model: mean energy and no force, mean labels, or
+    straight motion.
+
+    Raises:
+        ValueError: If no validation frame has a label that is to be learned.
+    """
     squares: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for index in range(len(data.validation_set)):  # type: ignore[arg-type]
@@ -178,9 +194,18 @@ def null_errors(data: Data, task: Task) -> dict[str, float]:
             counts["energy"] = counts.get("energy", 0) + 1
             squares.setdefault("force", []).append(float(state.forces.double().square().sum()))
             counts["force"] = counts.get("force", 0) + state.forces.numel()
+        elif isinstance(task, OutcomeTask):
+            for name, (total, known) in task.null_errors(state).items():
+                squares.setdefault(name, []).append(float(total))
+                counts[name] = counts.get(name, 0) + int(known)
         else:
             straight, first = straight_motion(state)
             stray = (state.path - straight)[:, first:]
             squares.setdefault("position", []).append(float(stray.square().sum()))
             counts["position"] = counts.get("position", 0) + stray.numel()
+    for key, count in counts.items():
+        if count == 0:
+            raise ValueError(
+                f"no validation frame has {key}; hold back more frames, or others (split, seed)"
+            )
     return {key: (sum(values) / counts[key]) ** 0.5 for key, values in squares.items()}

@@ -5,6 +5,8 @@ H5MD 1.1: de Buyl, Colberg and Höfling, Comput. Phys. Commun. 185, 1546 (2014).
 
 from typing import NamedTuple
 
+from sciwm.core.properties import PROPERTIES, property_name
+
 
 class Place(NamedTuple):
     """The home of one field.
@@ -41,7 +43,8 @@ OBSERVABLE_FIELDS = {
     "total_charge": Place("total_charge", "charge"),
     "label": Place("label", None),
 }
-"""Elements of /observables/<group>, or of /observables where a file has one group."""
+"""Elements of /observables/<group>, or of /observables where a file has one group. There too are
+those of `core.properties.PROPERTIES`, under their own names and in their own units."""
 
 WRITTEN_UNITS = {
     "length": "Angstrom",
@@ -68,6 +71,12 @@ PARAMETERS = "parameters/sciwm"
 
 FORMAT_VERSION = 1
 """Version of the contents of that group."""
+
+
+def per_particle(field: str) -> bool:
+    """Whether a field has one value for each particle."""
+    name = property_name(field)
+    return field in PARTICLE_FIELDS if name is None else PROPERTIES[name].per_atom
 
 
 def group_parameters(group: str) -> str:

@@ -17,6 +17,7 @@ from sciwm.data.h5md.layout import (
     VECTOR_FIELDS,
     group_parameters,
 )
+from sciwm.data.h5md.properties import property_nodes, read_properties
 from sciwm.data.h5md.sampling import breaks, latest, matched
 from sciwm.data.h5md.scales import Scales
 
@@ -134,16 +135,19 @@ def _nodes(group: h5py.Group, root: Root) -> dict[str, Node]:
     nodes = {
         name: group[place.name] for name, place in PARTICLE_FIELDS.items() if place.name in group
     }
-    local = group.name.removeprefix(f"{root.path}particles/")
-    homes = [f"{root.path}observables/{local}"]
-    if root.alone:
-        homes.append(f"{root.path}observables")
-    for home in homes:
+    for home in _homes(group, root):
         for name, place in OBSERVABLE_FIELDS.items():
             node = group.file.get(f"{home}/{place.name}")
             if name not in nodes and node is not None and _is_element(node):
                 nodes[name] = node
     return nodes
+
+
+def _homes(group: h5py.Group, root: Root) -> list[str]:
+    """Where the observables of a particles group may be, the most particular place first."""
+    local = group.name.removeprefix(f"{root.path}particles/")
+    homes = [f"{root.path}observables/{local}"]
+    return [*homes, f"{root.path}observables"] if root.alone else homes
 
 
 def _is_element(node: Node) -> bool:
@@ -182,6 +186,15 @@ def _elements(
                 f"{elements['positions'].shape[0]}",
                 "Store every element of a group for the same particles",
             )
+    further, strange = read_properties(
+        property_nodes(group.file, _homes(group, root)),
+        elements["positions"].shape[0],
+        "replica" in group,
+        root.scales,
+        clocks,
+    )
+    elements |= further
+    unreadable |= strange
     if "energy" in elements and root.per_particle_energy:
         elements["energy"] = elements["energy"].scaled(
             _particle_numbers(group, nodes, elements, clocks)

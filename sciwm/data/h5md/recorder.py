@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES, property_field, property_name, require_shape
 from sciwm.core.units import REDUCED, UnitSystem, conversion
 from sciwm.data.h5md.layout import (
     OBSERVABLE_FIELDS,
@@ -60,7 +61,8 @@ class Column(NamedTuple):
 class Recorder:
     """Buffers frames of one group and appends them to its datasets, whole chunks at a time.
 
-    The first frame fixes what every later one must bring: the same particles and fields.
+    The first frame fixes what every later one must bring: the same particles and fields. Only
+    properties may be absent from some frames, where NaN is written.
 
     Args:
         name: Name of the group.
@@ -209,10 +211,16 @@ class Recorder:
                 shape: tuple[int, ...] = (3, 3) if field == "stress" else ()
                 kind = h5py.string_dtype("utf-8", LABEL_BYTES) if field == "label" else double
                 columns.append((field, f"observables/{self.name}/{place.name}", shape, kind))
+        for name in sorted(self._first.properties):
+            shape = require_shape(name, self._first.properties[name], n).sample_shape(n)
+            columns.append((property_field(name), f"observables/{self.name}/{name}", shape, double))
         return [Column(*column, *self._unit(column[0])) for column in columns]
 
     def _unit(self, field: str) -> tuple[str | None, float]:
         """The unit a field is written in, and its size in the units of the frame."""
+        name = property_name(field)
+        if name is not None:
+            return (PROPERTIES[name].written_unit if self._physical else None), 1.0
         places = {**PARTICLE_FIELDS, **OBSERVABLE_FIELDS}
         quantity = "length" if field == "cell" else places[field].quantity
         if quantity is None or not self._physical:
@@ -222,7 +230,9 @@ class Recorder:
     def _storage(self, column: Column) -> dict[str, Any]:
         """Chunks and filters of a dataset."""
         if column.field not in VECTOR_FIELDS:
-            return {"chunks": (CHUNK_SAMPLES, *column.shape)}
+            sample_bytes = math.prod(column.shape) * column.dtype.itemsize
+            samples = max(1, min(CHUNK_SAMPLES, LARGEST_CHUNK_BYTES // sample_bytes))
+            return {"chunks": (samples, *column.shape)}
         particle_bytes = column.shape[1] * column.dtype.itemsize
         particles = max(1, min(column.shape[0], LARGEST_CHUNK_BYTES // particle_bytes))
         filters = {"compression": self._compression, "shuffle": self._compression is not None}
@@ -230,6 +240,9 @@ class Recorder:
 
     def _stored(self, frame: Frame, column: Column) -> Any:
         """A copy of a field as it goes into the file."""
+        name = property_name(column.field)
+        if name is not None:
+            return np.array(frame.properties.get(name, np.full(column.shape, np.nan)))
         values = getattr(frame, column.field)
         if column.field == "label":
             return np.array(values.encode(), dtype=column.dtype)
@@ -261,6 +274,12 @@ class Recorder:
                     "compared with the first; write it to another group, or give all frames the "
                     "same fields"
                 )
+        new = frame.properties.keys() - self._first.properties.keys()
+        if new:
+            raise ValueError(
+                f"frame {self.n_frames} of group {self.name!r} adds {', '.join(sorted(new))} compared "
+                "with the first; write it to another group, or give the first frame NaN for these"
+            )
 
     def _require_sound(self, frame: Frame) -> None:
         if len(frame) == 0:
@@ -272,6 +291,13 @@ class Recorder:
                 raise ValueError(
                     f"{field} of frame {self.n_frames} of group {self.name!r} is not finite"
                     f"{f', first at {place}' if place else ''}; end the run before that frame"
+                )
+        for name, value in frame.properties.items():
+            require_shape(name, value, len(frame))
+            if np.isinf(value).any():
+                raise ValueError(
+                    f"{name} of frame {self.n_frames} of group {self.name!r} is infinite; leave it out "
+                    "of that frame"
                 )
         if frame.label is not None and len(frame.label.encode()) > LABEL_BYTES:
             raise ValueError(

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.properties import PROPERTIES, property_name
 from sciwm.data.h5md.errors import FormatError
-from sciwm.data.h5md.layout import PARTICLE_FIELDS, VECTOR_FIELDS
+from sciwm.data.h5md.layout import VECTOR_FIELDS, per_particle
 from sciwm.data.h5md.particles import ParticleGroup
 from sciwm.data.h5md.roster import Roster
 from sciwm.data.h5md.sampling import evenly_spaced, spacing
@@ -25,6 +26,7 @@ class Window(NamedTuple):
         forces: (W, N, 3).
         energy: (W,).
         cell: (W, 3, 3), or (3, 3) where the box does not change.
+        properties: (W, ...) by name; those not known at every frame are left out.
     """
 
     positions: Array
@@ -32,6 +34,7 @@ class Window(NamedTuple):
     forces: Array | None
     energy: Array | None
     cell: Array
+    properties: dict[str, Array]
 
 
 class Trajectory:
@@ -46,7 +49,8 @@ class Trajectory:
         dimension: 1, 2 or 3.
         n_frames: Frames of the positions.
         n_particles: Particles, at most: in some files they come and go.
-        fields: Names of the `Frame` attributes that the file holds, at some frames at least.
+        fields: Names of the `Frame` attributes that the file holds, at some frames at least;
+            properties as `core.properties.property_field` names them.
         steps: (n_frames,) integrator steps; None where positions do not depend on time.
         times: (n_frames,) in fs, or reduced; None where the file gives none.
         breaks: Frames at which a restart or duplicate makes the step not increase.
@@ -73,6 +77,8 @@ class Trajectory:
         width = group.elements["positions"].shape[0]
         self.n_particles = len(range(*columns.indices(width)))
         self.fields = frozenset(group.elements) | ({"smiles"} if group.smiles else set())
+        named = {field: property_name(field) for field in group.elements}
+        self._properties = {field: name for field, name in named.items() if name is not None}
         self.steps = group.steps
         self.times = group.times
         self.breaks = group.breaks
@@ -131,6 +137,7 @@ class Trajectory:
             label=None if label is None else str(label) or None,
             smiles=self._group.smiles,
             dimension=self.dimension,
+            properties=self._known_properties(first),
         )
 
     def window(self, start: int, length: int, stride: int = 1) -> Window:
@@ -172,15 +179,24 @@ class Trajectory:
         assert positions is not None
         self._require_finite(positions, rows)
         cell = self._group.box.at(rows)
-        return Window(positions, known("velocities"), known("forces"), known("energy"), cell)
+        found = {name: known(field) for field, name in self._properties.items()}
+        return Window(
+            positions,
+            known("velocities"),
+            known("forces"),
+            known("energy"),
+            cell,
+            {name: values for name, values in found.items() if values is not None},
+        )
 
     def read(self, field: str, frames: slice | NDArray[np.int64] = slice(None)) -> np.ndarray:
         """A field at some frames; NaN where the file says NaN.
 
         Returns:
             (W, n, 3) or (W, n) for what belongs to particles, (W,) for energy, total charge and
-            label, (W, 3, 3) for stress. What the file stores once, for all frames, comes without
-            W: (n,) or (n, 3), in the order of the first frame, or a scalar array.
+            label, (W, 3, 3) for stress, (W, ...) for properties. What the file stores once, for all
+            frames, comes without W: (n,) or (n, 3), in the order of the first frame, or a scalar
+            array.
 
         Raises:
             ValueError: If the file lacks the field, at all or at one of the frames.
@@ -192,11 +208,11 @@ class Trajectory:
             raise ValueError(f"{self._source.location}: {self.name!r} has no {field}: {reason}")
         if field in self._group.constants:
             values = self._group.constants[field]
-            if field not in PARTICLE_FIELDS:
+            if not per_particle(field):
                 return self._finished(field, values)
             return self._finished(field, self._order().constants(values, 0))
         rows = np.arange(self.n_frames)[frames]
-        orders = self._order().orders(rows) if field in PARTICLE_FIELDS else None
+        orders = self._order().orders(rows) if per_particle(field) else None
         if not self._order().same(rows, orders):
             raise ValueError(
                 f"{self._source.location}: particles of {self.name!r} come and go; read such "
@@ -221,10 +237,10 @@ class Trajectory:
     ) -> np.ndarray | None:
         """(W, ...) finished values; None where a frame has no sample of the field."""
         group = self._group
-        per_particle = field in PARTICLE_FIELDS
+        of_particles = per_particle(field)
         if field in group.constants:
             constant = group.constants[field]
-            if not per_particle:
+            if not of_particles:
                 return self._finished(field, np.stack([constant] * len(rows)))
             parts = [self._order().constants(constant, int(row)) for row in rows]
             return self._finished(field, np.stack(parts))
@@ -237,11 +253,11 @@ class Trajectory:
             samples = group.rows[field][rows] if field in group.rows else rows
             if (samples < 0).any():
                 return None
-            values = take(dataset, samples, self._columns if per_particle else slice(None))
+            values = take(dataset, samples, self._columns if of_particles else slice(None))
             scale = element.scale
             if isinstance(scale, np.ndarray):
                 scale = scale[samples]
-        if orders is not None and per_particle:
+        if orders is not None and of_particles:
             values = np.stack([value[order] for value, order in zip(values, orders, strict=True)])
         return self._finished(field, values, scale)
 
@@ -259,6 +275,17 @@ class Trajectory:
             missing = np.zeros((*values.shape[:-1], 3 - values.shape[-1]), dtype=values.dtype)
             values = np.concatenate([values, missing], axis=-1)
         return values
+
+    def _known_properties(self, values: dict[str, np.ndarray]) -> dict[str, Array | float]:
+        """Those of one frame that the file does not say are unknown."""
+        known: dict[str, Array | float] = {}
+        for field, name in self._properties.items():
+            value = self._given(values.get(field))
+            if value is not None:
+                known[name] = (
+                    value if PROPERTIES[name].shape or per_particle(field) else float(value)
+                )
+        return known
 
     def _given(self, values: np.ndarray | None) -> np.ndarray | None:
         """The values, or None where the file says that they are unknown by NaN."""

@@ -14,6 +14,7 @@ import numpy as np
 
 import sciwm
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES, property_name
 from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import CREATOR, FORMAT_VERSION, PARAMETERS, group_parameters
@@ -270,6 +271,13 @@ class H5MDWriter:
             first = Trajectory(_OpenFile(file), metadata, name).frame(0)
             # Steps are always stored, known or not.
             first = first.with_(step=first.step if file[notes].attrs["stepped"] else None)
+            # So are properties, NaN where the first frame had none.
+            blank = {
+                name: np.full(PROPERTIES[name].sample_shape(len(first)), np.nan)
+                for name in map(property_name, metadata.elements)
+                if name is not None
+            }
+            first = first.with_(properties=blank | first.properties)
             recorder = Recorder(name, first, self.units, self._dtype, self._compression)
             recorder.truncate(file, metadata.n_frames)
             self._recorders[name] = recorder

@@ -7,6 +7,7 @@ from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.properties import require_shape
 from sciwm.core.units import MOLECULAR, UnitSystem
 
 CLOSEST = 0.3
@@ -39,6 +40,7 @@ def fault(frame: Frame, system: UnitSystem) -> Fault | None:
         _misshapen(frame)
         or _not_finite(frame)
         or _unknown_species(frame, system)
+        or _strange_properties(frame)
         or _flat_box(frame)
         or (_overlap(frame) if system is MOLECULAR else None)
     )
@@ -91,6 +93,17 @@ def _not_finite(frame: Frame) -> Fault | None:
         where = f" of particle {bad[0]}" if np.ndim(value) else ""
         shown = np.atleast_1d(value)[bad[0]]
         return Fault("not finite", f"{name}{where}: {shown}", "The run or its output broke there")
+    return None
+
+
+def _strange_properties(frame: Frame) -> Fault | None:
+    for name, value in frame.properties.items():
+        try:
+            require_shape(name, value, len(frame))
+        except ValueError as error:
+            return Fault("misshapen", str(error), "The property belongs to another system")
+        if np.isinf(value).any():  # NaN says that it is not known
+            return Fault("not finite", f"{name} is infinite", "Its calculation broke there")
     return None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import REDUCED, UnitSystem
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.data.importers.checks import LABELS, Fault, fault
@@ -92,6 +93,7 @@ def convert(
         "imported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     partial = _fresh_partial(to)
+    admission = _Admission(report, options)
     try:
         with H5MDWriter(
             partial,
@@ -101,11 +103,20 @@ def convert(
         ) as writer:
             raw = _read(importer, source, options)
             shown = tqdm(raw, desc=source.name, unit=" frames", disable=None if progress else True)
-            for frame, group in _Admission(report, options).admitted(shown):
+            for frame, group in admission.admitted(shown):
                 writer.append(frame, group)
                 report.frames += 1
         if report.frames == 0:
             raise SourceError(source, "", "holds no usable frame", "See what was left out and why")
+        absent = options.properties.keys() - admission.properties
+        if absent:
+            keys = ", ".join(repr(options.properties[name]) for name in sorted(absent))
+            raise SourceError(
+                source,
+                "",
+                f"no frame holds {keys}, wanted as {', '.join(sorted(absent))}",
+                "Name the right keys; properties are read from extended XYZ only",
+            )
         os.replace(partial, to)
     finally:
         # Also when interrupted from the keyboard.
@@ -147,7 +158,11 @@ def _fresh_partial(to: Path) -> Path:
 
 
 class _Admission:
-    """Decides which frames enter, into which group, and on which clock."""
+    """Decides which frames enter, into which group, and on which clock.
+
+    Attributes:
+        properties: Names of those met so far.
+    """
 
     def __init__(self, report: ImportReport, options: ImportOptions):
         self._report = report
@@ -156,6 +171,7 @@ class _Admission:
         self._groups: dict[bytes, str] = {}
         self._counts: dict[str, int] = {}
         self._dropped_label = False
+        self.properties: set[str] = set()
 
     def admitted(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
         """The frames to write, each with the name of its group."""
@@ -163,6 +179,7 @@ class _Admission:
         preview = _preview(stream)
         self._require_plausible(preview)
         self._wanted = {label for label in LABELS for f in preview if getattr(f, label) is not None}
+        self._expected = {name for f in preview for name in f.properties}
         self._labelled = any(frame.label is not None for frame in preview)
         self._steps_rise = _rises([(f.trajectory, f.step) for f in preview])
         self._times_rise = _rises([(f.trajectory, f.time) for f in preview])
@@ -172,6 +189,7 @@ class _Admission:
             frame = self._clocked(frame)
             reason = fault(frame, self._system) or self._incomplete(frame)
             if reason is None:
+                self.properties |= frame.properties.keys()
                 frame = self._completed(frame)
                 yield frame, self._group(frame)
             elif self._options.skip_bad:
@@ -242,13 +260,20 @@ class _Admission:
         masses = frame.masses
         if masses is None and self._system is REDUCED:
             masses = np.ones(len(frame))
-        return replace(frame, label=label, masses=masses)
+        # One property missing here and there must not cut a time series into pieces.
+        unknown = {
+            name: np.full(PROPERTIES[name].sample_shape(len(frame)), np.nan)
+            for name in self._expected - frame.properties.keys()
+        }
+        properties = frame.properties | unknown
+        return replace(frame, label=label, masses=masses, properties=properties)
 
     def _group(self, frame: Frame) -> str:
         """Frames of the same particles in the same trajectory share a group."""
         digest = hashlib.blake2b(digest_size=16)
         present = [getattr(frame, name) is not None for name in (*LABELS, "images", "time")]
         head: list[Any] = [frame.trajectory, frame.smiles, frame.dimension, present]
+        head += sorted(frame.properties)
         digest.update(repr(head).encode())
         for array in (frame.numbers, frame.pbc, frame.masses, frame.charges):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())

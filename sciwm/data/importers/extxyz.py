@@ -3,10 +3,12 @@
 Labels are read under the names that ASE and MACE write: `energy`, `forces`, `stress`, `virial`,
 with or without `REF_`. Momenta are in ASE's units, velocities in Å/fs.
 `config_type` or `group` becomes the label of the frame, `charge` its total charge. Charges of
-single atoms are read only in reduced units, where they act as sources of fields.
+single atoms are read only in reduced units, where they act as sources of fields. Properties such as
+dipoles are read where the options name them.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import REDUCED
 from sciwm.data.importers.elements import numbers_from_symbols
 from sciwm.data.importers.extxyz_syntax import FALSE, TRUE, atom_columns, atom_table, parsed_comment
@@ -129,7 +132,40 @@ def _frame(
         total_charge=0.0 if total_charge is None else total_charge,
         label=None if label is None else str(label),
         smiles=info.get("smiles"),
+        properties=_properties(options.properties, info, values, count, lines.path, where),
     )
+
+
+def _properties(
+    wanted: Mapping[str, str],
+    info: Mapping[str, str],
+    values: Mapping[str, np.ndarray],
+    count: int,
+    path: Path,
+    where: str,
+) -> dict[str, Array | float]:
+    """Those that the frame holds, by property name: columns of atoms, or entries of the comment."""
+    found: dict[str, Array | float] = {}
+    for name, key in wanted.items():
+        one = PROPERTIES[name]
+        shape = one.sample_shape(count)
+        if key not in (values if one.per_atom else info):
+            continue
+        if one.per_atom:
+            flat = np.asarray(values[key])
+            sound = flat.dtype.kind == "f" and flat.shape == shape
+        else:
+            flat = _numbers(info[key], key, path, where)
+            sound = flat.size == math.prod(shape)
+        if not sound:
+            raise SourceError(
+                path,
+                where,
+                f"{key!r} has shape {flat.shape}, but {name} needs {shape}",
+                "Name another key, or correct the frame",
+            )
+        found[name] = flat.reshape(shape) if shape else float(flat[0])
+    return found
 
 
 def _chosen(

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import require_known
 from sciwm.data.importers.source_units import SourceUnits
 
 
@@ -41,6 +42,9 @@ class ImportOptions:
         timestep: Time between integrator steps, in fs, or in reduced units; frames without step
             numbers count as one step each. Says that the frames follow one another in time.
         energy_key, forces_key: Names of the labels in formats that leave them to the writer.
+        properties: Under which name the source keeps each property of `core.properties.PROPERTIES`
+            that is wanted, such as {"dipole": "REF_dipole"}; read from extended XYZ. Frames may
+            lack some.
         skip_bad: Leave out frames that would be refused, and count them.
     """
 
@@ -50,7 +54,11 @@ class ImportOptions:
     timestep: float | None = None
     energy_key: str | None = None
     forces_key: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)
     skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        require_known(self.properties)
 
 
 class Importer(Protocol):

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import MOLECULAR, REDUCED, UnitError, UnitSystem, conversion
 
 
@@ -72,7 +73,17 @@ class SourceUnits:
             masses=scaled(frame.masses, "mass"),
             charges=scaled(frame.charges, "charge"),
             time=scaled(frame.time, "time"),
+            properties={
+                name: value * self._property_factor(name)
+                for name, value in frame.properties.items()
+            },
         )
+
+    def _property_factor(self, name: str) -> float:
+        quantity = PROPERTIES[name].quantity
+        if quantity == "dipole":
+            return self.factor("charge") * self.factor("length")
+        return self.factor("length") ** 3 if quantity == "volume" else self.factor(quantity)
 
     def overridden(self, text: str | None) -> "SourceUnits":
         """These units, corrected by what the user said.

@@ -88,6 +88,7 @@ class GFN2:
         }
         self._timeout = timeout
         self._workers = [Worker() for _ in range(workers)]
+        self._gas: GFN2 | None = None
 
     @property
     def units(self) -> UnitSystem:
@@ -141,6 +142,45 @@ class GFN2:
             list(pool.map(share, range(min(n, len(frames)))))
         return [answer for answer in found if answer is not None]
 
+    def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """See `PropertySimulator`; energies of charged states are at the same geometry.
+
+        Raises:
+            SimulatorError: As `evaluate`; also if a property is not offered, or solvation is asked
+                of a simulator without a solvent.
+        """
+        unknown = [name for name in names if name not in _OFFERED]
+        if unknown:
+            raise SimulatorError(f"GFN2 offers {', '.join(_OFFERED)}, not {unknown[0]!r}")
+        frames = [state.frame(s) for s in range(state.n_systems)]
+        here = _sound(self.properties(frames))
+        found: dict[str, np.ndarray] = {}
+        for name in names:
+            if name in ("dipole", "charges", "gap"):
+                values = [np.atleast_1d(getattr(one, name)) for one in here]
+                whole = np.concatenate if name != "dipole" else np.stack
+                found[name] = whole(values)
+                continue
+            if name == "solvation_energy":
+                there = self._in_gas().properties(frames)
+            else:
+                change = -1 if name == "electron_affinity" else 1
+                there = self.properties(
+                    [one.with_(total_charge=one.total_charge + change) for one in frames]
+                )
+            sign = -1 if name == "ionisation_energy" else 1
+            pairs = zip(here, _sound(there), strict=True)
+            found[name] = sign * np.array([one.energy - other.energy for one, other in pairs])
+        return {name: torch.as_tensor(value).to(state.positions) for name, value in found.items()}
+
+    def _in_gas(self) -> "GFN2":
+        if self._settings["solvent"] is None:
+            raise SimulatorError("there is no solvation energy without a solvent; give GFN2 one")
+        if self._gas is None:
+            self._gas = GFN2(timeout=self._timeout, workers=len(self._workers))
+            self._gas._settings = self._settings | {"solvent": None}
+        return self._gas
+
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         """Nowhere: a reference is what others are compared with."""
         return {}
@@ -149,6 +189,8 @@ class GFN2:
         """Ends the worker processes; a later call starts them again."""
         for worker in self._workers:
             worker.close()
+        if self._gas is not None:
+            self._gas.close()
 
     def _compute(self, s: int, frame: Frame, worker: Worker) -> Properties | SimulatorError:
         refusal = _refusal(frame)
@@ -199,6 +241,25 @@ class GFN2:
             charges=np.array(reply["charges"]),
             gap=_gap(reply["orbital-energies"], reply["orbital-occupations"]) * HARTREE,
         )
+
+
+_OFFERED = (
+    "dipole",
+    "charges",
+    "gap",
+    "electron_affinity",
+    "ionisation_energy",
+    "solvation_energy",
+)
+
+
+def _sound(answers: list[Properties | SimulatorError]) -> list[Properties]:
+    found = []
+    for answer in answers:
+        if isinstance(answer, SimulatorError):
+            raise answer
+        found.append(answer)
+    return found
 
 
 def _refusal(frame: Frame) -> str:

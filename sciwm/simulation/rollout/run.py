@@ -16,6 +16,7 @@ from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.progress import Progress
 from sciwm.simulation.rollout.recorder import Recorder
 from sciwm.simulation.rollout.soundness import Soundness
+from sciwm.simulation.rollout.watch import Watch
 from sciwm.simulation.simulator import Simulator, SimulatorError
 from sciwm.simulation.thermostats import kinetic_energy
 
@@ -43,6 +44,8 @@ class Rollout:
     Args:
         output: An H5MD file with one group per system; without it frames stay in memory.
         every: Steps between frames. The simulator's domain is checked at each frame.
+        watch: Ends systems at which something has happened; what it saw of the last frames before an
+            interruption is forgotten.
         checkpoint_seconds: Wall time between checkpoints: what a kill can cost.
     """
 
@@ -53,6 +56,7 @@ class Rollout:
         output: Path | None = None,
         every: int = 1,
         checkpoint_seconds: float = 30.0,
+        watch: Watch | None = None,
     ):
         if every < 1:
             raise ValueError(f"frames are one or more steps apart, got {every=}")
@@ -61,6 +65,7 @@ class Rollout:
         self.output = Path(output) if output is not None else None
         self.every = every
         self.checkpoint_seconds = checkpoint_seconds
+        self.watch = watch
 
     def run(
         self, state: State, steps: int, names: Sequence[str] | None = None, resume: bool = False
@@ -131,6 +136,9 @@ class Rollout:
                     )
                     stopped = self._outside(after) if after.step % self.every == 0 else {}
                     stopped |= soundness.check(progress, after)
+                    if self.watch is not None and after.step % self.every == 0:
+                        seen = self.watch.ended(after.running, after.state, after.step)
+                        stopped = seen | stopped
                 except SimulatorError as error:
                     stopped = {error.system: str(error)}
                 if stopped:

@@ -1,0 +1,71 @@
+"""`sciwm discover`: propose, imagine, score, verify, learn, to a budget."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sciwm.discovery.campaigns import Job
+    from sciwm.discovery.hypothesis import Hypothesis
+
+
+def discover(config: str, *, name: str | None = None, folder: str = "runs", seed: int = 0) -> int:
+    """Runs a discovery campaign as a YAML file says, and goes on with it if it was interrupted.
+
+    Any option of the file can be given after it, such as --plan.calls 200; `sciwm discover --options`
+    lists them all. The folder of the campaign gets ledger.sqlite with every hypothesis, predicted and
+    measured; hypotheses.csv, the same as a table; and report.html, a page with pictures.
+
+    Args:
+        config: The job: objective, outcomes, proposers, gates, reference, budget (see configs/).
+        name: Of the campaign and its folder; the file's own name where absent.
+        folder: Where campaign folders are made.
+        seed: Of every choice, conformer, velocity and noise.
+    """
+    raise AssertionError("handled by `run`, which knows the options of the job file")
+
+
+def run(arguments: list[str]) -> int:
+    """Parses the job with jsonargparse, runs the campaign, writes its page."""
+    from dataclasses import fields
+    from pathlib import Path
+
+    from jsonargparse import ArgumentParser
+
+    from sciwm.discovery.campaigns import Job, run_campaign
+    from sciwm.report.campaign.reading import read_campaign
+    from sciwm.report.campaign.report import write_campaign_report
+    from sciwm.report.live import LiveView
+
+    parser = ArgumentParser(prog="sciwm discover", description="All options of a campaign.")
+    parser.add_argument("--config", action="config", help="The job file.")
+    parser.add_class_arguments(Job, fail_untyped=True)
+    parser.add_argument("--name", type=str, default=None, help="Of the campaign.")
+    parser.add_argument("--folder", type=str, default="runs", help="Where folders are made.")
+    parser.add_argument("--seed", type=int, default=0, help="Of every choice.")
+    if arguments == ["--options"]:
+        parser.print_help()
+        return 0
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--config", *arguments]
+    parsed = parser.parse_args(arguments)
+    built = parser.instantiate_classes(parsed)
+    job = Job(**{field.name: built[field.name] for field in fields(Job)})
+    name = parsed.name or Path(str(parsed.config[0])).stem
+    folder = Path(parsed.folder) / name
+    before = earlier(job, name, folder)
+    with LiveView(job.plan.calls, job.plan.seconds, job.units(), before) as view:
+        run_campaign(job, name, folder, parsed.seed, view)
+    page = write_campaign_report(read_campaign(job, name, folder), folder / "report.html")
+    print(f"every hypothesis: {folder / 'hypotheses.csv'}\nthe page with pictures: {page}")
+    return 0
+
+
+def earlier(job: "Job", name: str, folder: "Path") -> "list[Hypothesis]":
+    """What the campaign had before, if it had begun."""
+    from sciwm.discovery.ledger import Ledger
+
+    if job.ledger is None and not (folder / "ledger.sqlite").is_file():
+        return []
+    with Ledger(job.ledger or folder / "ledger.sqlite", read_only=True) as ledger:
+        return ledger.campaign(name).hypotheses() if name in ledger.campaigns() else []

@@ -1,0 +1,227 @@
+"""A campaign from its settings: everything a job file says, put together and run."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sciwm.discovery.acquisition import Acquisition
+from sciwm.discovery.descriptors import DESCRIPTORS
+from sciwm.discovery.gates import Gates
+from sciwm.discovery.hypothesis import Hypothesis
+from sciwm.discovery.ledger import Campaign, Ledger
+from sciwm.discovery.loop import Learner, Listener, Loop
+from sciwm.discovery.objective.objective import Objective
+from sciwm.discovery.oracle.construction import Description, construct
+from sciwm.discovery.oracle.oracle import Oracle
+from sciwm.discovery.oracle.parsl_executor import Cluster, parsl_executor
+from sciwm.discovery.oracle.pool import WorkerPool
+from sciwm.discovery.oracle.spool import Spool
+from sciwm.discovery.oracle.task import Task
+from sciwm.discovery.outcomes.outcome import Outcome
+from sciwm.discovery.plan import Learning, Plan
+from sciwm.discovery.predictors.corrected import CorrectedOutcomes
+from sciwm.discovery.predictors.imagined import ImaginedOutcomes
+from sciwm.discovery.predictors.predictor import Predictor
+from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.discovery.proposers.mixture import Mixture
+from sciwm.discovery.proposers.proposer import Proposer
+
+PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "numpy", "sqlalchemy")
+
+GRACE = 10.0
+"""Seconds that a worker has after its time limit to put down what it found."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a campaign is to do.
+
+    Attributes:
+        objective: Such as "maximize electron_affinity; require sa_score < 4".
+        outcomes: Recipes, each as class_path and init_args.
+        proposers: Sources of candidates; several share the asking by what they earn.
+        reference: The simulator that has the last word.
+        plan: The budget.
+        gates: What candidates must pass, the cheapest first.
+        models: Trained worlds, as run folders or model files, that imagine the outcomes; several make
+            an ensemble. Without any, outcomes are predicted from fingerprints alone.
+        learning: How those worlds learn from reference runs; they stay as they are where absent.
+        acquisition: What makes a candidate worth a run.
+        workers: Reference runs at a time, where no cluster is named.
+        cluster: YAML file that says where runs go instead (`sciwm.discovery.oracle.Cluster`).
+        run_seconds: Time limit of one run.
+        run_gigabytes: Memory limit of one run.
+        ledger: URL of a PostgreSQL database; a file in the campaign's folder where absent.
+    """
+
+    objective: str
+    outcomes: list[Description]
+    proposers: list[Description]
+    reference: Description = field(
+        default_factory=lambda: {"class_path": "sciwm.simulation.references.xtb.GFN2"}
+    )
+    plan: Plan = field(default_factory=lambda: Plan(calls=100))
+    gates: list[Description] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    learning: Learning | None = None
+    acquisition: Description = field(
+        default_factory=lambda: {"class_path": "sciwm.discovery.acquisition.UpperConfidence"}
+    )
+    workers: int = 2
+    cluster: str | None = None
+    run_seconds: float = 600.0
+    run_gigabytes: float = 4.0
+    ledger: str | None = None
+
+    def science(self) -> dict[str, Any]:
+        """All but where and how fast it runs, which may change from one resumption to the next."""
+        content = asdict(self)
+        for name in ("workers", "cluster", "run_seconds", "run_gigabytes", "ledger"):
+            del content[name]
+        # A campaign may be given a larger budget later.
+        for name in ("calls", "seconds"):
+            del content["plan"][name]
+        content["models"] = {
+            path: hashlib.sha256(_model_file(path).read_bytes()).hexdigest() for path in self.models
+        }
+        return json.loads(json.dumps(content))
+
+    def recipes(self) -> list[Outcome]:
+        """The outcomes.
+
+        Raises:
+            ValueError: If one cannot be built, or two have one name.
+        """
+        recipes = [_built(one, Outcome) for one in self.outcomes]
+        names = [recipe.name for recipe in recipes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two outcomes share a name: {', '.join(names)}; leave one out")
+        return recipes
+
+    def units(self) -> dict[str, str]:
+        """Of everything that an objective may name."""
+        found = {name: one.unit for name, one in DESCRIPTORS.items()}
+        return found | {recipe.name: recipe.unit for recipe in self.recipes()}
+
+    def goal(self) -> Objective:
+        """The objective.
+
+        Raises:
+            ObjectiveError: If it cannot be read.
+        """
+        return Objective.parse(self.objective, self.units())
+
+
+def run_campaign(
+    job: Job, name: str, folder: Path, seed: int = 0, listener: Listener | None = None
+) -> list[Hypothesis]:
+    """Runs a campaign in `folder`, or goes on with it where it was interrupted.
+
+    Raises:
+        ValueError: If the job cannot be done as it is written.
+        LedgerError: If the campaign was begun with another job, or is being run elsewhere.
+    """
+    recipes, objective = job.recipes(), job.goal()
+    gates = Gates([construct(one) for one in job.gates])
+    acquisition = _built(job.acquisition, Acquisition)
+    for one in job.proposers:
+        construct(one)  # a mistake in the job must show before anything is paid
+    predictor: Predictor = TanimotoGaussianProcess([recipe.name for recipe in recipes])
+    world: ImaginedOutcomes | None = None
+    if job.models:
+        world = ImaginedOutcomes.load(job.models, recipes, seed)
+        predictor = CorrectedOutcomes(world)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def task(smiles: str) -> Task:
+        return Task(smiles, tuple(job.outcomes), job.reference, seed)
+
+    def proposer() -> Proposer:
+        members = [construct(one) for one in job.proposers]
+        return members[0] if len(members) == 1 else Mixture(members)
+
+    with (
+        Ledger(job.ledger or folder / "ledger.sqlite") as ledger,
+        executor(job, folder) as runner,
+    ):
+        campaign = ledger.begin(name, job.science(), seed, _versions())
+        oracle = Oracle(runner, Spool(folder / "reference"), job.run_seconds)
+        loop = Loop(
+            campaign,
+            objective,
+            proposer,
+            gates,
+            predictor,
+            acquisition,
+            oracle,
+            task,
+            job.plan,
+            seed,
+            _learner(job, campaign, world, recipes, folder, seed),
+        )
+        found = loop.run(listener)
+        campaign.export(folder / "hypotheses.csv")
+    return found
+
+
+@contextmanager
+def executor(job: Job, folder: Path) -> Iterator[Executor]:
+    """Where reference runs happen."""
+    runner: Executor
+    if job.cluster is not None:
+        runner = parsl_executor(Cluster.read(Path(job.cluster)), folder / "parsl")
+    else:
+        limit = job.run_seconds + GRACE if math.isfinite(job.run_seconds) else math.inf
+        runner = WorkerPool(job.workers, limit, int(job.run_gigabytes * 1e9))
+    try:
+        yield runner
+    finally:
+        runner.shutdown(wait=False, cancel_futures=True)
+
+
+def _learner(
+    job: Job,
+    campaign: Campaign,
+    world: ImaginedOutcomes | None,
+    recipes: list[Outcome],
+    folder: Path,
+    seed: int,
+) -> Learner | None:
+    if job.learning is None:
+        return None
+    if world is None:
+        raise ValueError(
+            "there are no worlds to learn; name some in `models`, or leave out `learning`"
+        )
+    from sciwm.discovery.learning import WorldLearner  # brings Lightning, which takes seconds
+
+    models = [_model_file(path) for path in job.models]
+    return WorldLearner(job.learning, campaign, world, models, recipes, folder / "worlds", seed)
+
+
+def _built(description: Description, kind: type) -> Any:
+    found = construct(description)
+    if not isinstance(found, kind):
+        raise ValueError(f"{description['class_path']} is no {kind.__name__}")
+    return found
+
+
+def _model_file(path: str) -> Path:
+    file = Path(path)
+    file = file / "model.pt" if file.is_dir() else file
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no model {path}; `sciwm train` makes one, or leave `models` empty"
+        )
+    return file
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}

@@ -1,0 +1,429 @@
+"""The loop: propose, imagine, score, verify with the reference, learn, until the budget is spent.
+
+All that a round depends on is in the ledger: proposers are made anew and told what was measured, the
+predictor and its intervals are fitted to it, and random numbers come from the seed and the round. So a
+campaign that was killed goes on as if nothing had happened.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from rdkit import Chem
+
+from sciwm.core.frame import Array
+from sciwm.discovery.acquisition import Acquisition, choose, random_controls
+from sciwm.discovery.calibration import AdaptiveConformal
+from sciwm.discovery.descriptors import DESCRIPTORS
+from sciwm.discovery.fingerprints import morgan
+from sciwm.discovery.gates import Gates
+from sciwm.discovery.hypothesis import (
+    Candidate,
+    Decision,
+    Hypothesis,
+    Measurement,
+    Prediction,
+    verdict_of,
+)
+from sciwm.discovery.ledger import Campaign
+from sciwm.discovery.objective.objective import Objective
+from sciwm.discovery.oracle.oracle import Oracle
+from sciwm.discovery.oracle.task import Answer, Task
+from sciwm.discovery.plan import Plan
+from sciwm.discovery.predictors.predictor import Predictor
+from sciwm.discovery.proposers.proposer import Proposer, Scored
+
+DRAWS = 256
+"""Of each candidate's outcomes, from which its worth is averaged."""
+
+FOLDS = 5
+"""Parts of the first measurements that each in turn are predicted from the others."""
+
+NORMAL_90 = 1.6448536269514722
+"""Half width of the 90 % interval of a normal distribution, in standard deviations."""
+
+
+class Listener(Protocol):
+    """Is told how a campaign goes."""
+
+    def measured(self, hypothesis: Hypothesis) -> None:
+        """A reference run has ended."""
+
+    def round_ended(self, number: int, hypotheses: Sequence[Hypothesis]) -> None:
+        """All runs of a round have ended; with every hypothesis so far."""
+
+
+class Learner(Protocol):
+    """Improves the predictor's worlds with the frames of reference runs."""
+
+    def learn(self, round: int) -> None:
+        """After a round, on whatever the reference has left behind."""
+
+
+class Loop:
+    """Runs a campaign.
+
+    Args:
+        campaign: Of the ledger, begun by this process.
+        objective: What is wanted, over outcomes of the predictor and `DESCRIPTORS`.
+        proposer: Makes a proposer that knows nothing yet.
+        gates: What candidates must pass.
+        predictor: What imagines outcomes, and learns from measurements.
+        acquisition: What makes a candidate worth a reference run.
+        oracle: Runs the reference.
+        task: The question put to it about a molecule.
+        plan: The budget.
+        seed: Of every choice.
+        learner: Improves the predictor's worlds between rounds.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        objective: Objective,
+        proposer: Callable[[], Proposer],
+        gates: Gates,
+        predictor: Predictor,
+        acquisition: Acquisition,
+        oracle: Oracle,
+        task: Callable[[str], Task],
+        plan: Plan,
+        seed: int = 0,
+        learner: Learner | None = None,
+    ):
+        self.campaign = campaign
+        self.objective = objective
+        self.proposer = proposer
+        self.gates = gates
+        self.predictor = predictor
+        self.acquisition = acquisition
+        self.oracle = oracle
+        self.task = task
+        self.plan = plan
+        self.seed = seed
+        self.learner = learner
+        unknown = [
+            name
+            for name in objective.outcomes
+            if name not in predictor.outcomes and name not in DESCRIPTORS
+        ]
+        if unknown:
+            raise ValueError(
+                f"the objective needs {', '.join(unknown)}, which no recipe gives; add its recipe to "
+                f"the outcomes, which are {', '.join(predictor.outcomes)}"
+            )
+
+    def run(self, listener: Listener | None = None) -> list[Hypothesis]:
+        """Goes on until the budget is spent or the proposers have no new ideas; all hypotheses.
+
+        Raises:
+            LedgerError: If the ledger fails.
+            OracleError: If runs cannot be started.
+        """
+        # What a killed process had chosen, and perhaps paid for, comes first.
+        number = self.campaign.rounds()
+        if self.campaign.unfinished():
+            self._verify(number - 1, listener)
+        while not self._spent():
+            found = self._propose(number)
+            if not any(one.decision in ("chosen", "control") for one in found):
+                if found:
+                    self.campaign.propose(found)
+                break
+            self.campaign.propose(found)
+            self._verify(number, listener)
+            number += 1
+        return self.campaign.hypotheses()
+
+    # -- propose and score -----------------------------------------------------------------------
+
+    def _propose(self, number: int) -> list[Hypothesis]:
+        rng = np.random.default_rng([self.seed, number])
+        history = self.campaign.hypotheses()
+        known = {one.candidate.smiles for one in history}
+        proposer = self.proposer()
+        proposer.tell(self._told(history))
+        measured = [one for one in history if one.measurements]
+        runs = self.plan.calls - self.campaign.spent()[0]
+        judged: dict[str, Hypothesis] = {}
+        if not measured:
+            asked = proposer.ask(max(self.plan.pool, self.plan.start), rng)
+            passed = self._gated(asked, known, number, judged)
+            drawn = rng.permutation(len(passed))[: min(self.plan.start, runs)]
+            chosen = [
+                Hypothesis(passed[k], number, "chosen", "drawn at random: nothing is known yet")
+                for k in drawn
+            ]
+            return list(judged.values()) + chosen
+        intervals = self._learn(measured, number)
+        scored = [one.measured_score for one in measured if one.measured_score]
+        best = np.array(scored).reshape(len(scored), len(self.objective.goals))
+        pool: dict[str, tuple[Candidate, Hypothesis, float]] = {}
+        for _ in range(self.plan.generations):
+            asked = proposer.ask(self.plan.pool, rng)
+            fresh = [one for one in asked if one.smiles not in pool]
+            passed = self._gated(fresh, known, number, judged)
+            if not passed:
+                break
+            imagined, worth = self._imagine(passed, number, intervals, best, rng)
+            told = []
+            for candidate, hypothesis, value in zip(passed, imagined, worth, strict=True):
+                pool[candidate.smiles] = (candidate, hypothesis, value)
+                told.append(Scored(candidate, float(value) if np.isfinite(value) else None))
+            proposer.tell(told)
+        return list(judged.values()) + self._chosen(list(pool.values()), runs, rng)
+
+    def _gated(
+        self,
+        asked: Sequence[Candidate],
+        known: set[str],
+        number: int,
+        judged: dict[str, Hypothesis],
+    ) -> list[Candidate]:
+        passed = []
+        for candidate in asked:
+            if candidate.smiles in known or candidate.smiles in judged:
+                continue
+            _, failure = self.gates.judge(candidate.smiles)
+            if failure is None:
+                passed.append(candidate)
+            else:
+                why = f"{failure.stage}: {failure.reason}"
+                judged[candidate.smiles] = Hypothesis(
+                    candidate, number, "rejected", why, failure=failure
+                )
+        return passed
+
+    def _imagine(
+        self,
+        candidates: Sequence[Candidate],
+        number: int,
+        intervals: Mapping[str, AdaptiveConformal],
+        best: Array,
+        rng: np.random.Generator,
+    ) -> tuple[list[Hypothesis], Array]:
+        """What is expected of candidates, and what a run of each is worth."""
+        smiles = [one.smiles for one in candidates]
+        started = time.perf_counter()
+        expected = self.predictor.predict(smiles)
+        self._note_model(number, (time.perf_counter() - started) / len(smiles))
+        lower, upper = np.empty_like(expected.mean), np.empty_like(expected.mean)
+        for k, name in enumerate(self.predictor.outcomes):
+            lower[:, k], upper[:, k] = intervals[name].interval(
+                expected.mean[:, k], expected.spread[:, k]
+            )
+        # What is risked is judged by intervals that have proved themselves.
+        calibrated = (upper - lower) / (2 * NORMAL_90)
+        names, mean, spread = self._with_descriptors(smiles, expected.mean, calibrated)
+        samples = self.objective.sample(mean, spread, names, DRAWS, rng)
+        worth = self.acquisition.score(samples, best, rng)
+        expected_score = self.objective.evaluate({n: mean[:, k] for k, n in enumerate(names)})
+        found = []
+        for n, candidate in enumerate(candidates):
+            predictions = {
+                name: Prediction(
+                    float(expected.mean[n, k]),
+                    float(expected.spread[n, k]),
+                    float(lower[n, k]),
+                    float(upper[n, k]),
+                    expected.flags[n],
+                )
+                for k, name in enumerate(self.predictor.outcomes)
+                if np.isfinite(expected.mean[n, k])
+            }
+            score = expected_score[n]
+            found.append(
+                Hypothesis(
+                    candidate,
+                    number,
+                    "passed over",
+                    model=self.predictor.version,
+                    predictions=predictions,
+                    score=tuple(score.tolist()) if np.isfinite(score).all() else (),
+                )
+            )
+        return found, worth
+
+    def _chosen(
+        self,
+        pool: Sequence[tuple[Candidate, Hypothesis, float]],
+        runs: int,
+        rng: np.random.Generator,
+    ) -> list[Hypothesis]:
+        """The batch; what is passed over may be proposed again, and is not recorded."""
+        q = min(self.plan.batch, runs, len(pool))
+        controls = random_controls(len(pool), q, self.plan.controls, rng)
+        worth = np.array([value for _, _, value in pool])
+        flagged = np.array([_flag(hypothesis) is not None for _, hypothesis, _ in pool])
+        # Candidates outside what the model knows are never its favourites.
+        trusted = np.where(flagged, -np.inf, worth)
+        trusted[controls] = -np.inf
+        prints = morgan([candidate.smiles for candidate, _, _ in pool])
+        picked = choose(trusted, prints, q - len(controls), self.plan.diversity, rng)
+        found = [
+            _decided(
+                pool[k][1], "chosen", f"worth {worth[k]:.4g} by {type(self.acquisition).__name__}"
+            )
+            for k in picked
+        ]
+        return found + [
+            _decided(pool[k][1], "control", "drawn at random to compare with") for k in controls
+        ]
+
+    # -- verify ----------------------------------------------------------------------------------
+
+    def _verify(self, number: int, listener: Listener | None) -> None:
+        waiting = {one.candidate.smiles: one for one in self.campaign.unfinished()}
+        for smiles in waiting:
+            self.campaign.attempt(smiles)
+        for answer in self.oracle.run([self.task(smiles) for smiles in waiting]):
+            done = self._recorded(waiting[answer.smiles], answer)
+            if listener is not None:
+                listener.measured(done)
+        if self.learner is not None:
+            self.learner.learn(number)
+        if listener is not None:
+            listener.round_ended(number, self.campaign.hypotheses())
+
+    def _recorded(self, hypothesis: Hypothesis, answer: Answer) -> Hypothesis:
+        smiles = answer.smiles
+        if answer.failure is not None:
+            self.campaign.fail(smiles, answer.failure, answer.seconds)
+            return replace(hypothesis, failure=answer.failure, cost=answer.seconds)
+        score = self._score(smiles, answer.measurements)
+        self.campaign.finish(
+            smiles,
+            answer.measurements,
+            score,
+            answer.seconds,
+            str(answer.frames_path or ""),
+            answer.frames_hash,
+        )
+        return replace(
+            hypothesis,
+            measurements=answer.measurements,
+            measured_score=score,
+            cost=answer.seconds,
+            verdict=verdict_of(hypothesis.predictions, answer.measurements),
+        )
+
+    # -- learn -----------------------------------------------------------------------------------
+
+    def _learn(self, measured: Sequence[Hypothesis], number: int) -> dict[str, AdaptiveConformal]:
+        """Fits the predictor to all that was measured; intervals from how wrong it has been."""
+        smiles = [one.candidate.smiles for one in measured]
+        values = self._values(measured)
+        first = np.array([not one.predictions for one in measured])
+        intervals = {name: AdaptiveConformal() for name in self.predictor.outcomes}
+        for fold in range(FOLDS):
+            # A stranger predicts each part of the first round: nothing else was predicted yet.
+            held = np.flatnonzero(first)[fold::FOLDS]
+            kept = np.setdiff1d(np.arange(len(smiles)), held)
+            if not len(held) or not np.isfinite(values[kept]).any(axis=0).all():
+                continue
+            stranger = copy.copy(self.predictor)
+            stranger.fit([smiles[k] for k in kept], values[kept])
+            said = stranger.predict([smiles[k] for k in held])
+            for k, name in enumerate(self.predictor.outcomes):
+                intervals[name].seed(said.mean[:, k], said.spread[:, k], values[held, k])
+        for before in range(number):
+            batch = [one for one in measured if one.round == before and one.predictions]
+            for name in self.predictor.outcomes:
+                told = [
+                    one for one in batch if name in one.predictions and name in one.measurements
+                ]
+                if told:
+                    intervals[name].update(
+                        np.array([one.predictions[name].mean for one in told]),
+                        np.array([one.predictions[name].spread for one in told]),
+                        np.array([one.measurements[name].value for one in told]),
+                    )
+        self.predictor.fit(smiles, values)
+        return intervals
+
+    def _note_model(self, number: int, seconds: float) -> None:
+        """Records a model when it is first asked."""
+        version = self.predictor.version
+        recorded = self.campaign.models()
+        if any(one.version == version for one in recorded):
+            return
+        self.campaign.model(
+            version,
+            recorded[-1].version if recorded else "",
+            sum(bool(one.measurements) for one in self.campaign.hypotheses()),
+            True,
+            f"fitted before round {number}",
+            {"seconds per molecule": seconds},
+        )
+
+    def _values(self, measured: Sequence[Hypothesis]) -> Array:
+        """(N, K)."""
+        missing = Measurement(math.nan)
+        return np.array(
+            [
+                [one.measurements.get(name, missing).value for name in self.predictor.outcomes]
+                for one in measured
+            ]
+        )
+
+    def _score(self, smiles: str, measurements: Mapping[str, Measurement]) -> tuple[float, ...]:
+        found = np.array(
+            [
+                [measurements[name].value if name in measurements else math.nan]
+                for name in self.predictor.outcomes
+            ]
+        ).T
+        names, table, _ = self._with_descriptors([smiles], found, np.zeros_like(found))
+        columns = {name: table[:, k] for k, name in enumerate(names)}
+        score = self.objective.evaluate(columns)[0]
+        met = bool(self.objective.feasible(columns)[0])
+        return tuple(score.tolist()) if met and np.isfinite(score).all() else ()
+
+    def _with_descriptors(
+        self, smiles: Sequence[str], mean: Array, spread: Array
+    ) -> tuple[list[str], Array, Array]:
+        """Outcomes with the exact descriptors that the objective names beside them."""
+        exact = [name for name in self.objective.outcomes if name in DESCRIPTORS]
+        molecules = [Chem.MolFromSmiles(one) for one in smiles]
+        columns = [
+            np.array([DESCRIPTORS[name].function(molecule) for molecule in molecules])
+            for name in exact
+        ]
+        if columns:
+            mean = np.column_stack([mean, *columns])
+            spread = np.column_stack([spread, *(np.zeros(len(smiles)) for _ in exact)])
+        return [*self.predictor.outcomes, *exact], mean, spread
+
+    def _told(self, history: Sequence[Hypothesis]) -> list[Scored]:
+        """What proposers learn from: scores of one goal, or ranks by domination for several."""
+        scores = np.array([one.measured_score for one in history if one.measured_score])
+        found = []
+        for one in history:
+            score: float | None = None
+            if one.measured_score:
+                mine = np.array(one.measured_score)
+                score = float(mine[0])
+                if len(mine) > 1:
+                    better = (scores >= mine).all(axis=1) & (scores > mine).any(axis=1)
+                    score = -float(better.sum())
+            found.append(Scored(one.candidate, score, one.cost))
+        return found
+
+    def _spent(self) -> bool:
+        calls, seconds = self.campaign.spent()
+        return calls >= self.plan.calls or seconds >= self.plan.seconds
+
+
+def _flag(hypothesis: Hypothesis) -> str | None:
+    flags = [one.flag for one in hypothesis.predictions.values() if one.flag]
+    if flags:
+        return flags[0]
+    return None if hypothesis.predictions else "nothing could be predicted"
+
+
+def _decided(hypothesis: Hypothesis, decision: Decision, why: str) -> Hypothesis:
+    return replace(hypothesis, decision=decision, why=why)

@@ -1,0 +1,135 @@
+"""Worker processes on this machine that may be lost one by one: to a crash, to time, to memory."""
+
+import math
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+from pebble import ProcessPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TQDM_DISABLE": "1",
+}
+"""Of workers: one thread each, and no progress bars, which nobody would see the right one of."""
+
+
+class WorkerPool(Executor):
+    """An executor whose tasks can only harm themselves.
+
+    A task whose process dies raises pebble's ProcessExpired, one that takes too long TimeoutError;
+    the process is replaced and the others go on. Cancelling a task that runs ends its process.
+
+    Args:
+        workers: Processes, each with one thread.
+        timeout: Seconds that a task may run.
+        memory: Bytes that a task may add to what its process holds already, kept on Linux: beyond
+            it allocations fail, usually with MemoryError. Libraries take some of it when they are
+            first used, so that less than 200 MB is too little for chemistry. Each process that the
+            task starts may hold as much as the worker.
+    """
+
+    def __init__(self, workers: int, timeout: float = math.inf, memory: int | None = None):
+        if workers < 1:
+            raise ValueError(f"a pool needs at least one worker, got {workers=}")
+        if timeout <= 0:
+            raise ValueError(f"a time limit must be positive, got {timeout=} s")
+        if memory is not None and memory <= 0:
+            raise ValueError(f"a memory limit must be positive, got {memory=} bytes")
+        self._workers = workers
+        self._timeout = None if timeout == math.inf else timeout
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._closed = False
+        self._unfinished: set[Future[Any]] = set()
+        self._pool = self._made()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """See `concurrent.futures.Executor`.
+
+        Raises:
+            RuntimeError: After a shutdown.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the pool was shut down; make a new one")
+            # Pebble gives up when a worker dies at rest, though nothing is lost then.
+            if not self._pool.active:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = self._made()
+            future = self._pool.schedule(
+                _limited, (self._memory, fn, args, kwargs), timeout=self._timeout
+            )
+            self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if cancel_futures:
+            for future in list(self._unfinished):
+                if not future.running():
+                    future.cancel()
+        self._pool.close()
+        if wait:
+            self._pool.join()
+        else:
+            threading.Thread(target=self._pool.join, daemon=True).start()
+
+    def _made(self) -> ProcessPool:
+        # Spawned, since forking a process with threads, as torch has, may leave locks held for ever.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(self._workers, initializer=_begin, context=context)
+
+
+def _begin() -> None:
+    """Makes a new process a worker; it ignores Ctrl-C already."""
+    os.environ.update(ENVIRONMENT)
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore that would outlive a killed process
+    leave = signal.getsignal(signal.SIGTERM)
+    assert callable(leave)  # pebble's
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # Children may be deep in a calculation and would only notice after it.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        leave(number, frame)
+
+    os.setpgrp()
+    signal.signal(signal.SIGTERM, end)
+
+
+def _limited(
+    memory: int | None, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    statistics = Path("/proc/self/statm")
+    if memory is not None and statistics.exists():
+        # Counted from here, since what earlier tasks left behind is not this one's.
+        limit = int(statistics.read_text().split()[5]) * resource.getpagesize() + memory
+        if before[1] != resource.RLIM_INFINITY:
+            limit = min(limit, before[1])
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
