@@ -65,6 +65,8 @@ def differences(a, b):
             continue
         if x is None or y is None or isinstance(x, str):
             same = x is y is None or x == y
+        elif isinstance(x, dict):
+            same = x.keys() == y.keys() and all(np.allclose(x[k], y[k]) for k in x)
         else:
             same = np.shape(x) == np.shape(y) and np.allclose(x, y, rtol=4e-16, atol=1e-300)
         if not same:

@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> int:
     name = parsed.name or Path(str(parsed.config[0])).stem
     folder = Path(parsed.folder) / name
     before = earlier(job, name, folder)
-    with LiveView(job.plan.calls, job.plan.seconds, job.units(), before) as view:
+    goal = job.goal()
+    with LiveView(job.plan.calls, job.plan.seconds, job.units(), before, goal) as view:
         run_campaign(job, name, folder, parsed.seed, view)
     page = write_campaign_report(read_campaign(job, name, folder), folder / "report.html")
     print(f"every hypothesis: {folder / 'hypotheses.csv'}\nthe page with pictures: {page}")

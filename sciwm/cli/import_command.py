@@ -11,6 +11,7 @@ def import_(
     timestep: float | None = None,
     energy_key: str | None = None,
     forces_key: str | None = None,
+    properties: dict[str, str] | None = None,
     skip_bad: bool = False,
 ) -> int:
     """Converts a data set or trajectory to H5MD in Å, eV and fs, and shows what it holds.
@@ -31,6 +32,8 @@ def import_(
         timestep: Time of one step in fs, or in reduced units; says that frames follow one another.
         energy_key: Name of the energies to read.
         forces_key: Name of the forces to read.
+        properties: Further labels of extended XYZ files, as {"dipole": "REF_dipole"}: the property
+            and its name in the file.
         skip_bad: Leave out frames that are broken or lack a label, and count them.
     """
     from pathlib import Path
@@ -45,6 +48,7 @@ def import_(
         timestep=timestep,
         energy_key=energy_key,
         forces_key=forces_key,
+        properties=properties or {},
         skip_bad=skip_bad,
     )
     print(convert(source, to, options))

@@ -72,3 +72,6 @@ def refuse_foreign_classes(config: object) -> None:
             raise ValueError(f"refusing to build {path!r}: job files may only name sciwm's classes")
         for value in config.values():
             refuse_foreign_classes(value)
+    if isinstance(config, list):
+        for value in config:
+            refuse_foreign_classes(value)

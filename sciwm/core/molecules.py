@@ -50,6 +50,8 @@ def parsed(smiles: str) -> Chem.Mol:
                 "and hydrogens out, as in '[NH4+]'"
             )
         Chem.SanitizeMol(molecule)
+        # Written-out hydrogens would make another molecule of the same one.
+        molecule = Chem.RemoveHs(molecule)
     pieces = Chem.GetMolFrags(molecule, asMols=True)
     if len(pieces) > 1:
         names = ", ".join(Chem.MolToSmiles(piece) for piece in pieces)

@@ -25,6 +25,7 @@ from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.oracle.spool import Spool
 from sciwm.discovery.oracle.task import Task
 from sciwm.discovery.outcomes.outcome import Outcome
+from sciwm.discovery.outcomes.recipes import recipes_for
 from sciwm.discovery.plan import Learning, Plan
 from sciwm.discovery.predictors.corrected import CorrectedOutcomes
 from sciwm.discovery.predictors.imagined import ImaginedOutcomes
@@ -45,8 +46,9 @@ class Job:
 
     Attributes:
         objective: Such as "maximize electron_affinity; require sa_score < 4".
-        outcomes: Recipes, each as class_path and init_args.
-        proposers: Sources of candidates; several share the asking by what they earn.
+        proposers: Sources of candidates, each as class_path and init_args; several share the asking
+            by what they earn.
+        outcomes: Recipes; the usual ones of what the objective names where absent.
         reference: The simulator that has the last word.
         plan: The budget.
         gates: What candidates must pass, the cheapest first.
@@ -55,15 +57,15 @@ class Job:
         learning: How those worlds learn from reference runs; they stay as they are where absent.
         acquisition: What makes a candidate worth a run.
         workers: Reference runs at a time, where no cluster is named.
-        cluster: YAML file that says where runs go instead (`sciwm.discovery.oracle.Cluster`).
+        cluster: YAML file that says where runs go instead (`sciwm.discovery.oracle.parsl_executor.Cluster`).
         run_seconds: Time limit of one run.
         run_gigabytes: Memory limit of one run.
         ledger: URL of a PostgreSQL database; a file in the campaign's folder where absent.
     """
 
     objective: str
-    outcomes: list[Description]
     proposers: list[Description]
+    outcomes: list[Description] = field(default_factory=list)
     reference: Description = field(
         default_factory=lambda: {"class_path": "sciwm.simulation.references.xtb.GFN2"}
     )
@@ -93,13 +95,17 @@ class Job:
         }
         return json.loads(json.dumps(content))
 
+    def descriptions(self) -> list[Description]:
+        """Of the outcomes, as `outcomes` has them or the objective names them."""
+        return self.outcomes or recipes_for(self.objective)
+
     def recipes(self) -> list[Outcome]:
         """The outcomes.
 
         Raises:
             ValueError: If one cannot be built, or two have one name.
         """
-        recipes = [_built(one, Outcome) for one in self.outcomes]
+        recipes = [_built(one, Outcome) for one in self.descriptions()]
         names = [recipe.name for recipe in recipes]
         if len(set(names)) < len(names):
             raise ValueError(f"two outcomes share a name: {', '.join(names)}; leave one out")
@@ -141,7 +147,7 @@ def run_campaign(
     folder.mkdir(parents=True, exist_ok=True)
 
     def task(smiles: str) -> Task:
-        return Task(smiles, tuple(job.outcomes), job.reference, seed)
+        return Task(smiles, tuple(job.descriptions()), job.reference, seed)
 
     def proposer() -> Proposer:
         members = [construct(one) for one in job.proposers]

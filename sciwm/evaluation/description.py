@@ -53,6 +53,11 @@ def _arguments(description: dict[str, Any], depth: int) -> list[str]:
         if isinstance(value, dict) and "class_path" in value:
             lines.append(f"{indent}{name}: {value['class_path']}")
             lines += _arguments(value, depth + 1)
+        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            lines.append(f"{indent}{name}:")
+            for part in value:
+                lines.append(f"{indent}- {part['class_path']}")
+                lines += _arguments(part, depth + 1)
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines

@@ -137,5 +137,5 @@ def _config(cluster: Cluster, folder: Path) -> "Config":
         address="127.0.0.1" if cluster.provider == "local" else None,
         interchange_launch_cmd=[os.fspath(programs / "interchange.py")],
     )
-    # Runs are retried by the oracle, which counts them.
-    return Config([workers], run_dir=os.fspath(folder), retries=0)
+    # Runs are retried by the oracle, which counts them; Parsl's own log would never be closed.
+    return Config([workers], run_dir=os.fspath(folder), retries=0, initialize_logging=False)

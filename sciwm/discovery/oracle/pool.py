@@ -1,5 +1,6 @@
 """Worker processes on this machine that may be lost one by one: to a crash, to time, to memory."""
 
+import functools
 import math
 import multiprocessing
 import os
@@ -104,6 +105,8 @@ def _begin() -> None:
     os.environ.update(ENVIRONMENT)
     from tqdm import tqdm
 
+    # Whoever imported tqdm before this process became a worker wanted bars; here nobody sees them.
+    tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore that would outlive a killed process
     leave = signal.getsignal(signal.SIGTERM)
     assert callable(leave)  # pebble's

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase.data import atomic_masses
 
 from sciwm.core.frame import Array, Frame
 from sciwm.core.neighbours import neighbour_pairs
@@ -42,7 +43,7 @@ class Properties:
         energy: eV.
         forces: (N, 3) eV/Å.
         stress: (3, 3) eV/Å³, positive under tension; None where the system does not repeat.
-        dipole: (3,) e Å.
+        dipole: (3,) e Å, about the centre of mass; anywhere for neutral systems.
         charges: (N,) Mulliken charges, e.
         gap: From the highest occupied to the lowest empty orbital, eV; infinite if none is empty.
     """
@@ -237,7 +238,7 @@ class GFN2:
             energy=energy * HARTREE,
             forces=-gradient * HARTREE / BOHR,
             stress=stress,
-            dipole=np.array(reply["dipole"]) * BOHR,
+            dipole=np.array(reply["dipole"]) * BOHR - charge * _centre_of_mass(frame),
             charges=np.array(reply["charges"]),
             gap=_gap(reply["orbital-energies"], reply["orbital-occupations"]) * HARTREE,
         )
@@ -276,6 +277,11 @@ def _refusal(frame: Frame) -> str:
         i, j = pairs[:, 0]
         return f"atoms {i} and {j} are nearer than {CLOSEST} Å; start from a relaxed structure"
     return ""
+
+
+def _centre_of_mass(frame: Frame) -> Array:
+    masses = atomic_masses[frame.numbers] if frame.masses is None else frame.masses
+    return np.average(frame.positions, axis=0, weights=masses)
 
 
 def _gap(energies: Sequence[float], occupations: Sequence[float]) -> float:
