@@ -1,4 +1,5 @@
-# make        sets up, then the main job on real data: import, train, evaluate, check, simulate, report
+# make        sets up, then the main job on real data: import, train, evaluate, check, simulate, report;
+#             and a small discovery campaign in learned worlds
 # make test   sets up, then every test
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,9 +8,10 @@ TRUE := datasets/ethanol_xtb/ethanol_nve.h5md
 # Molecules are small: a second thread would spend more time waiting than computing.
 export OMP_NUM_THREADS ?= 1
 
-all: $(RUN)/report.html
+all: $(RUN)/report.html runs/polar/report.html
 	@echo
-	@echo "The page with pictures: $(CURDIR)/$(RUN)/report.html"
+	@echo "The pages with pictures: $(CURDIR)/$(RUN)/report.html"
+	@echo "                         $(CURDIR)/runs/polar/report.html"
 
 setup: .venv/.done
 
@@ -41,6 +43,26 @@ $(RUN)/imagined.h5md: $(RUN)/check.json $(TRUE)
 
 $(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md
 	$(BIN)/sciwm report $(RUN) --true $(TRUE) --imagined $(RUN)/imagined.h5md
+
+MOLECULES := runs/molecules
+
+$(MOLECULES)/molecules.h5md: datasets/molecules_xtb/recipe.py | .venv/.done
+	$(BIN)/python $< --out $(MOLECULES)
+
+$(MOLECULES)/kept/molecules.h5md: datasets/molecules_xtb/recipe.py | .venv/.done
+	$(BIN)/python $< --out $(MOLECULES)/kept --geometries 4 --seed 1
+
+# Two worlds that differ in their seed and their draw of the data: what they disagree on, neither knows.
+$(MOLECULES)/world%/model.pt: configs/molecules.yaml $(MOLECULES)/molecules.h5md | .venv/.done
+	test ! -f $@ || rm -rf $(@D)
+	$(BIN)/sciwm train $< --folder $(MOLECULES) --name world$* --seed $* \
+		--task.cpu_seconds 90 --data.bootstrap true
+
+# An interrupted campaign is continued; one whose worlds were trained anew starts anew.
+runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECULES)/world1/model.pt \
+		$(MOLECULES)/kept/molecules.h5md
+	test ! -f $@ || rm -rf $(@D)
+	$(BIN)/sciwm discover $<
 
 test: .venv/.done
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2

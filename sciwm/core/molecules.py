@@ -10,7 +10,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDetermineBonds, rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import rdDetermineBonds, rdDistGeom, rdForceFieldHelpers, rdqueries
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from rdkit.Geometry import Point3D
 
@@ -21,6 +21,8 @@ BOND_SCALE = 1.25
 
 EMBEDDING_SECONDS = 30
 """Longest time spent looking for one conformer."""
+
+_NO_ELEMENT = rdqueries.AtomNumEqualsQueryAtom(0)
 
 
 def parsed(smiles: str) -> Chem.Mol:
@@ -37,33 +39,36 @@ def parsed(smiles: str) -> Chem.Mol:
             f"{smiles!r} holds more than one word; give the SMILES alone, without a name"
         )
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+        molecule = Chem.MolFromSmiles(smiles)
         if molecule is None:
+            raise ValueError(_unread(smiles))
+    if "." in smiles:
+        pieces = Chem.GetMolFrags(molecule, asMols=True)
+        if len(pieces) > 1:
+            names = ", ".join(Chem.MolToSmiles(piece) for piece in pieces)
             raise ValueError(
-                f"{smiles!r} cannot be read as SMILES; check brackets and ring numbers, and "
-                "that it is not a name or an InChI"
+                f"{smiles!r} is {len(pieces)} separate pieces ({names}); give the one that matters, "
+                "without its counter-ions or solvent"
             )
-        problems = Chem.DetectChemistryProblems(molecule)
-        if problems:
-            raise ValueError(
-                f"{smiles!r} breaks the rules of valence: {problems[0].Message()}; write charges "
-                "and hydrogens out, as in '[NH4+]'"
-            )
-        Chem.SanitizeMol(molecule)
-        # Written-out hydrogens would make another molecule of the same one.
-        molecule = Chem.RemoveHs(molecule)
-    pieces = Chem.GetMolFrags(molecule, asMols=True)
-    if len(pieces) > 1:
-        names = ", ".join(Chem.MolToSmiles(piece) for piece in pieces)
-        raise ValueError(
-            f"{smiles!r} is {len(pieces)} separate pieces ({names}); give the one that matters, "
-            "without its counter-ions or solvent"
-        )
-    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+    if molecule.GetAtomsMatchingQuery(_NO_ELEMENT):
         raise ValueError(
             f"{smiles!r} has an attachment point or wildcard; put a real atom in its place"
         )
     return molecule
+
+
+def _unread(smiles: str) -> str:
+    molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+    problems = [] if molecule is None else Chem.DetectChemistryProblems(molecule)
+    if problems:
+        return (
+            f"{smiles!r} breaks the rules of valence: {problems[0].Message()}; write charges and "
+            "hydrogens out, as in '[NH4+]'"
+        )
+    return (
+        f"{smiles!r} cannot be read as SMILES; check brackets and ring numbers, and that it is not a "
+        "name or an InChI"
+    )
 
 
 def frame_from_smiles(smiles: str, seed: int = 0) -> Frame:

@@ -6,10 +6,11 @@ counts of two molecules is a product of sparse matrices of ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from scipy.sparse import csr_matrix, vstack
 
@@ -54,7 +55,15 @@ def morgan(smiles: Sequence[str], radius: int = 2, counts: bool = True) -> Finge
         radius: In bonds.
         counts: Whether to count environments, rather than to note which are there.
     """
-    rows = [_environments(one, radius, counts) for one in smiles]
+    return _stacked([_environments(one, radius, counts) for one in smiles])
+
+
+def morgan_of(molecules: Sequence[Chem.Mol], radius: int = 2, counts: bool = True) -> Fingerprints:
+    """As `morgan`, of molecules that were read already; nothing of them is remembered."""
+    return _stacked([_columns(one, radius, counts) for one in molecules])
+
+
+def _stacked(rows: Sequence[NDArray[np.int64]]) -> Fingerprints:
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     indices = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
     ones = csr_matrix((np.ones(len(indices)), indices, starts), shape=(len(rows), _COLUMNS))
@@ -86,8 +95,16 @@ def _environments(smiles: str, radius: int, counts: bool) -> NDArray[np.int64]:
         molecule = parsed(smiles)
     except ValueError:
         return np.zeros(0, dtype=np.int64)
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, includeChirality=True)
-    found = generator.GetSparseCountFingerprint(molecule).GetNonzeroElements()
+    return _columns(molecule, radius, counts)
+
+
+@cache
+def _generator(radius: int) -> rdFingerprintGenerator.FingerprintGenerator64:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=radius, includeChirality=True)
+
+
+def _columns(molecule: Chem.Mol, radius: int, counts: bool) -> NDArray[np.int64]:
+    found = _generator(radius).GetSparseCountFingerprint(molecule).GetNonzeroElements()
     columns = [
         key * _HIGHEST + level
         for key, count in found.items()

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem
 from scipy.linalg import cho_solve, solve_triangular
 
 from sciwm.core.frame import Array
-from sciwm.discovery.fingerprints import Fingerprints, morgan, similarity
+from sciwm.discovery.fingerprints import Fingerprints, morgan, morgan_of, similarity
 from sciwm.discovery.predictors.kernels import Similarities, Solution, fitted, solve
 from sciwm.discovery.predictors.predictor import Expectation
 
@@ -113,8 +114,9 @@ class TanimotoGaussianProcess:
         """
         if not self._columns:
             raise RuntimeError("nothing has been learnt yet; call fit first")
+        chunks = [smiles[start : start + _CHUNK] for start in range(0, len(smiles), _CHUNK)]
         parts = [
-            self._predict(smiles[start : start + _CHUNK]) for start in range(0, len(smiles), _CHUNK)
+            self._predict(morgan(some, self._radius), self._raw_features(some)) for some in chunks
         ]
         shape = (0, len(self._outcomes))
         return Expectation(
@@ -122,6 +124,16 @@ class TanimotoGaussianProcess:
             np.concatenate([np.zeros(shape), *(part.spread for part in parts)]),
             [flag for part in parts for flag in part.flags],
         )
+
+    def predict_read(self, molecules: Sequence[Chem.Mol]) -> Expectation:
+        """As `predict`, of molecules that were read already and are forgotten again.
+
+        Raises:
+            RuntimeError: If it has not been fitted, or has features, which are found by SMILES.
+        """
+        if not self._columns or self._features is not None:
+            raise RuntimeError("only a fitted process without features predicts from molecules")
+        return self._predict(morgan_of(molecules, self._radius), None)
 
     def leave_one_out(self) -> Expectation:
         """What it expects of each training molecule from all others, (N, K), NaN where unmeasured.
@@ -143,12 +155,10 @@ class TanimotoGaussianProcess:
             spread[column.rows, k] = column.scale * np.sqrt(variance)
         return Expectation(mean, spread, [None] * len(mean))
 
-    def _predict(self, smiles: Sequence[str]) -> Expectation:
-        prints = morgan(smiles, self._radius)
-        raw = self._raw_features(smiles)
+    def _predict(self, prints: Fingerprints, raw: Array | None) -> Expectation:
         table = self._standardised(raw)
         across = self._similarities(prints, table, self._prints, self._table)
-        mean = np.empty((len(smiles), len(self._columns)))
+        mean = np.empty((len(prints), len(self._columns)))
         spread = np.empty_like(mean)
         for k, column in enumerate(self._columns):
             found = across.covariance(column.logs)[:, column.rows]
