@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 BUDGETS = {
     "--task.cpu_seconds 600": "--task.cpu_seconds 8",
+    "discover configs/quinones.yaml": "discover configs/quinones.yaml --plan.calls 4 --plan.start 4",
     "10ps": "20fs",
     '"1ps"': '"20fs"',
 }
@@ -52,6 +53,9 @@ def project(tmp_path_factory):
     frames = (ROOT / "datasets" / "ethanol_xtb" / "ethanol_400K.extxyz").read_text().splitlines()
     (folder / "mine.extxyz").write_text("\n".join(frames[: 150 * 11]) + "\n")
     (folder / "new.extxyz").write_text("\n".join(frames[-20 * 11 :]) + "\n")
+    (folder / "library.smi").write_text("CCO ethanol\nCCCO\nnot a molecule\n")
+    acceptors = ("O=CC=O,7.6", "C=CC=O,6.4", "CC(C)=O,4.7", "CC=O,5.2", "C=O,5.6", "N#CC=C,5.9")
+    (folder / "measured.csv").write_text("\n".join(["smiles,ea", *acceptors]) + "\n")
     return folder
 
 

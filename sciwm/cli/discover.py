@@ -49,7 +49,9 @@ def run(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
     parsed = parser.parse_args(arguments)
-    built = parser.instantiate_classes(parsed)
+    # Its name before version 4.49 of jsonargparse.
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    built = instantiate(parsed)
     job = Job(**{field.name: built[field.name] for field in fields(Job)})
     name = parsed.name or Path(str(parsed.config[0])).stem
     folder = Path(parsed.folder) / name

@@ -9,6 +9,8 @@ def screen(
     model: list[str] | None = None,
     table: str | None = None,
     units: dict[str, str] | None = None,
+    smiles: str | None = None,
+    elements: list[str] | None = None,
     alerts: bool = False,
     max_heavy: int = 50,
     workers: int = 1,
@@ -20,7 +22,8 @@ def screen(
 
     The table holds the columns of the library, and for each molecule the outcomes with 90 % intervals,
     the score, and a flag where the prediction is not to be trusted. Rows that cannot be used come with
-    their problem and never stop it.
+    their problem and never stop it. Its rows are those of the library, in the same order; a column of
+    the library that has the name of one of ours gets `library_` before it.
 
     Args:
         library: A .smi, .csv, .tsv or .sdf file, which may be gzipped.
@@ -31,6 +34,8 @@ def screen(
         table: CSV file of measured molecules with columns named as the outcomes. Calibrates the
             intervals; without models outcomes are predicted from it alone.
         units: Of outcomes that only the table knows, such as {"potential": "V"}.
+        smiles: Column of the library with the SMILES, where its name does not tell.
+        elements: Refuse molecules with other elements, such as ["C", "N", "O"].
         alerts: Refuse what matches PAINS or BRENK alerts.
         max_heavy: Refuse molecules with more heavy atoms.
         workers: Processes.
@@ -41,9 +46,17 @@ def screen(
     from pathlib import Path
     from typing import Any
 
-    from sciwm.discovery.screening import PROGRESS, Screening, best, to_parquet
-    from sciwm.discovery.screening import screen as run
+    from sciwm.discovery.screening.judge import Screening
+    from sciwm.discovery.screening.progress import progress_file
+    from sciwm.discovery.screening.screening import screen as run
+    from sciwm.discovery.screening.table import best, to_parquet
 
+    target = Path(out)
+    if target.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{out} is neither .csv nor .parquet; name one of these")
+    rows = target if target.suffix == ".csv" else target.with_name(target.name + ".csv")
+    if rows != target and target.exists() and not rows.exists():
+        raise ValueError(f"{out} is complete, or not ours; move it, or name another output")
     gates: list[dict[str, Any]] = [
         {
             "class_path": "sciwm.discovery.gates.Size",
@@ -51,28 +64,28 @@ def screen(
         },
         {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
     ]
+    if elements:
+        gates.append(
+            {"class_path": "sciwm.discovery.gates.Elements", "init_args": {"allowed": elements}}
+        )
     if alerts:
         gates += [
             {"class_path": "sciwm.discovery.gates.Alerts", "init_args": {"catalogue": name}}
             for name in ("PAINS", "BRENK")
         ]
     screening = Screening(objective, model or [], table, units or {}, [], gates, seed)
-    target = Path(out)
-    if target.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{out} is neither .csv nor .parquet; name one of these")
-    rows = target.with_suffix(".csv")
-    tally = run(screening, Path(library), rows, workers, limit)
-    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged as beyond the model")
+    tally = run(screening, Path(library), rows, workers, limit, smiles)
+    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged as beyond what is known")
     for problem, count in sorted(tally.problems.items(), key=lambda one: -one[1]):
         print(f"{count:>12,} without a result: {problem}")
     print(f"\nbest {top}:")
     for row in best(rows, top):
         goals = ", ".join(f"{k} {v}" for k, v in row.items() if k.startswith("score"))
         print(f"  line {row['line']}: {row['smiles']}  {goals}")
-    if target.suffix == ".parquet":
+    if rows != target:
         to_parquet(rows, target)
         if tally.done:
             rows.unlink()
-            rows.with_name(rows.name + PROGRESS).unlink()
+            progress_file(rows).unlink()
     print(f"table: {target}")
     return 0

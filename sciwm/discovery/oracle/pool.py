@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
@@ -40,9 +41,16 @@ class WorkerPool(Executor):
             it allocations fail, usually with MemoryError. Libraries take some of it when they are
             first used, so that less than 200 MB is too little for chemistry. Each process that the
             task starts may hold as much as the worker.
+        prepare: Called by each new process before its first task.
     """
 
-    def __init__(self, workers: int, timeout: float = math.inf, memory: int | None = None):
+    def __init__(
+        self,
+        workers: int,
+        timeout: float = math.inf,
+        memory: int | None = None,
+        prepare: Callable[[], None] | None = None,
+    ):
         if workers < 1:
             raise ValueError(f"a pool needs at least one worker, got {workers=}")
         if timeout <= 0:
@@ -52,6 +60,8 @@ class WorkerPool(Executor):
         self._workers = workers
         self._timeout = None if timeout == math.inf else timeout
         self._memory = memory
+        # Packed, so that a worker has one thread before it loads what preparing needs.
+        self._prepare = None if prepare is None else bytes(ForkingPickler.dumps(prepare))
         self._lock = threading.Lock()
         self._closed = False
         self._unfinished: set[Future[Any]] = set()
@@ -97,10 +107,12 @@ class WorkerPool(Executor):
     def _made(self) -> ProcessPool:
         # Spawned, since forking a process with threads, as torch has, may leave locks held for ever.
         context = multiprocessing.get_context("spawn")
-        return ProcessPool(self._workers, initializer=_begin, context=context)
+        return ProcessPool(
+            self._workers, initializer=_begin, initargs=(self._prepare,), context=context
+        )
 
 
-def _begin() -> None:
+def _begin(prepare: bytes | None = None) -> None:
     """Makes a new process a worker; it ignores Ctrl-C already."""
     os.environ.update(ENVIRONMENT)
     from tqdm import tqdm
@@ -119,6 +131,8 @@ def _begin() -> None:
 
     os.setpgrp()
     signal.signal(signal.SIGTERM, end)
+    if prepare is not None:
+        ForkingPickler.loads(prepare)()
 
 
 def _limited(

@@ -13,11 +13,15 @@ from sciwm.discovery.hypothesis import Failure
 from sciwm.discovery.outcomes.outcome import Outcome, Value
 from sciwm.discovery.predictors.predictor import Expectation
 from sciwm.models import archive
+from sciwm.models.domain import UnseenSpeciesError
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.simulator import PropertySimulator
+from sciwm.simulation.simulator import PropertySimulator, SimulatorError
 
 AT_ONCE = 32
 """Molecules simulated side by side: enough to fill a processor, few enough for its memory."""
+
+REMEMBERED = 100_000
+"""Molecules whose outcomes are kept, so that memory does not grow with a library."""
 
 
 class ImaginedOutcomes:
@@ -83,11 +87,13 @@ class ImaginedOutcomes:
         """Nothing: worlds learn from frames, not from outcomes."""
 
     def predict(self, smiles: Sequence[str]) -> Expectation:
-        """See `Predictor`; what was imagined before is remembered."""
+        """See `Predictor`; what was imagined lately is remembered."""
         missing = list(dict.fromkeys(one for one in smiles if one not in self._known))
         for start in range(0, len(missing), AT_ONCE):
             self._imagine(missing[start : start + AT_ONCE])
         known = [self._known[one] for one in smiles]
+        while len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
         shape = (len(known), len(self._recipes))
         return Expectation(
             np.array([mean for mean, _, _ in known]).reshape(shape),
@@ -112,7 +118,7 @@ class ImaginedOutcomes:
         for m, member in enumerate(self._members):
             for o, recipe in enumerate(self._recipes):
                 with torch.no_grad():
-                    found = recipe.evaluate_many(member, list(frames.values()), self._seed)
+                    found = _evaluated(recipe, member, list(frames.values()), self._seed)
                 for n, (one, value) in enumerate(zip(frames, found, strict=True)):
                     if isinstance(value, Value):
                         mean[m, n, o], sampling[m, n, o] = value.mean, value.spread
@@ -125,6 +131,20 @@ class ImaginedOutcomes:
         spread = np.sqrt(disagreement**2 + (sampling**2).mean(axis=0))
         for n, one in enumerate(frames):
             self._known[one] = (together[n], spread[n], flags.get(one))
+
+
+def _evaluated(
+    recipe: Outcome, member: PropertySimulator, structures: Sequence[Frame], seed: int
+) -> Sequence[Value | Failure]:
+    """In halves where one molecule, of an element that the world never saw say, stops the others."""
+    try:
+        return recipe.evaluate_many(member, structures, seed)
+    except (SimulatorError, UnseenSpeciesError) as error:
+        if len(structures) == 1:
+            return [Failure("calculation", str(error))]
+    half = len(structures) // 2
+    parts = (structures[:half], structures[half:])
+    return [one for part in parts for one in _evaluated(recipe, member, part, seed)]
 
 
 def _told(failure: Failure) -> str:

@@ -1,0 +1,168 @@
+"""Worlds learn from reference runs between rounds, and take over only if they are no worse."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import springs, water
+
+from sciwm.data.h5md import H5MDWriter
+from sciwm.data.modules import FrameData
+from sciwm.discovery import learning as module
+from sciwm.discovery.hypothesis import Candidate, Hypothesis, Measurement
+from sciwm.discovery.learning import WorldLearner
+from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.outcomes.properties import RelaxedProperty
+from sciwm.discovery.plan import Learning
+from sciwm.discovery.predictors.imagined import ImaginedOutcomes
+from sciwm.models.archive import Archive, load, save
+from sciwm.models.encoder import Encoder
+from sciwm.models.force_field import ForceField
+from sciwm.models.heads.charges import DipoleHead
+from sciwm.models.outcome_model import OutcomeModel
+from sciwm.training.fit import fit
+from sciwm.training.outcome_task import OutcomeTask
+
+RECIPES = [RelaxedProperty("dipole")]
+
+
+def write(path, seeds, stiffness=5.0):
+    """Water on springs, with a dipole that a charge of 0.4 on each hydrogen makes."""
+    with H5MDWriter(path) as writer:
+        for seed in seeds:
+            frame = springs(water(seed, 0.1), stiffness)
+            arms = frame.positions[1:] - frame.positions[0]
+            writer.append(frame.with_(properties={"dipole": 0.4 * arms.sum(axis=0)}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    data = write(folder / "old.h5md", range(60))
+    torch.manual_seed(0)
+    force_field = ForceField(
+        Encoder(4.0, 8, 1, 1), repulsion=False, reference_energies={"H": 0, "O": 0}
+    )
+    task = OutcomeTask(OutcomeModel(force_field, [DipoleHead(8)]), learning_rate=1e-2, warmup=10)
+    run = fit(
+        FrameData([str(data)], 6, properties=["dipole"]),
+        task,
+        "start",
+        max_steps=80,
+        validate_every=40,
+        trainer={"enable_progress_bar": False, "accelerator": "cpu"},
+        folder=str(folder),
+    )
+    return folder, run / "model.pt"
+
+
+@pytest.fixture
+def campaign(tmp_path, trained):
+    """One round whose reference run left frames behind."""
+    fresh = write(tmp_path / "fresh.h5md", range(500, 510))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        found = ledger.begin("c", {}, 0, {})
+        found.propose([Hypothesis(Candidate("O", "pool"), 0, "chosen")])
+        found.attempt("O")
+        found.finish("O", {"dipole": Measurement(0.5)}, (0.5,), 1.0, str(fresh))
+        yield found
+
+
+def learner(campaign, trained, tmp_path, old="old.h5md", every=1):
+    folder, model = trained
+    kept = tmp_path / "kept.h5md"
+    if not kept.is_file():
+        write(kept, range(900, 920))
+    world = ImaginedOutcomes.load([model], RECIPES)
+    settings = Learning([str(folder / old)], [str(kept)], seconds=2.0, every=every)
+    return WorldLearner(settings, campaign, world, [model], RECIPES, tmp_path / "worlds"), world
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The licence has tests of its own, and takes longer than everything here."""
+    verdicts = ["pass"]
+    monkeypatch.setattr(
+        module,
+        "check_model",
+        lambda model, data: SimpleNamespace(
+            verdict=verdicts[0], checks=[SimpleNamespace(name="momentum", status=verdicts[0])]
+        ),
+    )
+    return verdicts
+
+
+def test_a_world_that_is_no_worse_takes_over_and_is_found_again(campaign, trained, tmp_path, quick):
+    found, world = learner(campaign, trained, tmp_path)
+    before = world.version
+    found.learn(0)
+    [record] = campaign.models()
+    assert record.promoted, record.note
+    assert record.parent == before
+    assert record.errors["force of member 0"] > 0
+    assert world.version != before
+    # A campaign that is resumed goes on with the promoted world, and does not train again.
+    again, resumed = learner(campaign, trained, tmp_path)
+    assert resumed.version == world.version
+    again.learn(0)
+    assert len(campaign.models()) == 1
+    changed = load(again.models[0]).model.state_dict()
+    assert any(
+        not torch.equal(value, changed[name])
+        for name, value in load(trained[1]).model.state_dict().items()
+    )
+
+
+def test_a_world_that_forgets_is_refused(campaign, trained, tmp_path, quick):
+    """Replaying another law makes it worse on what it knew."""
+    write(trained[0] / "other.h5md", range(60), stiffness=50.0)
+    found, world = learner(campaign, trained, tmp_path, old="other.h5md")
+    before = world.version
+    found.learn(0)
+    [record] = campaign.models()
+    assert not record.promoted
+    assert "grew" in record.note
+    assert world.version == before
+
+
+def test_a_world_that_fails_its_checks_is_refused(campaign, trained, tmp_path, quick):
+    quick[0] = "fail"
+    found, world = learner(campaign, trained, tmp_path)
+    before = world.version
+    found.learn(0)
+    [record] = campaign.models()
+    assert not record.promoted
+    assert "momentum" in record.note
+    assert world.version == before
+
+
+def test_it_learns_only_as_often_as_it_is_told(campaign, trained, tmp_path, quick):
+    found, _ = learner(campaign, trained, tmp_path, every=2)
+    found.learn(0)
+    assert campaign.models() == []
+
+
+def test_a_force_field_without_heads_cannot_learn(campaign, trained, tmp_path):
+    model = ForceField(Encoder(4.0, 8, 1, 1), repulsion=False)
+    model.domain.seen[[1, 8]] = True
+    save(Archive(model), tmp_path / "plain.pt")
+    world = ImaginedOutcomes.load([tmp_path / "plain.pt"], RECIPES)
+    settings = Learning([], [])
+    with pytest.raises(ValueError, match="no heads"):
+        WorldLearner(settings, campaign, world, [tmp_path / "plain.pt"], RECIPES, tmp_path)
+
+
+def test_a_time_or_a_rhythm_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="positive"):
+        Learning([], [], seconds=0.0)
+    with pytest.raises(ValueError, match="one or more"):
+        Learning([], [], every=0)
+
+
+def test_the_dipoles_to_learn_are_there(trained):
+    from sciwm.data.collection import Collection
+
+    frame = Collection([str(trained[0] / "old.h5md")]).files[0].trajectories[0].frame(0)
+    assert np.linalg.norm(frame.properties["dipole"]) > 0.1
