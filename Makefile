@@ -61,7 +61,8 @@ $(MOLECULES)/world%/model.pt: configs/molecules.yaml $(MOLECULES)/molecules.h5md
 # An interrupted campaign is continued; one whose worlds were trained anew starts anew.
 runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECULES)/world1/model.pt \
 		$(MOLECULES)/kept/molecules.h5md
-	test ! -f $@ || rm -rf $(@D)
+	for world in $(MOLECULES)/world?/model.pt; do \
+		if test $(@D)/ledger.sqlite -ot $$world; then rm -rf $(@D); fi; done
 	$(BIN)/sciwm discover $<
 
 test: .venv/.done

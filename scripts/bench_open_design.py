@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
@@ -80,9 +80,10 @@ SECONDS = 120.0
 BATCH = 10
 """Runs between two lessons of a search without a model."""
 
-PLAN = Plan(calls=150, start=10, batch=5, pool=100, generations=5)
-LEAST = 60
-"""Runs of the loop even where the bar is passed before, to see how far its intervals hold."""
+PLAN = Plan(calls=150, start=5, batch=5, pool=100, generations=5)
+BETA = 0.3
+LEAST = 40
+"""Runs even where the bar is passed before, to see how far intervals hold."""
 
 GROUPS = {
     name: Chem.MolFromSmarts(smarts)
@@ -174,12 +175,14 @@ def task(smiles: str) -> Task:
     return Task(smiles, (RECIPE,), REFERENCE)
 
 
-def searched(proposer: Proposer, oracle: Oracle, calls: int, seed: int) -> list[Run]:
-    """What a proposer finds that is told of the scores of each batch."""
+def searched(
+    proposer: Proposer, oracle: Oracle, calls: int, seed: int, enough: float = math.inf
+) -> list[Run]:
+    """What a proposer finds that is told of the scores of each batch, until one is enough."""
     rng = np.random.default_rng(seed)
     runs: list[Run] = []
     with tqdm(total=calls, desc=f"{proposer.name} {seed}", unit="run", mininterval=10) as bar:
-        while len(runs) < calls:
+        while len(runs) < calls and not (len(runs) >= LEAST and reached(runs, enough) < math.inf):
             waiting = {}
             size = min(BATCH, calls - len(runs))
             while len(waiting) < size:
@@ -202,25 +205,24 @@ def searched(proposer: Proposer, oracle: Oracle, calls: int, seed: int) -> list[
     return runs
 
 
-def designed(oracle: Oracle, folder: Path, bar: float, seed: int) -> list[Hypothesis]:
-    """The campaign of the loop, ended where it has passed the bar."""
-    with Ledger(folder / f"loop_{seed}.sqlite") as ledger:
-        campaign = ledger.begin("open design", {"plan": repr(PLAN)}, seed, {})
+def designed(oracle: Oracle, ledger: Path, seed: int, enough: float) -> list[Hypothesis]:
+    """The campaign of the loop, until one score is enough."""
+    with Ledger(ledger) as opened:
+        campaign = opened.begin("open design", {"plan": repr(PLAN)}, seed, {})
         for calls in tqdm(range(LEAST, PLAN.calls + 1, PLAN.batch), desc=f"loop {seed}"):
-            loop = Loop(
+            found = Loop(
                 campaign,
                 GOAL,
                 partial(Genetic, START, max_heavy=HEAVY),
                 GATES,
                 TanimotoGaussianProcess([OUTCOME], features),
-                UpperConfidence(1.0),
+                UpperConfidence(BETA),
                 oracle,
                 task,
                 replace(PLAN, calls=calls),
                 seed,
-            )
-            found = loop.run()
-            if scorecard.progress(found)[1][-1] >= bar:
+            ).run()
+            if scorecard.progress(found)[1][-1] >= enough:
                 break
         return found
 
@@ -245,117 +247,98 @@ def total(shares: Sequence[Share]) -> Share:
 
 def main(
     folder: Path = Path("runs/bench_open_design"),
+    policy_seeds: int = 5,
     seeds: int = 5,
     random_seeds: int = 5,
-    first: int = 0,
     calls: int = 500,
     workers: int = 2,
-    only: str = "",
     json_file: Path | None = None,
 ) -> None:
     """Prints how many runs each method takes to the bar, and what the intervals were worth.
 
     Args:
-        folder: For answers of the reference and finished searches, which are not made again.
-        seeds: Repetitions.
-        random_seeds: Repetitions of random edits.
-        first: Seed of the first repetition.
-        calls: Runs of a search without a model.
+        folder: For answers of the reference, which are not computed again, and finished searches.
+        policy_seeds: Repetitions of the policy gradient.
+        seeds: Of the genetic algorithm and of the loop.
+        random_seeds: Of random edits.
+        calls: Runs of a search without a model, at most.
         workers: Reference runs at a time.
-        only: One method (policy, genetic, random or loop) to run and store, without figures.
         json_file: Where to write the figures as JSON too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pool = WorkerPool(workers, SECONDS + 10)
     oracle = Oracle(pool, Spool(folder / "reference"), SECONDS)
-    searches: dict[str, Callable[[int], Proposer]] = {
-        "policy": lambda seed: PolicyGradient(START, max_heavy=HEAVY, seed=seed),
-        "genetic": lambda seed: Genetic(START, max_heavy=HEAVY),
-        "random": lambda seed: RandomEdits(START, max_heavy=HEAVY),
-    }
-    found: dict[str, list[list[Run]]] = {name: [] for name in [*searches, "loop"]}
-    campaigns: list[list[Hypothesis]] = []
-    for seed in range(first, first + seeds):
-        for name, make in searches.items():
-            if only not in ("", name) and not (only == "loop" and name == "policy"):
-                continue
-            if name == "random" and seed - first >= random_seeds:
-                continue
-            search = partial(searched, make(seed), oracle, calls, seed)
-            found[name].append(stored(folder / f"{name}_{calls}_{seed}.json", search))
-        if only in ("", "loop"):
-            bar = max(one.score for one in found["policy"][-1] if math.isfinite(one.score))
-            campaigns.append(designed(oracle, folder, bar, seed))
-            paid = scorecard.paid(campaigns[-1])
-            found["loop"].append(
-                [Run(h.candidate.smiles, *(h.measured_score or (math.nan,)), h.cost) for h in paid]
-            )
+    found: dict[str, list[list[Run]]] = {}
+
+    def policy(seed: int) -> list[Run]:
+        proposer = PolicyGradient(START, max_heavy=HEAVY, seed=seed)
+        return searched(proposer, oracle, calls, seed)
+
+    found["policy"] = [
+        stored(folder / f"policy_{calls}_{seed}.json", partial(policy, seed))
+        for seed in range(policy_seeds)
+    ]
+    bests = [max(one.score for one in runs if one.score == one.score) for runs in found["policy"]]
+    bar = float(np.median(bests))
+    campaigns = [
+        designed(oracle, folder / f"loop_{seed}.sqlite", seed, bar) for seed in range(seeds)
+    ]
+    found["loop"] = [
+        [Run(h.candidate.smiles, *(h.measured_score or (math.nan,)), h.cost) for h in paid]
+        for paid in map(scorecard.paid, campaigns)
+    ]
+    found["genetic"] = [
+        searched(Genetic(START, max_heavy=HEAVY), oracle, calls, seed, bar) for seed in range(seeds)
+    ]
+    found["random"] = [
+        searched(RandomEdits(START, max_heavy=HEAVY), oracle, calls, seed, bar)
+        for seed in range(random_seeds)
+    ]
     pool.shutdown()
-    if only:
-        return
-
-    def seconds(runs: Sequence[Run], count: float) -> float:
-        return sum(one.seconds for one in runs[: int(min(count, len(runs)))])
-
-    figures: dict[str, dict[str, float | str | list[float]]] = {}
-
-    def note(name: str, values: Sequence[float], unit: str) -> None:
-        figures[name] = {"value": float(np.median(values)), "unit": unit}
-        # JSON knows no infinity.
-        figures[name]["each"] = [one if math.isfinite(one) else -1.0 for one in values]
-
-    bars = [max(one.score for one in runs if math.isfinite(one.score)) for runs in found["policy"]]
-    note("bar", bars, "eV")
-    needed: dict[str, Array] = {}
+    figures: dict[str, dict[str, Any]] = {
+        "bar": {"value": bar, "unit": "eV", "each": bests},
+    }
+    needed: dict[str, float] = {}
     for name, all_runs in found.items():
-        counts = [reached(runs, bar) for runs, bar in zip(all_runs, bars, strict=False)]
+        counts = [reached(runs, bar) for runs in all_runs]
         limit = PLAN.calls if name == "loop" else calls
-        needed[name] = np.array([min(one, limit) for one in counts])
-        note(f"{name}_runs_to_the_bar", needed[name].tolist(), "runs")
-        figures[f"{name}_never_at_the_bar"] = {"value": sum(map(math.isinf, counts)), "unit": ""}
-        spent = [seconds(runs, n) for runs, n in zip(all_runs, needed[name], strict=True)]
-        note(f"{name}_seconds_to_the_bar", spent, "s")
-        best = [np.nanmax([one.score for one in runs]) for runs in all_runs]
-        note(f"{name}_best", best, "eV")
-        failed = [sum(math.isnan(one.score) for one in runs) / len(runs) for runs in all_runs]
-        note(f"{name}_failed", failed, "")
-    note("model_free_over_ours", (calls / needed["loop"]).tolist(), "")
-    note("model_free_at_its_best_over_ours", (needed["policy"] / needed["loop"]).tolist(), "")
-    note("genetic_over_ours", (needed["genetic"] / needed["loop"]).tolist(), "")
-    some = len(needed["random"])
-    note("random_over_ours", (needed["random"] / needed["loop"][:some]).tolist(), "")
-    rounds = sorted({h.round for one in campaigns for h in one})
-    everything = [h for one in campaigns for h in one]
-    print("\ncoverage of 90 % intervals by round")
-    for number in rounds:
-        held = scorecard.coverage([h for h in everything if h.round == number], [OUTCOME])
-        if held.trials:
-            print(f"{number:3d} {held.value:5.2f} of {held.trials}")
+        capped = [int(min(count, limit)) for count in counts]
+        needed[name] = float(np.median(capped))
+        spent = [
+            sum(one.seconds for one in runs[:count])
+            for runs, count in zip(all_runs, capped, strict=True)
+        ]
+        failed = sum(math.isnan(one.score) for runs in all_runs for one in runs)
+        figures |= {
+            f"{name}_runs_to_bar": {"value": needed[name], "unit": "runs", "each": capped},
+            f"{name}_never_at_bar": {"value": sum(map(math.isinf, counts)), "unit": "seeds"},
+            f"{name}_seconds_to_bar": {"value": float(np.median(spent)), "unit": "s"},
+            f"{name}_failed": {"value": failed / sum(map(len, all_runs)), "unit": ""},
+        }
+    figures["model_free_over_ours"] = {"value": calls / needed["loop"], "unit": ""}
+    for name in ("policy", "genetic", "random"):
+        figures[f"{name}_over_ours"] = {"value": needed[name] / needed["loop"], "unit": ""}
+    everything = [hypothesis for one in campaigns for hypothesis in one]
     merit = merit_of(GOAL)
+    free = [favourites(one, merit, [OUTCOME]) for one in campaigns]
+    guarded = [guarded_favourites(one, merit, [OUTCOME]) for one in campaigns]
     shares = {
         "coverage": scorecard.coverage(everything, [OUTCOME]),
-        "favourites_worse": total([favourites(one, merit, [OUTCOME]).worse for one in campaigns]),
-        "favourites_refuted": total(
-            [favourites(one, merit, [OUTCOME]).outside for one in campaigns]
-        ),
-        "guarded_worse": total(
-            [guarded_favourites(one, merit, [OUTCOME]).worse for one in campaigns]
-        ),
-        "guarded_refuted": total(
-            [guarded_favourites(one, merit, [OUTCOME]).outside for one in campaigns]
-        ),
+        "favourites_refuted": total([one.outside for one in free]),
+        "favourites_worse": total([one.worse for one in free]),
+        "guarded_favourites_refuted": total([one.outside for one in guarded]),
+        "guarded_favourites_worse": total([one.worse for one in guarded]),
     }
-    for name, one in shares.items():
-        figures[name] = {"value": one.value, "unit": "", "of": one.trials}
-    enrichment = scorecard.enrichment(everything)
-    figures["enrichment"] = {
-        "value": enrichment.ratio.value,
-        "unit": "",
-        "each": [enrichment.ratio.low, enrichment.ratio.high],
-    }
-    print()
+    for number in sorted({one.round for one in everything}):
+        batch = [one for one in everything if one.round == number]
+        shares[f"coverage_round_{number}"] = scorecard.coverage(batch, [OUTCOME])
+    for name, part in shares.items():
+        if part.trials:
+            figures[name] = {"value": part.value, "unit": "", "trials": part.trials}
+    ratio = scorecard.enrichment(everything).ratio
+    figures["enrichment"] = {"value": ratio.value, "unit": "", "low": ratio.low, "high": ratio.high}
     for name, figure in figures.items():
-        print(name, figure)
+        print(name, *figure.values())
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
 

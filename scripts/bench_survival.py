@@ -4,7 +4,7 @@ The same recipe (Langevin dynamics at 3000 K, 3 ps, until a bond breaks for good
 learned worlds, on the molecules of datasets/survival/molecules.csv: `train` ones give frames to learn from,
 `test` ones are kept apart from training, scales and the choice of checkpoints. Reported are the rank
 correlation of survival between the two, its interval from resampling molecules, and the cost ratio: processor
-seconds of the reference over those of one world for the same steps of eight seeds of every test molecule. 
+seconds of the reference over those of one world for the same steps of eight seeds of every test molecule.
 The null model ranks by size, larger molecules breaking first.
 
     python scripts/bench_survival.py [--members 2] [--json_file FILE]

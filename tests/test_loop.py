@@ -256,6 +256,7 @@ def test_a_world_with_a_constant_error_is_corrected():
     class Wrong:
         outcomes = ("worth",)
         version = "wrong"
+        taught = frozenset()
 
         def fit(self, smiles, values):
             pass

@@ -53,6 +53,8 @@ def run(arguments: list[str]) -> int:
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
     built = instantiate(parsed)
     job = Job(**{field.name: built[field.name] for field in fields(Job)})
+    if not (parsed.name or parsed.config):
+        raise ValueError("a campaign without a job file needs a --name")
     name = parsed.name or Path(str(parsed.config[0])).stem
     folder = Path(parsed.folder) / name
     before = earlier(job, name, folder)
@@ -66,9 +68,10 @@ def run(arguments: list[str]) -> int:
 
 def earlier(job: "Job", name: str, folder: "Path") -> "list[Hypothesis]":
     """What the campaign had before, if it had begun."""
-    from sciwm.discovery.ledger import Ledger
+    from sciwm.discovery.ledger import Ledger, LedgerError
 
-    if job.ledger is None and not (folder / "ledger.sqlite").is_file():
-        return []
-    with Ledger(job.ledger or folder / "ledger.sqlite", read_only=True) as ledger:
-        return ledger.campaign(name).hypotheses() if name in ledger.campaigns() else []
+    try:
+        with Ledger(job.ledger or folder / "ledger.sqlite", read_only=True) as ledger:
+            return ledger.campaign(name).hypotheses() if name in ledger.campaigns() else []
+    except LedgerError:
+        return []  # there is none yet; if it is for another reason, the campaign will say so

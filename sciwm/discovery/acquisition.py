@@ -5,6 +5,7 @@ outcomes, with its requirements, is treated alike: no formula of a particular po
 """
 
 import abc
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,13 @@ from sciwm.discovery.pareto import free_cells, reference_point
 
 
 class Acquisition(abc.ABC):
-    """A measure of how much a measurement is expected to be worth."""
+    """A measure of how much a measurement is expected to be worth.
+
+    Attributes:
+        in_score_units: Whether it can be compared with measured scores.
+    """
+
+    in_score_units: ClassVar[bool] = False
 
     @abc.abstractmethod
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:
@@ -35,6 +42,8 @@ class Acquisition(abc.ABC):
 class Greedy(Acquisition):
     """The mean score."""
 
+    in_score_units = True
+
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:
         return _known(_filled(_single(samples)).mean(axis=1))
 
@@ -45,6 +54,8 @@ class UpperConfidence(Acquisition):
     Args:
         beta: How many.
     """
+
+    in_score_units = True
 
     def __init__(self, beta: float = 1.0):
         self.beta = beta
@@ -78,6 +89,8 @@ class ExpectedImprovement(Acquisition):
 
 class Thompson(Acquisition):
     """One draw of each molecule, taken for the truth (Thompson 1933)."""
+
+    in_score_units = True
 
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:
         draws = _single(samples)

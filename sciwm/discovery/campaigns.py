@@ -11,6 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
 from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.gates import Gates
@@ -33,6 +38,7 @@ from sciwm.discovery.predictors.predictor import Predictor
 from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.discovery.proposers.mixture import Mixture
 from sciwm.discovery.proposers.proposer import Proposer
+from sciwm.simulation.simulator import SimulatorError
 
 PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "numpy", "sqlalchemy")
 
@@ -144,6 +150,7 @@ def run_campaign(
     if job.models:
         world = ImaginedOutcomes.load(job.models, recipes, seed)
         predictor = CorrectedOutcomes(world)
+    _require_sound(job, objective, acquisition, recipes, world)
     folder.mkdir(parents=True, exist_ok=True)
 
     def task(smiles: str) -> Task:
@@ -190,6 +197,52 @@ def executor(job: Job, folder: Path) -> Iterator[Executor]:
         yield runner
     finally:
         runner.shutdown(wait=False, cancel_futures=True)
+
+
+def _require_sound(
+    job: Job,
+    objective: Objective,
+    acquisition: Acquisition,
+    recipes: list[Outcome],
+    world: ImaginedOutcomes | None,
+) -> None:
+    """Raises ValueError for mistakes that would show only when runs have been paid."""
+    goals = len(objective.goals)
+    rng = np.random.default_rng(0)
+    try:
+        acquisition.score(rng.normal(size=(3, 4, goals)), rng.normal(size=(2, goals)), rng)
+    except ValueError as error:
+        raise ValueError(
+            f"{type(acquisition).__name__} cannot judge this objective of {goals} goals: {error}. "
+            "For several goals name sciwm.discovery.acquisition.HypervolumeImprovement"
+        ) from error
+    names = {recipe.name for recipe in recipes}
+    missing = [n for n in objective.outcomes if n not in names and n not in DESCRIPTORS]
+    if missing:
+        raise ValueError(
+            f"the objective needs {', '.join(missing)}, which no recipe gives; the outcomes are "
+            f"{', '.join(sorted(names))}"
+        )
+    if job.learning is not None:
+        for path in (*job.learning.replay, *job.learning.kept):
+            if not Path(path).is_file():
+                raise FileNotFoundError(
+                    f"worlds are to learn from {path}, and there is no such file"
+                )
+    needed = sorted({name for recipe in recipes for name in recipe.needs})
+    if not needed:
+        return
+    if world is not None:
+        world.require(needed)
+    reference = construct(job.reference)
+    methane = State.from_frame(frame_from_smiles("C"), torch.float64)
+    for name in needed:
+        try:
+            reference.observe(methane, [name])
+        except SimulatorError as error:
+            raise ValueError(f"the reference does not give {name}: {error}") from error
+    if hasattr(reference, "close"):
+        reference.close()
 
 
 def _learner(

@@ -77,3 +77,11 @@ DESCRIPTORS: dict[str, Descriptor] = {
 }
 """By the name objectives use. logP is Crippen's (Wildman and Crippen 1999); rings are the smallest
 set of smallest rings; the polar surface counts nitrogen and oxygen (Ertl et al. 2000)."""
+
+
+def described(name: str, molecule: Chem.Mol) -> float:
+    """The descriptor of a molecule; NaN for the few that have none, such as hydrogen."""
+    try:
+        return DESCRIPTORS[name].function(molecule)
+    except (ValueError, RuntimeError, ZeroDivisionError):
+        return math.nan

@@ -18,7 +18,7 @@ from rdkit import Chem
 from sciwm.core.frame import Array
 from sciwm.discovery.acquisition import Acquisition, choose, random_controls
 from sciwm.discovery.calibration import AdaptiveConformal
-from sciwm.discovery.descriptors import DESCRIPTORS
+from sciwm.discovery.descriptors import DESCRIPTORS, described
 from sciwm.discovery.fingerprints import morgan
 from sciwm.discovery.gates import Gates
 from sciwm.discovery.hypothesis import (
@@ -59,6 +59,10 @@ class Listener(Protocol):
 
 class Learner(Protocol):
     """Improves the predictor's worlds with the frames of reference runs."""
+
+    @property
+    def taught(self) -> frozenset[str]:
+        """SMILES whose reference runs the worlds have learned from."""
 
     def learn(self, round: int) -> None:
         """After a round, on whatever the reference has left behind."""
@@ -129,7 +133,9 @@ class Loop:
         if self.campaign.unfinished():
             self._verify(number - 1, listener)
         elif self.learner is not None and number:
-            self.learner.learn(number - 1)  # it may have been killed after the last run, or in training
+            self.learner.learn(
+                number - 1
+            )  # it may have been killed after the last run, or in training
         while not self._spent():
             found = self._propose(number)
             if not any(one.decision in ("chosen", "control") for one in found):
@@ -175,7 +181,7 @@ class Loop:
             told = []
             for candidate, hypothesis, value in zip(passed, imagined, worth, strict=True):
                 pool[candidate.smiles] = (candidate, hypothesis, value)
-                told.append(Scored(candidate, float(value) if np.isfinite(value) else None))
+                told.append(Scored(candidate, self._prospect(hypothesis, value, best)))
             proposer.tell(told)
         return list(judged.values()) + self._chosen(list(pool.values()), runs, rng)
 
@@ -266,6 +272,9 @@ class Loop:
         trusted[controls] = -np.inf
         prints = morgan([candidate.smiles for candidate, _, _ in pool])
         picked = choose(trusted, prints, q - len(controls), self.plan.diversity, rng)
+        if not len(picked) and not len(controls):
+            # Nothing is trusted: what the model cannot judge is drawn, so that it may learn to.
+            controls = rng.permutation(len(pool))[:q]
         found = [
             _decided(
                 pool[k][1], "chosen", f"worth {worth[k]:.4g} by {type(self.acquisition).__name__}"
@@ -275,6 +284,15 @@ class Loop:
         return found + [
             _decided(pool[k][1], "control", "drawn at random to compare with") for k in controls
         ]
+
+    def _prospect(self, hypothesis: Hypothesis, worth: float, best: Array) -> float | None:
+        """What proposers are told of an imagined candidate, on the scale of measured ones."""
+        # Where the model is not to be trusted, its highest hopes would become everyone's parents.
+        if _flag(hypothesis) is not None or not hypothesis.score or not np.isfinite(worth):
+            return None
+        if len(hypothesis.score) > 1:
+            return -float(_dominators(np.array(hypothesis.score), best))
+        return float(worth) if self.acquisition.in_score_units else hypothesis.score[0]
 
     # -- verify ----------------------------------------------------------------------------------
 
@@ -319,7 +337,11 @@ class Loop:
         """Fits the predictor to all that was measured; intervals from how wrong it has been."""
         smiles = [one.candidate.smiles for one in measured]
         values = self._values(measured)
-        first = np.array([not one.predictions for one in measured])
+        # What the worlds were taught is no test of them.
+        taught = self.learner.taught if self.learner is not None else frozenset()
+        first = np.array(
+            [not one.predictions and one.candidate.smiles not in taught for one in measured]
+        )
         intervals = {name: AdaptiveConformal() for name in self.predictor.outcomes}
         for fold in range(FOLDS):
             # A stranger predicts each part of the first round: nothing else was predicted yet.
@@ -355,7 +377,7 @@ class Loop:
             return
         self.campaign.model(
             version,
-            recorded[-1].version if recorded else "",
+            next((one.version for one in reversed(recorded) if one.promoted), ""),
             sum(bool(one.measurements) for one in self.campaign.hypotheses()),
             True,
             f"fitted before round {number}",
@@ -392,8 +414,7 @@ class Loop:
         exact = [name for name in self.objective.outcomes if name in DESCRIPTORS]
         molecules = [Chem.MolFromSmiles(one) for one in smiles]
         columns = [
-            np.array([DESCRIPTORS[name].function(molecule) for molecule in molecules])
-            for name in exact
+            np.array([described(name, molecule) for molecule in molecules]) for name in exact
         ]
         if columns:
             mean = np.column_stack([mean, *columns])
@@ -407,11 +428,9 @@ class Loop:
         for one in history:
             score: float | None = None
             if one.measured_score:
-                mine = np.array(one.measured_score)
-                score = float(mine[0])
-                if len(mine) > 1:
-                    better = (scores >= mine).all(axis=1) & (scores > mine).any(axis=1)
-                    score = -float(better.sum())
+                score = one.measured_score[0]
+                if len(one.measured_score) > 1:
+                    score = -float(_dominators(np.array(one.measured_score), scores))
             found.append(Scored(one.candidate, score, one.cost))
         return found
 
@@ -425,6 +444,11 @@ def _flag(hypothesis: Hypothesis) -> str | None:
     if flags:
         return flags[0]
     return None if hypothesis.predictions else "nothing could be predicted"
+
+
+def _dominators(score: Array, others: Array) -> int:
+    """How many (M, G) scores are nowhere worse than this one (G,), and somewhere better."""
+    return int(((others >= score).all(axis=1) & (others > score).any(axis=1)).sum())
 
 
 def _decided(hypothesis: Hypothesis, decision: Decision, why: str) -> Hypothesis:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sciwm.core.frame import Array
 from sciwm.core.molecules import parsed
-from sciwm.discovery.descriptors import DESCRIPTORS
+from sciwm.discovery.descriptors import DESCRIPTORS, described
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.objective.objective import Objective
 
@@ -27,7 +27,7 @@ def merit_of(objective: Objective) -> Merit:
         for one in smiles:
             if exact and one not in known:
                 molecule = parsed(one)
-                known[one] = [DESCRIPTORS[name].function(molecule) for name in exact]
+                known[one] = [described(name, molecule) for name in exact]
         unknown = np.full(len(smiles), np.nan)
         table = {name: values.get(name, unknown) for name in objective.outcomes}
         for k, name in enumerate(exact):

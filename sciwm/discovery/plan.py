@@ -34,6 +34,11 @@ class Plan:
         for name in ("calls", "start", "batch", "pool", "generations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be one or more, got {getattr(self, name)}")
+        if not 0 <= self.controls <= 1 or self.diversity < 0:
+            raise ValueError(
+                f"controls is a share from 0 to 1 and diversity not negative, got {self.controls} and "
+                f"{self.diversity}"
+            )
         if not self.seconds > 0:
             raise ValueError(f"seconds of the reference must be positive, got {self.seconds}")
 

@@ -167,8 +167,12 @@ def hits(hypotheses: Sequence[Hypothesis]) -> set[str]:
 
 
 def enrichment(hypotheses: Sequence[Hypothesis]) -> Enrichment:
-    """Hit rate of the chosen over that of random controls."""
+    """Hit rate of what the model chose over that of random controls.
+
+    The first round was drawn at random too, before there was a model, and is left out.
+    """
     good = hits(hypotheses)
+    hypotheses = [h for h in hypotheses if h.round or h.predictions]
     rates = []
     for decision in ("chosen", "control"):
         group = tried(hypotheses, decision)

@@ -61,7 +61,7 @@ class ConformerStrain(Outcome):
             others = []
             for k in range(self.conformers):
                 try:
-                    others.append(frame_from_smiles(structure.smiles, seed + k))
+                    others.append(frame_from_smiles(structure.smiles, seed + 1 + k))
                 except ValueError:
                     continue  # the given structure stands in for conformers that cannot be built
             here, *rest = minima(world, [structure, *others])

@@ -56,6 +56,11 @@ class Outcome(abc.ABC):
     def unit(self) -> str:
         """Of its value."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Properties that it asks of its world besides energies and forces."""
+        return ()
+
     @abc.abstractmethod
     def evaluate_many(
         self, world: PropertySimulator, structures: Sequence[Frame], seed: int = 0

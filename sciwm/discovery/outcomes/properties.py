@@ -35,6 +35,10 @@ class RelaxedProperty(Outcome):
     def unit(self) -> str:
         return PROPERTIES[self.property].unit
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.property,)
+
     def evaluate_many(
         self, world: PropertySimulator, structures: Sequence[Frame], seed: int = 0
     ) -> list[Value | Failure]:

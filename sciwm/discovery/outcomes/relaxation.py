@@ -85,7 +85,7 @@ def changed_bonds(before: Frame, after: Frame) -> str:
     clear = {tuple(p) for p in bonds(after.numbers, after.positions, scale=1.45).tolist()}
     if old - clear:
         parts.append("broke " + ", ".join(f"{i}-{j}" for i, j in sorted(old - clear)))
-    tight = {tuple(p) for p in bonds(after.numbers, after.positions, scale=1.1).tolist()}
+    tight = {tuple(p) for p in bonds(after.numbers, after.positions, scale=1.2).tolist()}
     if (new - old) & tight:
         parts.append("formed " + ", ".join(f"{i}-{j}" for i, j in sorted((new - old) & tight)))
     return " and ".join(parts)

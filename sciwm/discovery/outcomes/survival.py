@@ -29,9 +29,9 @@ class ThermalSurvival(Outcome):
     """The share of simulations in which no bond breaks for good.
 
     Langevin dynamics from the given structure, with velocities of that temperature. A bond is broken
-    for good when it is longer than 1.7 sums of covalent radii for five frames of 10 fs. Its standard
-    error is that of the share's posterior from a uniform prior (Jeffreys' counts), so that it is not
-    zero where all simulations agree.
+    for good when it is longer than 1.7 sums of covalent radii for five frames of 10 fs, or when the
+    simulation cannot go on while it is so. The standard error is that of the share's posterior from
+    Jeffreys' prior, so that it is not zero where all simulations agree.
 
     Args:
         temperature: K.
@@ -104,6 +104,9 @@ class ThermalSurvival(Outcome):
                     times.append(watch.broken[s][0] * self.dt)
                 elif reason is None:
                     times.append(np.inf)
+                elif (since := watch.stretched(s)) is not None:
+                    # It was flying apart when its energy could not be had any more.
+                    times.append(since * self.dt)
                 else:
                     lost.append(reason)
             if not times:

@@ -1,12 +1,21 @@
 """A learned world corrected by what it got wrong on molecules that were measured."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from sciwm.core.frame import Array
 from sciwm.discovery.predictors.predictor import Expectation, Predictor
 from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+
+
+class Imagination(Predictor, Protocol):
+    """A predictor that may have been taught some molecules before it is fitted."""
+
+    @property
+    def taught(self) -> frozenset[str]:
+        """Their SMILES."""
 
 
 class CorrectedOutcomes:
@@ -19,7 +28,7 @@ class CorrectedOutcomes:
         base: What imagines outcomes.
     """
 
-    def __init__(self, base: Predictor):
+    def __init__(self, base: Imagination):
         self.base = base
         self._errors = TanimotoGaussianProcess(base.outcomes)
         self._values = TanimotoGaussianProcess(base.outcomes)
@@ -42,6 +51,8 @@ class CorrectedOutcomes:
             self._values.fit(smiles, values)
             self._fitted = True
         wrong = values - self.base.predict(smiles).mean
+        # Errors on what the worlds were taught say nothing of those on anything else.
+        wrong[[one in self.base.taught for one in smiles]] = np.nan
         self._corrected = bool((np.isfinite(wrong).sum(axis=0) >= 3).all())
         if self._corrected:
             self._errors.fit(smiles, wrong)

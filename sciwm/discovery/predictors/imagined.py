@@ -51,6 +51,7 @@ class ImaginedOutcomes:
         self._recipes = list(recipes)
         self._seed = seed
         self._version = version
+        self.taught: frozenset[str] = frozenset()
         self._known: dict[str, tuple[Array, Array, str | None]] = {}
 
     @staticmethod
@@ -65,12 +66,23 @@ class ImaginedOutcomes:
         """
         files = [Path(p) / "model.pt" if Path(p).is_dir() else Path(p) for p in paths]
         members = [LearnedSimulator(archive.load(file).model) for file in files]
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        return ImaginedOutcomes(members, recipes, seed, f"world-{digest[:12]}")
+        return ImaginedOutcomes(members, recipes, seed, version_of(files))
+
+    def require(self, properties: Sequence[str]) -> None:
+        """Raises ValueError if a member does not offer one of them."""
+        for member in self._members:
+            offered = getattr(getattr(member, "model", None), "properties", ())
+            missing = [name for name in properties if name not in offered]
+            if missing:
+                raise ValueError(
+                    f"a world offers {', '.join(offered) or 'no properties'}, not {missing[0]!r}; train "
+                    "one with a head for it"
+                )
 
     def replace_with(self, other: "ImaginedOutcomes") -> None:
         """Takes over the worlds of another ensemble, and forgets what its own imagined."""
         self._members, self._version = other._members, other._version
+        self.taught = other.taught
         self._known = {}
 
     @property
@@ -149,3 +161,9 @@ def _evaluated(
 
 def _told(failure: Failure) -> str:
     return f"{failure.stage}: {failure.reason}"
+
+
+def version_of(files: Sequence[Path]) -> str:
+    """The version of the ensemble of these model files."""
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return f"world-{digest[:12]}"

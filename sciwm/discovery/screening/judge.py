@@ -10,7 +10,7 @@ from rdkit import Chem
 
 from sciwm.core.frame import Array
 from sciwm.discovery.calibration import Conformal
-from sciwm.discovery.descriptors import DESCRIPTORS
+from sciwm.discovery.descriptors import DESCRIPTORS, described
 from sciwm.discovery.gates import Gates
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
@@ -134,7 +134,9 @@ class Judge:
         return ["score"] if count == 1 else [f"score_{k + 1}" for k in range(count)]
 
     def _fill(self, records: Sequence[Record], molecules: Sequence[Chem.Mol]) -> None:
-        values = {name: np.array([_exact(name, one) for one in molecules]) for name in self.exact}
+        values = {
+            name: np.array([described(name, one) for one in molecules]) for name in self.exact
+        }
         ends: dict[str, tuple[Array, Array]] = {}
         flags: list[str | None] = [None] * len(records)
         if self.outcomes:
@@ -193,14 +195,6 @@ def _familiar(spreads: Array) -> float:
     known = np.sort(spreads[np.isfinite(spreads)])
     rank = min(len(known), math.ceil((len(known) + 1) * FAMILIAR))
     return float(known[rank - 1])
-
-
-def _exact(name: str, molecule: Chem.Mol) -> float:
-    # A few have no value for hydrogen or an unusual element; that must not stop the others.
-    try:
-        return DESCRIPTORS[name].function(molecule)
-    except (ValueError, RuntimeError, ZeroDivisionError):
-        return math.nan
 
 
 def _measured(table: str, names: Sequence[str]) -> tuple[list[str], Array]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
+from sciwm.discovery import scorecard
 from sciwm.discovery.campaigns import Job
 from sciwm.discovery.ledger import Ledger
 from sciwm.discovery.merit import merit_of, met
@@ -25,14 +26,13 @@ def read_campaign(job: Job, name: str, folder: Path) -> CampaignRecord:
         hypotheses, models, files = campaign.hypotheses(), campaign.models(), campaign.frames()
     hypotheses = met(hypotheses, objective)
     units = {recipe.name: recipe.unit for recipe in job.recipes()}
-    measured = [one for one in hypotheses if one.measured_score]
-    best = sorted(measured, key=lambda one: -one.measured_score[0])[:SHOWN]
+    best = scorecard.ranked(hypotheses)[:SHOWN]
     geometries = {}
     for one in best:
         path, _ = files.get(one.candidate.smiles, ("", ""))
         if Path(path).is_file():
-            geometries[one.candidate.smiles] = _last_frame(Path(path))
-    runs = [one.cost for one in hypotheses if one.measurements]
+            geometries[one.candidate.smiles] = _first_frame(Path(path))
+    runs = [one.cost for one in scorecard.paid(hypotheses)]
     seconds = [
         m.errors["seconds per molecule"] for m in models if "seconds per molecule" in m.errors
     ]
@@ -56,6 +56,6 @@ def read_campaign(job: Job, name: str, folder: Path) -> CampaignRecord:
     )
 
 
-def _last_frame(path: Path) -> Frame:
+def _first_frame(path: Path) -> Frame:
     with H5MDFile(path) as file:
-        return file.trajectories[-1].frame(-1)
+        return file.trajectories[0].frame(0)

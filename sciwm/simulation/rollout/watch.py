@@ -79,6 +79,10 @@ class BondWatch:
                 )
         return found
 
+    def stretched(self, system: int) -> int | None:
+        """The step since which a bond of the system has been too long, as it was seen last."""
+        return min((step for (s, _), step in self._since.items() if s == system), default=None)
+
     @staticmethod
     def _nearest(systems: Sequence[int], state: State, numbers: Tensor, apart: Tensor) -> Tensor:
         nearest = apart.clone()
