@@ -3,7 +3,17 @@
 Wanted are molecules that take up an electron most eagerly: the vertical electron affinity in water
 (GFN2-xTB, relaxed), of at most 16 heavy atoms of C, N, O, F and Cl that look easy to make. There is no
 pool: all methods start from the same seven quinones and refuse the same molecules. The bar is the best
-score of a policy gradient without a model after 500 runs.
+score of a policy gradient without a model after 500 runs, the median of its repetitions; a search that
+does not reach it counts with all runs it may make. The loop predicts by fingerprints, Hückel levels and
+numbers of groups, and imagines five generations of a genetic algorithm before each batch of five.
+
+Tried on seeds from 100 up, and on 1,324 measured molecules of such searches: four molecules chosen after
+ten measured ones below 9.6 eV hold one above 9.96 eV in 2 of 10 cases by fingerprints alone, in 3 with
+Hückel levels, in 9 with groups as well; after five measured ones in 6 to 7, or in 3 if spreads count in
+full. So the first batch is five and spreads count 0.3. Answers of the reference are kept, and free for
+whoever asks again, but every method's runs are counted. About an hour on two busy cores.
+
+    python scripts/bench_open_design.py [--policy_seeds 5] [--seeds 5] [--json_file FILE]
 """
 
 import os
@@ -29,7 +39,7 @@ from sciwm.discovery import scorecard
 from sciwm.discovery.acquisition import UpperConfidence
 from sciwm.discovery.favourites import favourites, guarded_favourites
 from sciwm.discovery.gates import ChargeAndSpin, Elements, Gates, Size, SyntheticAccessibility
-from sciwm.discovery.hypothesis import Hypothesis
+from sciwm.discovery.hypothesis import Candidate, Hypothesis
 from sciwm.discovery.ledger import Ledger
 from sciwm.discovery.loop import Loop
 from sciwm.discovery.merit import merit_of
@@ -183,7 +193,7 @@ def searched(
     runs: list[Run] = []
     with tqdm(total=calls, desc=f"{proposer.name} {seed}", unit="run", mininterval=10) as bar:
         while len(runs) < calls and not (len(runs) >= LEAST and reached(runs, enough) < math.inf):
-            waiting = {}
+            waiting: dict[str, Candidate] = {}
             size = min(BATCH, calls - len(runs))
             while len(waiting) < size:
                 asked = proposer.ask(size - len(waiting), rng)
@@ -284,7 +294,7 @@ def main(
         designed(oracle, folder / f"loop_{seed}.sqlite", seed, bar) for seed in range(seeds)
     ]
     found["loop"] = [
-        [Run(h.candidate.smiles, *(h.measured_score or (math.nan,)), h.cost) for h in paid]
+        [Run(h.candidate.smiles, (h.measured_score or (math.nan,))[0], h.cost) for h in paid]
         for paid in map(scorecard.paid, campaigns)
     ]
     found["genetic"] = [
@@ -308,13 +318,23 @@ def main(
             sum(one.seconds for one in runs[:count])
             for runs, count in zip(all_runs, capped, strict=True)
         ]
+        early = [np.nanmax([one.score for one in runs[:LEAST]]) for runs in all_runs]
         failed = sum(math.isnan(one.score) for runs in all_runs for one in runs)
         figures |= {
             f"{name}_runs_to_bar": {"value": needed[name], "unit": "runs", "each": capped},
             f"{name}_never_at_bar": {"value": sum(map(math.isinf, counts)), "unit": "seeds"},
             f"{name}_seconds_to_bar": {"value": float(np.median(spent)), "unit": "s"},
+            f"{name}_best_after_{LEAST}": {
+                "value": float(np.median(early)),
+                "unit": "eV",
+                "each": early,
+            },
             f"{name}_failed": {"value": failed / sum(map(len, all_runs)), "unit": ""},
         }
+    # Whether the policy learns at all.
+    for name, part in {"first": slice(100), "last": slice(-100, None)}.items():
+        scores = [one.score for runs in found["policy"] for one in runs[part]]
+        figures[f"policy_mean_of_{name}_100"] = {"value": float(np.nanmean(scores)), "unit": "eV"}
     figures["model_free_over_ours"] = {"value": calls / needed["loop"], "unit": ""}
     for name in ("policy", "genetic", "random"):
         figures[f"{name}_over_ours"] = {"value": needed[name] / needed["loop"], "unit": ""}
@@ -324,19 +344,21 @@ def main(
     guarded = [guarded_favourites(one, merit, [OUTCOME]) for one in campaigns]
     shares = {
         "coverage": scorecard.coverage(everything, [OUTCOME]),
-        "favourites_refuted": total([one.outside for one in free]),
-        "favourites_worse": total([one.worse for one in free]),
-        "guarded_favourites_refuted": total([one.outside for one in guarded]),
-        "guarded_favourites_worse": total([one.worse for one in guarded]),
+        "favourites_refuted": total([group.outside for group in free]),
+        "favourites_worse": total([group.worse for group in free]),
+        "guarded_favourites_refuted": total([group.outside for group in guarded]),
+        "guarded_favourites_worse": total([group.worse for group in guarded]),
     }
-    for number in sorted({one.round for one in everything}):
-        batch = [one for one in everything if one.round == number]
+    for number in sorted({h.round for h in everything}):
+        batch = [h for h in everything if h.round == number]
         shares[f"coverage_round_{number}"] = scorecard.coverage(batch, [OUTCOME])
-    for name, part in shares.items():
-        if part.trials:
-            figures[name] = {"value": part.value, "unit": "", "trials": part.trials}
+    for name, one in shares.items():
+        if one.trials:
+            figures[name] = {"value": one.value, "unit": "", "trials": one.trials}
     ratio = scorecard.enrichment(everything).ratio
-    figures["enrichment"] = {"value": ratio.value, "unit": "", "low": ratio.low, "high": ratio.high}
+    # JSON knows no infinity.
+    ends = {"low": ratio.low, "high": ratio.high if math.isfinite(ratio.high) else None}
+    figures["enrichment"] = {"value": ratio.value, "unit": "", **ends}
     for name, figure in figures.items():
         print(name, *figure.values())
     if json_file:

@@ -2,7 +2,8 @@
 
 All that a round depends on is in the ledger: proposers are made anew and told what was measured, the
 predictor and its intervals are fitted to it, and random numbers come from the seed and the round. So a
-campaign that was killed goes on as if nothing had happened.
+campaign that was killed goes on where it was. Only what worlds imagine of motion is not the same to the last
+digit: random numbers of simulations depend on what shares their batch.
 """
 
 import copy

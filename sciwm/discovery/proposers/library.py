@@ -24,7 +24,9 @@ MOST_PROBLEMS = 20
 class Library:
     """Offers the molecules of a file that are not known yet.
 
-    Memory grows with what was offered or told, not with the file.
+    Memory grows with what was offered or told, not with the file. A campaign makes its proposers
+    anew in every round, so that of a library too large to shuffle it sees the beginning: screen
+    such a library first, and give the campaign the best of it.
 
     Args:
         path: As for `read_library`.

@@ -93,6 +93,9 @@ class PolicyGradient:
     ended before makes the next one more random, and every new molecule less so, so that a policy
     which has settled still finds something new.
 
+    What it learns lives as long as it does. A campaign makes its proposers anew in every round, so
+    that there it learns from what is imagined, over the plan's generations.
+
     Args:
         start: SMILES that episodes start from.
         depth: Most edits in one episode.
