@@ -148,7 +148,7 @@ def test_another_job_is_refused_and_a_larger_budget_is_not(job, undisturbed, cap
     [
         ("maximize wetness", "wetness"),
         ("maximize dipole; require wetness < 2", "wetness"),
-        ("maximise dipole", "maximize"),
+        ("enlarge dipole", "maximize"),
     ],
 )
 def test_a_mistake_in_the_objective_is_one_sentence_and_costs_nothing(

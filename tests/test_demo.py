@@ -21,12 +21,21 @@ run=runs/ethanol
 leave() { mkdir -p "$(dirname "$1")"; sleep 0.02; touch "$1"; }
 case "$1" in
   import) leave $run/train.h5md ;;
-  train) test ! -e $run/model.pt; leave $run/model.pt ;;
+  train)
+    case "$2" in *molecules*) run=$4/$6 ;; esac
+    test ! -e $run/model.pt; leave $run/model.pt ;;
   check) leave $run/model.pt; leave $run/check.json; exit 1 ;;
   evaluate) leave $run/evaluation/metrics.json ;;
   simulate) test ! -e $run/imagined.h5md; leave $run/imagined.h5md ;;
   report) leave $run/report.html ;;
+  discover) leave runs/polar/ledger.sqlite; leave runs/polar/report.html ;;
 esac
+"""
+
+# Writes the molecules that a recipe is asked for: recipe.py --out FOLDER ...
+RECIPE = """#!/bin/sh
+set -eu
+mkdir -p "$3"; sleep 0.02; touch "$3/molecules.h5md"
 """
 
 
@@ -34,7 +43,8 @@ esac
 def project(tmp_path):
     """The project's Makefile with stand-ins for everything that it runs."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("pyproject.toml", "constraints.txt", "configs/ethanol.yaml"):
+    jobs = [f"configs/{name}.yaml" for name in ("ethanol", "molecules", "polar")]
+    for name in ("pyproject.toml", "constraints.txt", *jobs):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     data = tmp_path / "datasets" / "ethanol_xtb"
@@ -43,8 +53,12 @@ def project(tmp_path):
         (data / name).touch()
     binaries = tmp_path / ".venv" / "bin"
     binaries.mkdir(parents=True)
-    (binaries / "sciwm").write_text(STAND_IN)
-    (binaries / "sciwm").chmod(0o755)
+    recipe = tmp_path / "datasets" / "molecules_xtb" / "recipe.py"
+    recipe.parent.mkdir()
+    recipe.touch()
+    for name, script in (("sciwm", STAND_IN), ("python", RECIPE)):
+        (binaries / name).write_text(script)
+        (binaries / name).chmod(0o755)
     (tmp_path / ".venv" / ".done").touch()
     return tmp_path
 
@@ -66,8 +80,20 @@ def verbs(commands):
 
 def test_make_does_the_whole_job_in_order_and_nothing_the_second_time(project):
     whole = ["import", "train", "check", "evaluate", "simulate", "report"]
-    assert verbs(made(project)) == whole
+    assert verbs(made(project)) == [*whole, "train", "train", "discover"]
     assert made(project) == []
+
+
+def test_worlds_that_are_trained_anew_begin_another_campaign(project):
+    made(project)
+    relic = project / "runs" / "polar" / "relic"
+    relic.touch()
+    (project / "configs" / "polar.yaml").touch()
+    assert verbs(made(project)) == ["discover"]
+    assert relic.exists()
+    (project / "configs" / "molecules.yaml").touch()
+    assert verbs(made(project)) == ["train", "train", "discover"]
+    assert not relic.exists()
 
 
 def test_the_second_call_would_show_a_rule_that_depends_on_what_checks_rewrite(project):
@@ -112,6 +138,8 @@ def faults(command):
     ]
     used = [argument for argument in arguments if argument.startswith("--")]
     places = len(arguments) - 2 * len(used)
+    if verb == "train":
+        options |= {option for option in used if "." in option or option == "--seed"}  # the job's
     found = [f"{verb} has no option {option}" for option in used if option not in options]
     if places != len(needed):
         found.append(f"{verb} takes {len(needed)} arguments, not {places}")
