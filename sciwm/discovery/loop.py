@@ -134,9 +134,8 @@ class Loop:
         if self.campaign.unfinished():
             self._verify(number - 1, listener)
         elif self.learner is not None and number:
-            self.learner.learn(
-                number - 1
-            )  # it may have been killed after the last run, or in training
+            # It may have been killed after the last run of a round, or while it learned.
+            self.learner.learn(number - 1)
         while not self._spent():
             found = self._propose(number)
             if not any(one.decision in ("chosen", "control") for one in found):
