@@ -105,7 +105,7 @@ _SYMBOLS: dict[str, tuple[float, str]] = {
 
 _BASE = {"length": 0, "time": 1, "energy": 2, "mass": 3, "charge": 4, "temperature": 5}
 
-_QUANTITIES: dict[str, dict[str, int]] = {
+QUANTITIES: dict[str, dict[str, int]] = {
     "length": {"length": 1},
     "time": {"time": 1},
     "velocity": {"length": 1, "time": -1},
@@ -161,7 +161,7 @@ def conversion(unit: str, quantity: str) -> float:
             elif kind != "amount":
                 dimension[_BASE[kind]] += power
     wanted = [0] * len(_BASE)
-    for kind, power in _QUANTITIES[quantity].items():
+    for kind, power in QUANTITIES[quantity].items():
         wanted[_BASE[kind]] = power
     if dimension != wanted:
         raise UnitError(f"{unit!r} is not a unit of {quantity}")

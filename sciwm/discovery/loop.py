@@ -34,6 +34,7 @@ from sciwm.discovery.ledger import Campaign
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.oracle import Oracle
 from sciwm.discovery.oracle.task import Answer, Task
+from sciwm.discovery.pareto import dominators
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.predictors.predictor import Predictor
 from sciwm.discovery.proposers.proposer import Proposer, Scored
@@ -291,7 +292,7 @@ class Loop:
         if _flag(hypothesis) is not None or not hypothesis.score or not np.isfinite(worth):
             return None
         if len(hypothesis.score) > 1:
-            return -float(_dominators(np.array(hypothesis.score), best))
+            return -float(dominators(np.array([hypothesis.score]), best)[0])
         return float(worth) if self.acquisition.in_score_units else hypothesis.score[0]
 
     # -- verify ----------------------------------------------------------------------------------
@@ -430,7 +431,7 @@ class Loop:
             if one.measured_score:
                 score = one.measured_score[0]
                 if len(one.measured_score) > 1:
-                    score = -float(_dominators(np.array(one.measured_score), scores))
+                    score = -float(dominators(np.array([one.measured_score]), scores)[0])
             found.append(Scored(one.candidate, score, one.cost))
         return found
 
@@ -444,11 +445,6 @@ def _flag(hypothesis: Hypothesis) -> str | None:
     if flags:
         return flags[0]
     return None if hypothesis.predictions else "nothing could be predicted"
-
-
-def _dominators(score: Array, others: Array) -> int:
-    """How many (M, G) scores are nowhere worse than this one (G,), and somewhere better."""
-    return int(((others >= score).all(axis=1) & (others > score).any(axis=1)).sum())
 
 
 def _decided(hypothesis: Hypothesis, decision: Decision, why: str) -> Hypothesis:

@@ -21,6 +21,23 @@ def non_dominated(scores: Array) -> NDArray[np.bool_]:
     return front
 
 
+def dominators(scores: Array, others: Array | None = None) -> NDArray[np.int64]:
+    """(N,) how many are better in one goal and worse in none.
+
+    Args:
+        scores: (N, G).
+        others: (M, G) that may be better; the scores themselves where absent.
+    """
+    others = scores if others is None else others
+    if scores.shape[1] == 1:
+        column = np.sort(others[:, 0])
+        return len(column) - np.searchsorted(column, scores[:, 0], side="right")
+    return np.array(
+        [((others >= row).all(axis=1) & (others > row).any(axis=1)).sum() for row in scores],
+        dtype=np.int64,
+    )
+
+
 def hypervolume(scores: Array, reference: Array) -> float:
     """The area above `reference` that two goals dominate.
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sciwm.core.frame import Array
 from sciwm.discovery.hypothesis import Hypothesis, Measurement, Prediction, Stage
+from sciwm.discovery.pareto import dominators
 from sciwm.discovery.proportions import Ratio, Share, ratio, share
 
 NOMINAL = 0.9
@@ -129,17 +129,6 @@ def z_scores(hypotheses: Sequence[Hypothesis], name: str) -> Array:
             if math.isfinite(spread) and math.isfinite(z):
                 found.append(z)
     return np.array(found)
-
-
-def dominators(scores: Array) -> NDArray[np.int64]:
-    """(N,) how many of the (N, G) scores are better in one goal and worse in none."""
-    if scores.shape[1] == 1:
-        column = scores[:, 0]
-        return len(column) - np.searchsorted(np.sort(column), column, side="right")
-    return np.array(
-        [((scores >= row).all(axis=1) & (scores > row).any(axis=1)).sum() for row in scores],
-        dtype=np.int64,
-    )
 
 
 def ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:

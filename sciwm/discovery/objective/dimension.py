@@ -9,20 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sciwm.core.units import MOLECULAR, UnitError, conversion
-
-_QUANTITIES: dict[str, dict[str, int]] = {
-    "length": {"length": 1},
-    "time": {"time": 1},
-    "velocity": {"length": 1, "time": -1},
-    "energy": {"energy": 1},
-    "force": {"energy": 1, "length": -1},
-    "stress": {"energy": 1, "length": -3},
-    "mass": {"mass": 1},
-    "charge": {"charge": 1},
-    "temperature": {"temperature": 1},
-    "dipole": {"charge": 1, "length": 1},
-}
+from sciwm.core.units import MOLECULAR, QUANTITIES, UnitError, conversion
 
 _SYMBOL = re.compile(r"(.+?)\^?(-?\d)?")
 
@@ -121,7 +108,7 @@ def _quantity(text: str) -> Unit | None:
     if text in _FURTHER:
         size, powers = _FURTHER[text]
         return Unit(size, Dimension.of(powers))
-    for quantity, bases in _QUANTITIES.items():
+    for quantity, bases in QUANTITIES.items():
         try:
             return Unit(conversion(text, quantity), Dimension.of(bases))
         except (UnitError, OverflowError):
