@@ -6,7 +6,6 @@ campaign that was killed goes on where it was. Only what worlds imagine of motio
 digit: random numbers of simulations depend on what shares their batch.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from sciwm.discovery.acquisition import Acquisition, choose, random_controls
 from sciwm.discovery.calibration import AdaptiveConformal
 from sciwm.discovery.descriptors import DESCRIPTORS, described
 from sciwm.discovery.fingerprints import morgan
+from sciwm.discovery.fitting import fitted
 from sciwm.discovery.gates import Gates
 from sciwm.discovery.hypothesis import (
     Candidate,
@@ -41,9 +41,6 @@ from sciwm.discovery.proposers.proposer import Proposer, Scored
 
 DRAWS = 256
 """Of each candidate's outcomes, from which its worth is averaged."""
-
-FOLDS = 5
-"""Parts of the first measurements that each in turn are predicted from the others."""
 
 NORMAL_90 = 1.6448536269514722
 """Half width of the 90 % interval of a normal distribution, in standard deviations."""
@@ -168,7 +165,8 @@ class Loop:
                 for k in drawn
             ]
             return list(judged.values()) + chosen
-        intervals = self._learn(measured, number)
+        taught = self.learner.taught if self.learner is not None else frozenset()
+        intervals = fitted(self.predictor, measured, taught)
         scored = [one.measured_score for one in measured if one.measured_score]
         best = np.array(scored).reshape(len(scored), len(self.objective.goals))
         pool: dict[str, tuple[Candidate, Hypothesis, float]] = {}
@@ -334,42 +332,6 @@ class Loop:
 
     # -- learn -----------------------------------------------------------------------------------
 
-    def _learn(self, measured: Sequence[Hypothesis], number: int) -> dict[str, AdaptiveConformal]:
-        """Fits the predictor to all that was measured; intervals from how wrong it has been."""
-        smiles = [one.candidate.smiles for one in measured]
-        values = self._values(measured)
-        # What the worlds were taught is no test of them.
-        taught = self.learner.taught if self.learner is not None else frozenset()
-        first = np.array(
-            [not one.predictions and one.candidate.smiles not in taught for one in measured]
-        )
-        intervals = {name: AdaptiveConformal() for name in self.predictor.outcomes}
-        for fold in range(FOLDS):
-            # A stranger predicts each part of the first round: nothing else was predicted yet.
-            held = np.flatnonzero(first)[fold::FOLDS]
-            kept = np.setdiff1d(np.arange(len(smiles)), held)
-            if not len(held) or not np.isfinite(values[kept]).any(axis=0).all():
-                continue
-            stranger = copy.copy(self.predictor)
-            stranger.fit([smiles[k] for k in kept], values[kept])
-            said = stranger.predict([smiles[k] for k in held])
-            for k, name in enumerate(self.predictor.outcomes):
-                intervals[name].seed(said.mean[:, k], said.spread[:, k], values[held, k])
-        for before in range(number):
-            batch = [one for one in measured if one.round == before and one.predictions]
-            for name in self.predictor.outcomes:
-                told = [
-                    one for one in batch if name in one.predictions and name in one.measurements
-                ]
-                if told:
-                    intervals[name].update(
-                        np.array([one.predictions[name].mean for one in told]),
-                        np.array([one.predictions[name].spread for one in told]),
-                        np.array([one.measurements[name].value for one in told]),
-                    )
-        self.predictor.fit(smiles, values)
-        return intervals
-
     def _note_model(self, number: int, seconds: float) -> None:
         """Records a model when it is first asked."""
         version = self.predictor.version
@@ -383,16 +345,6 @@ class Loop:
             True,
             f"fitted before round {number}",
             {"seconds per molecule": seconds},
-        )
-
-    def _values(self, measured: Sequence[Hypothesis]) -> Array:
-        """(N, K)."""
-        missing = Measurement(math.nan)
-        return np.array(
-            [
-                [one.measurements.get(name, missing).value for name in self.predictor.outcomes]
-                for one in measured
-            ]
         )
 
     def _score(self, smiles: str, measurements: Mapping[str, Measurement]) -> tuple[float, ...]:
