@@ -360,7 +360,8 @@ def test_features_of_the_encoder_are_invariant():
     def features(positions):
         other = attach_pairs(changed(state, positions=positions), CUTOFF)
         table = NeighbourTable.from_pairs(other)
-        geometry = Geometry.of(other, table, other.positions, other.cell, CUTOFF)
+        vectors = table.vectors(other.positions, other.cell, other.batch)
+        geometry = Geometry.of(other, table, vectors, CUTOFF)
         return torch.stack(encoder(geometry))
 
     before, after = features(state.positions), features(state.positions @ turn.T)

@@ -124,7 +124,8 @@ class TestSymmetry:
         from sciwm.models.geometry import Geometry
 
         table = NeighbourTable.from_pairs(state)
-        geometry = Geometry.of(state, table, state.positions, state.cell, CUTOFF)
+        vectors = table.vectors(state.positions, state.cell, state.batch)
+        geometry = Geometry.of(state, table, vectors, CUTOFF)
         for scalars, tensors in zip(encoder(geometry), encoder.tensors(geometry), strict=True):
             assert tensors.shape == (9, 9, 8)
             assert torch.equal(scalars, tensors[:, 0])

@@ -141,6 +141,15 @@ class NeighbourTable:
             vectors = vectors + torch.bmm(self.shift, cell[batch])
         return vectors
 
+    def forces(self, gradient: Tensor) -> Tensor:
+        """(A, 3) minus the derivative by positions, from (A, K, 3) that by `vectors`.
+
+        Every vector ends at two atoms; what its sender feels stands in the reversed edge, so that
+        this gathers and adds nothing up out of order.
+        """
+        back = gradient.flatten(0, 1)[self.reverse.flatten()].view_as(gradient)
+        return (gradient - back).sum(dim=1)
+
 
 class SkinTable:
     """A neighbour table that is rebuilt only when some atom has moved half the skin.

@@ -1,7 +1,7 @@
 """What a potential sees of a state: distances and directions, never positions.
 
-Built once per evaluation, so that translation invariance and periodic images are settled here and
-nowhere else, and so that strain enters through one line.
+Built once per evaluation from the vectors between neighbours, so that translation invariance and
+periodic images are settled before any model looks.
 """
 
 from dataclasses import dataclass
@@ -39,24 +39,14 @@ class Geometry:
     distance: Tensor
     direction: Tensor
 
-    @property
-    def n_systems(self) -> int:
-        return len(self.total_charge)
-
-    def sum_per_system(self, values: Tensor) -> Tensor:
-        """(A,) to (S,)."""
-        return values.new_zeros(self.n_systems).index_add(0, self.batch, values)
-
     @staticmethod
-    def of(
-        state: State, table: NeighbourTable, positions: Tensor, cell: Tensor, beyond: float
-    ) -> "Geometry":
-        """The geometry at given (possibly strained, differentiable) positions and cells.
+    def of(state: State, table: NeighbourTable, vectors: Tensor, beyond: float) -> "Geometry":
+        """The geometry of given (differentiable) vectors to neighbours.
 
         Args:
+            vectors: (A, K, 3) as `NeighbourTable.vectors` gives them.
             beyond: Distance to put in empty slots; where every radial function is zero.
         """
-        vectors = table.vectors(positions, cell, state.batch)
         # Empty slots point along z, so that no gradient meets a zero vector.
         filler = vectors.new_tensor([0.0, 0.0, beyond])
         vectors = torch.where(table.real[..., None], vectors, filler)

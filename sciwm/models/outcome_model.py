@@ -80,7 +80,8 @@ class OutcomeModel(Potential):
 
         Differentiable by the weights where gradients are enabled.
         """
-        geometry = Geometry.of(state, table, state.positions, state.cell, self._beyond())
+        vectors = table.vectors(state.positions, state.cell, state.batch)
+        geometry = Geometry.of(state, table, vectors, self._beyond())
         features = self.force_field.encoder.tensors(geometry)
         return {str(head.name): head(features, state) for head in self.heads}
 

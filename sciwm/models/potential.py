@@ -1,7 +1,8 @@
 """Dynamics by energy: whatever gives an energy gives forces and stress by differentiation.
 
-Forces are minus the exact gradient of the energy and stress its exact derivative by strain
-(Knuth et al. 2015, Comput. Phys. Commun. 190, 33, eq. 12), so every model here is conservative;
+The energy is differentiated by the vectors between neighbours, once: forces are sums of that
+gradient over the neighbours, and stress, the derivative by strain, is its outer product with the
+vectors (Knuth et al. 2015, Comput. Phys. Commun. 190, 33, eq. 12). Every model here is conservative;
 momentum, and without a box angular momentum, are conserved because only distances and directions
 between particles enter the energy.
 """
@@ -69,37 +70,30 @@ class Potential(nn.Module, abc.ABC):
         Args:
             differentiable: Keep the graph, so that a loss on forces can be differentiated.
         """
-        positions, cell = state.positions, state.cell
-        if not positions.requires_grad:
-            positions = positions.detach().requires_grad_(True)
-        moved = positions
-        wanted = [positions]
-        if stress:
-            strain = torch.zeros_like(cell, requires_grad=True)
-            symmetric = 0.5 * (strain + strain.transpose(1, 2))
-            moved = positions + torch.bmm(positions[:, None], symmetric[state.batch])[:, 0]
-            cell = cell + cell @ symmetric
-            wanted.append(strain)
+        energy, forces, virial = self.differentiated(state, table, differentiable)
+        return energy, forces, stress_of(virial, state) if stress else None
+
+    def differentiated(
+        self, state: State, table: NeighbourTable, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (S,), forces (A, 3), and the derivative of the energy by strain (S, 3, 3)."""
+        with torch.set_grad_enabled(differentiable):
+            vectors = table.vectors(state.positions, state.cell, state.batch)
+        if not vectors.requires_grad:
+            vectors = vectors.detach().requires_grad_(True)
         with torch.enable_grad():
-            geometry = Geometry.of(state, table, moved, cell, self._beyond())
-            energy = geometry.sum_per_system(self.energy(geometry))
-            gradients = torch.autograd.grad(
-                energy.sum(), wanted, create_graph=differentiable, allow_unused=True
+            particles = self.energy(Geometry.of(state, table, vectors, self._beyond()))
+            (gradient,) = torch.autograd.grad(
+                particles.sum(), vectors, create_graph=differentiable, allow_unused=True
             )
-        forces = positions.new_zeros(positions.shape) if gradients[0] is None else -gradients[0]
-        tension = None
-        if stress:
-            volume = torch.linalg.det(state.cell).abs()
-            periodic = state.pbc.all(dim=1)
-            safe = torch.where(periodic, volume, torch.ones_like(volume))
-            strain_gradient = gradients[1]
-            if strain_gradient is None:
-                strain_gradient = torch.zeros_like(cell)
-            tension = strain_gradient / safe[:, None, None]
-            tension = torch.where(periodic[:, None, None], tension, torch.nan)
+        if gradient is None:
+            gradient = torch.zeros_like(vectors)
         if not differentiable:
-            energy = energy.detach()
-        return energy, forces, tension
+            particles, vectors = particles.detach(), vectors.detach()
+        energy = particles.new_zeros(state.n_systems).index_add(0, state.batch, particles)
+        virial = torch.bmm(vectors.transpose(1, 2), gradient)
+        virial = virial.new_zeros(state.n_systems, 3, 3).index_add(0, state.batch, virial)
+        return energy, table.forces(gradient), 0.5 * (virial + virial.transpose(1, 2))
 
     def total_offset(self, state: State) -> Tensor:
         """(S,) float64 constant part of the energy of each system."""
@@ -108,3 +102,11 @@ class Potential(nn.Module, abc.ABC):
 
     def _beyond(self) -> float:
         return self.cutoff if self.cutoff != float("inf") else 1e6
+
+
+def stress_of(virial: Tensor, state: State) -> Tensor:
+    """(S, 3, 3) derivative of the energy by strain per volume; NaN where a system has no volume."""
+    volume = torch.linalg.det(state.cell).abs()
+    periodic = state.pbc.all(dim=1)
+    safe = torch.where(periodic, volume, torch.ones_like(volume))
+    return torch.where(periodic[:, None, None], virial / safe[:, None, None], torch.nan)

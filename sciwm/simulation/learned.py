@@ -53,7 +53,8 @@ class LearnedSimulator:
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         state = self._in_model_precision(state)
         table = self._table(state)
-        geometry = Geometry.of(state, table, state.positions, state.cell, self._neighbours.cutoff)
+        vectors = table.vectors(state.positions, state.cell, state.batch)
+        geometry = Geometry.of(state, table, vectors, self._neighbours.cutoff)
         return self.model.domain.outside(geometry, evaluation.forces)
 
     def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:

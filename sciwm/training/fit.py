@@ -4,27 +4,25 @@ import json
 import logging
 import platform
 import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
 
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
-from sciwm.training.callbacks import ErrorBar
+from sciwm.training.callbacks import ErrorBar, RunningAverage
 from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import straight_motion
 from sciwm.training.outcome_task import OutcomeTask
-from sciwm.training.task import Task
+from sciwm.training.task import LOGGED_EVERY, Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
 
@@ -97,7 +95,7 @@ def fit(
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "gradient_clip_val": gradient_clip,
-        "log_every_n_steps": 50,
+        "log_every_n_steps": LOGGED_EVERY,
         "inference_mode": False,
         "use_distributed_sampler": False,
         "enable_model_summary": False,
@@ -107,7 +105,7 @@ def fit(
             TensorBoardLogger(str(run), name="", version="log"),
         ],
         "callbacks": [
-            WeightAveraging(use_buffers=False, multi_avg_fn=running_average(ema_decay)),
+            RunningAverage(ema_decay),
             best,
         ],
     }
@@ -164,17 +162,6 @@ def units_of(task: Task) -> dict[str, str]:
     if isinstance(task, OutcomeTask) and task.units is MOLECULAR:
         units |= {name: PROPERTIES[name].unit for name in task.model.properties}
     return units
-
-
-def running_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """An exponential average that forgets faster at first, so that short runs outgrow their start."""
-
-    @torch.no_grad()
-    def update(average: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        n = float(updates)
-        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
 
 
 def null_errors(data: Data, task: Task) -> dict[str, float]:

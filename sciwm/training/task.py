@@ -5,18 +5,22 @@ model's forces take through the integrator, for data that holds no forces.
 """
 
 import abc
+import math
 import time
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import Statistics
+
+LOGGED_EVERY = 50
+"""Steps between entries of the log."""
 
 SURVEYED = 500
 """Training frames that scales and reference energies are computed from, at most."""
@@ -50,6 +54,7 @@ class Task(LightningModule, abc.ABC):
         self._spent_before = 0.0
         self._clock: float | None = None
         self._sums: dict[str, Tensor] = {}
+        self._learned: list[nn.Parameter] = []
 
     @abc.abstractmethod
     def errors(self, batch: State) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
@@ -88,8 +93,8 @@ class Task(LightningModule, abc.ABC):
         return self._spent_before + time.process_time() - self._clock
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        learned = [p for p in self.parameters() if p.requires_grad]
-        return torch.optim.AdamW(learned, lr=self.learning_rate, weight_decay=0.0, fused=True)
+        self._learned = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.AdamW(self._learned, lr=self.learning_rate, weight_decay=0.0, fused=True)
 
     def on_train_start(self) -> None:
         self._clock = time.process_time()
@@ -104,22 +109,32 @@ class Task(LightningModule, abc.ABC):
         done = self.progress()
         if self.cpu_seconds is not None and done >= 1.0:
             self.trainer.should_stop = True
-        rate = self.learning_rate * min(1.0, (self.global_step + 1) / self.warmup)
+        shape = min(1.0, (self.global_step + 1) / self.warmup) * max(1.0 - done, 1e-3)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = rate * max(1.0 - done, 1e-3)
-        terms, _ = self.errors(batch)
-        loss = torch.zeros((), dtype=next(self.model.parameters()).dtype, device=self.device)
-        for name, weight in self.weights().items():
-            count = terms[f"count_{name}"]
-            if self.trainer.world_size > 1:
-                # Each process averages over its share; the mean over all needs all counts.
-                count = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
-                count = count / self.trainer.world_size
-            loss = loss + weight * terms[name] / count
+            group["lr"] = shape * group.setdefault("peak", group["lr"])
+        loss = self.weighted_loss(batch)
         if not torch.isfinite(loss):
             self._name_culprits(batch)
-        self.log("train/loss", loss.detach(), prog_bar=False)
+        if self.global_step % LOGGED_EVERY == 0:
+            self.log("train/loss", loss.detach(), prog_bar=False)
         return loss
+
+    def weighted_loss(self, batch: State) -> Tensor:
+        """Mean errors of a batch, each times its weight."""
+        terms, _ = self.errors(batch)
+        means = [
+            weight * terms[name] / self.shared(terms[f"count_{name}"])
+            for name, weight in self.weights().items()
+        ]
+        return torch.stack(means).sum()
+
+    def shared(self, count: Tensor) -> Tensor:
+        """The mean count over all processes, by which each divides its sum: the mean of their
+        gradients is then that of the whole batch."""
+        if self.trainer.world_size == 1:
+            return count
+        total = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
+        return total / self.trainer.world_size
 
     def _name_culprits(self, batch: State) -> None:
         entries = self.trainer.datamodule.training_entries  # type: ignore[attr-defined]
@@ -135,9 +150,15 @@ class Task(LightningModule, abc.ABC):
             "untouched"
         )
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        largest = math.inf if gradient_clip_val is None else gradient_clip_val
+        norm = torch.nn.utils.clip_grad_norm_(self._learned, largest)
+        if not torch.isfinite(norm):
             raise DivergenceError(
                 f"a gradient is not finite at step {self.global_step}; lower learning_rate"
             )

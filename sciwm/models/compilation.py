@@ -1,0 +1,219 @@
+"""Trained models as programs built ahead of time: the same numbers, several times faster.
+
+`compile_model` traces energy, forces and virial into one graph, builds a native program for any number of
+systems, atoms and neighbours, compares it with the model, and keeps it in the user's cache under a
+fingerprint of the weights. `accelerated` finds it again. Programs are native code and are never read from
+a run folder, so a model file from someone else stays safe to open.
+"""
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciwm import __version__
+from sciwm.core.frame import Array, Frame
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.state import State
+from sciwm.models.archive import describe
+from sciwm.models.domain import Domain
+from sciwm.models.geometry import Geometry
+from sciwm.models.potential import Potential
+from sciwm.models.statistics import Statistics
+from sciwm.models.tracing import Function, exported, loaded, require_same
+
+EDGES_PER_PASS = 1500
+"""Slots of the neighbour table that a processor's cache holds the features of: larger batches of small
+systems are evaluated in passes of about this size, which doubles their rate."""
+
+
+class CompiledPotential(Potential):
+    """A potential whose energies, forces and virials come from a program.
+
+    What must be differentiated by its weights, and other precisions or devices than the program was
+    built for, go to the model itself.
+
+    Args:
+        model: What the program was built from.
+        program: (positions, numbers, charges, total_charge, batch, cell, sender, real, shift, reverse)
+            to (energy, forces, virial).
+    """
+
+    def __init__(self, model: Potential, program: Function):
+        super().__init__()
+        self.model = model
+        self.program = program
+        self.cutoff = model.cutoff
+        self.unit_system = model.unit_system
+        weight = next(model.parameters())
+        self._built_for = (weight.dtype, weight.device)
+
+    @property
+    def domain(self) -> Domain:  # type: ignore[override]
+        return self.model.domain
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        return self.model.energy(geometry)
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        return self.model.offsets(numbers)
+
+    def reference_table(self) -> Array | None:
+        return self.model.reference_table()
+
+    def adapt(self, statistics: Statistics) -> None:
+        raise TypeError("a compiled model is finished; adapt the model it was built from")
+
+    def differentiated(
+        self, state: State, table: NeighbourTable, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        here = (state.positions.dtype, state.positions.device)
+        if differentiable or here != self._built_for:
+            return self.model.differentiated(state, table, differentiable)
+        inputs = program_inputs(state, table)
+        if (
+            state.n_systems == 1
+            or table.sender.numel() <= EDGES_PER_PASS
+            or state.positions.is_cuda
+        ):
+            energy, forces, virial = self.program(*inputs)
+            return energy, forces, virial
+        parts = [self.program(*part) for part in _passes(state, table, inputs)]
+        energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
+        return energy, forces, virial
+
+
+def compile_model(model: Potential) -> CompiledPotential:
+    """The model as a program, from the cache or newly built, which takes about a minute.
+
+    Raises:
+        CompilationError: If it cannot be built.
+        DeviationError: If its results are not the model's.
+    """
+    model.eval().requires_grad_(False)
+    file = program_file(model)
+    if not file.is_file():
+        weight = next(model.parameters())
+        inputs = program_inputs(*example(weight.dtype, weight.device))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"{os.getpid()}-{file.name}")
+        try:
+            exported(_evaluation(model), inputs, VARYING, unfinished)
+            _checked(model, unfinished)
+            os.replace(unfinished, file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return _checked(model, file)
+
+
+def accelerated(model: Potential) -> Potential:
+    """The program built for exactly this model, if there is one, else the model.
+
+    Raises:
+        DeviationError: If there is one that does not give the model's results.
+    """
+    file = program_file(model)
+    return _checked(model, file) if file.is_file() else model
+
+
+def _checked(model: Potential, file: Path) -> CompiledPotential:
+    """The program of a file, compared with the model it claims to be."""
+    program = loaded(file)
+    weight = next(model.parameters())
+    state, table = example(weight.dtype, weight.device)
+    with torch.no_grad():
+        found = program(*program_inputs(state, table))
+    require_same(found, model.differentiated(state, table), f"{file} (delete it to build it anew)")
+    return CompiledPotential(model, program)
+
+
+def program_file(model: Potential) -> Path:
+    """Where the program of a model is kept: $SCIWM_CACHE or ~/.cache/sciwm, by weights and machine."""
+    digest = hashlib.sha256(repr(describe(model)).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    device = next(model.parameters()).device.type
+    built_on = (
+        __version__,
+        torch.__version__,
+        device,
+        platform.machine(),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.cuda.get_device_name() if device == "cuda" else "",
+    )
+    digest.update(repr(built_on).encode())
+    home = os.environ.get("SCIWM_CACHE") or Path.home() / ".cache" / "sciwm"
+    return Path(home) / "programs" / f"{digest.hexdigest()[:32]}.pt2"
+
+
+STATE_FIELDS = ("positions", "numbers", "charges", "total_charge", "batch", "cell")
+"""Of a state, what energies depend on."""
+
+VARYING = ((0,), (0,), (0,), (0,), (0,), (0,), (0, 1), (0, 1), (0, 1), (0, 1))
+"""Dimensions of a program's inputs that are atoms, neighbours or systems."""
+
+
+def program_inputs(state: State, table: NeighbourTable) -> tuple[Tensor, ...]:
+    """What a program takes, contiguous, since it reads memory as it was laid out in the example."""
+    shift = table.shift
+    if shift is None:
+        shift = state.positions.new_zeros(()).expand(*table.sender.shape, 3)
+    tensors = (*(state[field] for field in STATE_FIELDS), table.sender, table.real)
+    return tuple(one.contiguous() for one in (*tensors, shift, table.reverse))
+
+
+def from_inputs(inputs: Sequence[Tensor]) -> tuple[State, NeighbourTable]:
+    """The state and table that `program_inputs` took apart."""
+    fields = dict(zip(STATE_FIELDS, inputs, strict=False))
+    sender, real, shift, reverse = inputs[len(STATE_FIELDS) : len(STATE_FIELDS) + 4]
+    return State(**fields), NeighbourTable(sender, real, shift, reverse)
+
+
+def example(dtype: torch.dtype, device: torch.device) -> tuple[State, NeighbourTable]:
+    """Two small clusters whose numbers of atoms, neighbours and systems all differ."""
+    generator = torch.Generator().manual_seed(0)
+    frames = []
+    for n in (5, 6):
+        grid = torch.cartesian_prod(*[torch.arange(2.0)] * 3)[:n]
+        positions = 1.1 * grid + 0.1 * torch.rand(n, 3, generator=generator)
+        frames.append(Frame(numbers=np.ones(n, np.int64), positions=positions.double().numpy()))
+    state = State.collate([State.from_frame(frame, dtype) for frame in frames])
+    attach_pairs(state, 3.0)
+    return state.to(device), NeighbourTable.from_pairs(state.to(device))
+
+
+def _evaluation(model: Potential) -> Function:
+    def evaluation(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return model.differentiated(*from_inputs(inputs))
+
+    return evaluation
+
+
+def _passes(state: State, table: NeighbourTable, inputs: tuple[Tensor, ...]) -> list[Any]:
+    """The inputs of several calls, each of whole systems that follow one another."""
+    width = table.sender.shape[1]
+    ends = torch.bincount(state.batch, minlength=state.n_systems).cumsum(0).tolist()
+    parts, first, start = [], 0, 0
+    for system, end in enumerate(ends):
+        last = system + 1 == len(ends)
+        if not last and (ends[system + 1] - start) * width <= EDGES_PER_PASS:
+            continue
+        atoms, systems = slice(start, end), slice(first, system + 1)
+        positions, numbers, charges, total_charge, batch, cell, sender, real, shift, reverse = (
+            one[systems] if index in (3, 5) else one[atoms] for index, one in enumerate(inputs)
+        )
+        parts.append(
+            (
+                *(positions, numbers, charges, total_charge, batch - first, cell),
+                *(sender - start, real, shift, reverse - start * width),
+            )
+        )
+        first, start = system + 1, end
+    return parts

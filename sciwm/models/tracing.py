@@ -1,0 +1,148 @@
+"""Functions of tensors as compiled programs.
+
+A learned energy is differentiated once for forces and again for training. Both derivatives are unrolled
+into one graph of plain tensor operations first, so that the compiler sees, fuses and plans all of it;
+compiling the energy alone would leave the derivatives to the interpreter (S. Batzner et al. describe the
+same way out for NequIP, arXiv:2504.16068). Sizes that vary from batch to
+batch (systems, atoms, neighbours) are symbols in that graph: one program serves them all.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+CLOSE = {torch.float32: 1e-4, torch.float64: 1e-10}
+"""How far a compiled program may be from the function it was made of, relative to the largest value."""
+
+
+class CompilationError(RuntimeError):
+    """A program that could not be built."""
+
+
+class DeviationError(RuntimeError):
+    """A program that does not compute what it was built from."""
+
+
+def compiled(
+    function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]]
+) -> Function:
+    """The same function as a program for this process.
+
+    Args:
+        inputs: Examples. Sizes that vary must differ from one another and exceed 1 in them, unless
+            they are always equal.
+        varying: Of each input, the dimensions whose size may change from call to call.
+
+    Raises:
+        CompilationError: If there is no working C++ compiler, or the function cannot be traced.
+    """
+    with _building():
+        from torch._inductor import config as inductor
+        from torch._inductor.compile_fx import compile_fx
+
+    graph, examples = traced(function, inputs, varying)
+    with _building(), inductor.patch(cpp_wrapper=not inputs[0].is_cuda), torch.no_grad():
+        program: Any = compile_fx(graph, [one.detach() for one in examples])
+        # The wrapper that skips Python is itself compiled at the first call.
+        program(*(one.detach() for one in inputs))
+    return lambda *tensors: tuple(program(*tensors))
+
+
+def exported(
+    function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]], file: Path
+) -> None:
+    """The same function as a program in a file, for later processes on machines of this kind.
+
+    Args:
+        inputs, varying: As for `compiled`.
+        file: Ending in .pt2; `loaded` reads it.
+
+    Raises:
+        CompilationError: As for `compiled`.
+    """
+    with _building():
+        from torch.export import Dim, export
+
+    graph, _ = traced(function, inputs, varying)
+    names: dict[int, Any] = {}
+    shapes = tuple(
+        {d: names.setdefault(one.shape[d], Dim(f"size{one.shape[d]}", min=1)) for d in dimensions}
+        for one, dimensions in zip(inputs, varying, strict=True)
+    )
+    with _building(), torch.no_grad():
+        program = export(graph, tuple(inputs), dynamic_shapes=shapes)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(file))
+
+
+def loaded(file: Path) -> Function:
+    """A program that `exported` wrote. It is native code: load only what this user built."""
+    with _building():
+        import torch._inductor
+
+        program: Any = torch._inductor.aoti_load_package(str(file))
+    return lambda *tensors: tuple(program(*tensors))
+
+
+def traced(
+    function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]]
+) -> tuple[GraphModule, list[Tensor]]:
+    """A graph of tensor operations, derivatives unrolled, and the symbolic inputs it was traced with."""
+    with _building():
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import (
+            DimDynamic,
+            ShapeEnv,
+            StatelessSymbolicContext,
+        )
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    examples = []
+    for one, dimensions in zip(inputs, varying, strict=True):
+        sizes = [
+            DimDynamic.DUCK if d in dimensions else DimDynamic.STATIC for d in range(one.dim())
+        ]
+        context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
+        symbolic = mode.from_tensor(one.detach(), symbolic_context=context)
+        examples.append(symbolic.requires_grad_(one.requires_grad))
+    with _building(), mode:
+        graph = make_fx(function, tracing_mode="symbolic")(*examples)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph, examples
+
+
+def require_same(found: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
+    """Raises DeviationError where a program's results are not those of the function itself."""
+    for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+        size = float(other.abs().max()) if other.numel() else 0.0
+        off = float((one - other).abs().max()) if other.numel() else 0.0
+        if not off <= CLOSE[other.dtype] * max(size, 1e-6):
+            raise DeviationError(
+                f"{what}: result {index} of the compiled program is off by {off:.3g}, where values "
+                f"reach {size:.3g}. Run without compiling, and please report this together with "
+                f"the version of torch ({torch.__version__})"
+            )
+
+
+@contextmanager
+def _building() -> Any:
+    """Where the compiler is imported, which takes seconds and so is not done before, and run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of no use to who compiles a model
+            yield
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()
+        raise CompilationError(
+            f"the model could not be compiled ({type(error).__name__}: {reason[0] if reason else ''}). "
+            "Compiling needs a C++ compiler such as g++ on the path; without one, leave it out"
+        ) from error
