@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("sciwm.cli.train", "a model from data; continues where it was interrupted"),
     "evaluate": ("sciwm.cli.evaluate", "errors with units beside null models, with plots"),
     "check": ("sciwm.cli.check", "symmetries, conservation, stability: what a model is good for"),
+    "compile": ("sciwm.cli.compile", "a trained model as a program, for faster simulations"),
     "simulate": ("sciwm.cli.simulate", "molecular dynamics in the learned world; continues too"),
     "screen": ("sciwm.cli.screen", "a ranked table from a library of molecules; continues too"),
     "discover": ("sciwm.cli.discover", "propose, imagine, verify, learn, to a budget"),

@@ -93,6 +93,5 @@ def simulator_named(model: str) -> "Simulator":
 
         return emt()
     from sciwm.interfaces.world import load
-    from sciwm.simulation.learned import LearnedSimulator
 
-    return LearnedSimulator(load(model).model)
+    return load(model).simulator()

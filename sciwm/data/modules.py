@@ -39,7 +39,7 @@ class Data(LightningDataModule, abc.ABC):
     def __init__(
         self,
         train: str | list[str],
-        valid: str | list[str] | float,
+        valid: float | str | list[str],
         split: Split,
         batch_size: int,
         max_atoms: int | None,
@@ -201,7 +201,7 @@ class FrameData(Data):
     def __init__(
         self,
         train: str | list[str],
-        valid: str | list[str] | float = 0.1,
+        valid: float | str | list[str] = 0.1,
         split: Split = "frame",
         stress: bool = False,
         properties: list[str] | None = None,
@@ -270,7 +270,7 @@ class WindowData(Data):
     def __init__(
         self,
         train: str | list[str],
-        valid: str | list[str] | float = 0.1,
+        valid: float | str | list[str] = 0.1,
         split: Split = "trajectory",
         length: int = 2,
         stride: int = 1,

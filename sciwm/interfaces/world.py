@@ -16,6 +16,7 @@ from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.models import archive
 from sciwm.models.archive import Archive
+from sciwm.models.compilation import accelerated, compile_model
 from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.relaxation import relax
@@ -48,14 +49,29 @@ class World:
     def __init__(self, source: Archive):
         self.archive = source
         self.model = source.model
+        self._potential = accelerated(source.model)
 
     @property
     def units(self) -> UnitSystem:
         return self.model.units
 
+    def compile(self) -> None:
+        """Builds a program for this model, which takes a minute and is found again by later sessions.
+
+        Evaluations and simulations are then several times faster and give the same numbers.
+
+        Raises:
+            sciwm.models.tracing.CompilationError: If it cannot be built, such as without a compiler.
+        """
+        self._potential = compile_model(self.model)
+
+    def simulator(self) -> LearnedSimulator:
+        """For integrators, rollouts and relaxation."""
+        return LearnedSimulator(self._potential)
+
     def evaluate(self, system: System, stress: bool = False) -> Evaluation:
         """Energies, forces and, if asked for, stress."""
-        return LearnedSimulator(self.model).evaluate(self.state(system), stress)
+        return self.simulator().evaluate(self.state(system), stress)
 
     def energy(self, system: System) -> float:
         """Potential energy of one system."""
@@ -67,7 +83,7 @@ class World:
 
     def calculator(self) -> SciwmCalculator:
         """For ASE."""
-        return SciwmCalculator(self.model)
+        return SciwmCalculator(self._potential)
 
     def relax(self, system: System, fmax: float = 0.01, max_steps: int = 500) -> Atoms:
         """The nearest minimum of the learned energy.
@@ -75,7 +91,7 @@ class World:
         Raises:
             ArithmeticError: If forces do not fall below `fmax` in `max_steps`.
         """
-        result = relax(LearnedSimulator(self.model), self.state(system), fmax, max_steps)
+        result = relax(self.simulator(), self.state(system), fmax, max_steps)
         if not bool(result.converged.all()):
             raise ArithmeticError(
                 f"not relaxed: the largest force is {float(result.fmax.max()):.3g} "
@@ -111,8 +127,7 @@ class World:
             integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
             if not bool(state.velocities.any()):
                 state = maxwell_boltzmann(state, kelvin, self.units, seed)
-        simulator = LearnedSimulator(self.model)
-        result = Rollout(simulator, integrator, every=every).run(state, steps)
+        result = Rollout(self.simulator(), integrator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
 
     def state(self, system: System) -> State:

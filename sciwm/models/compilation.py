@@ -99,8 +99,7 @@ def compile_model(model: Potential) -> CompiledPotential:
     model.eval().requires_grad_(False)
     file = program_file(model)
     if not file.is_file():
-        weight = next(model.parameters())
-        inputs = program_inputs(*example(weight.dtype, weight.device))
+        inputs = program_inputs(*example(model))
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_name(f"{os.getpid()}-{file.name}")
         try:
@@ -125,8 +124,7 @@ def accelerated(model: Potential) -> Potential:
 def _checked(model: Potential, file: Path) -> CompiledPotential:
     """The program of a file, compared with the model it claims to be."""
     program = loaded(file)
-    weight = next(model.parameters())
-    state, table = example(weight.dtype, weight.device)
+    state, table = example(model)
     with torch.no_grad():
         found = program(*program_inputs(state, table))
     require_same(found, model.differentiated(state, table), f"{file} (delete it to build it anew)")
@@ -176,17 +174,23 @@ def from_inputs(inputs: Sequence[Tensor]) -> tuple[State, NeighbourTable]:
     return State(**fields), NeighbourTable(sender, real, shift, reverse)
 
 
-def example(dtype: torch.dtype, device: torch.device) -> tuple[State, NeighbourTable]:
-    """Two small clusters whose numbers of atoms, neighbours and systems all differ."""
+def example(model: Potential) -> tuple[State, NeighbourTable]:
+    """Two small clusters whose numbers of atoms, neighbours and systems all differ.
+
+    They are loose: in tight ones energies of an untrained model are so steep that rounding alone sets
+    two ways to compute them apart.
+    """
+    weight = next(model.parameters())
+    spacing = min(0.4 * model.cutoff, 1.8)
     generator = torch.Generator().manual_seed(0)
     frames = []
     for n in (5, 6):
         grid = torch.cartesian_prod(*[torch.arange(2.0)] * 3)[:n]
-        positions = 1.1 * grid + 0.1 * torch.rand(n, 3, generator=generator)
+        positions = spacing * (grid + 0.1 * torch.rand(n, 3, generator=generator))
         frames.append(Frame(numbers=np.ones(n, np.int64), positions=positions.double().numpy()))
-    state = State.collate([State.from_frame(frame, dtype) for frame in frames])
-    attach_pairs(state, 3.0)
-    return state.to(device), NeighbourTable.from_pairs(state.to(device))
+    state = State.collate([State.from_frame(frame, weight.dtype) for frame in frames])
+    state = attach_pairs(state, 3 * spacing).to(weight.device)
+    return state, NeighbourTable.from_pairs(state)
 
 
 def _evaluation(model: Potential) -> Function:

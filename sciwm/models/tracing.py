@@ -87,8 +87,9 @@ def loaded(file: Path) -> Function:
     with _building():
         import torch._inductor
 
-        program: Any = torch._inductor.aoti_load_package(str(file))
-    return lambda *tensors: tuple(program(*tensors))
+        # Its own call sorts arguments into nested containers, which a small molecule would wait for.
+        run: Any = torch._inductor.aoti_load_package(str(file)).loader.run
+    return lambda *tensors: tuple(run(list(tensors)))
 
 
 def traced(

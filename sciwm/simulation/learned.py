@@ -1,5 +1,7 @@
 """A trained model as a simulator: the world that imagination runs in."""
 
+import statistics
+import time
 from collections.abc import Sequence
 
 import torch
@@ -7,10 +9,14 @@ import torch
 from sciwm.core.neighbours import NeighbourTable, SkinTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
+from sciwm.models.compilation import CompiledPotential
 from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.potential import Potential
 from sciwm.simulation.simulator import Evaluation, SimulatorError
+
+REPEATS = 20
+"""Evaluations that are timed; the median counts."""
 
 
 class LearnedSimulator:
@@ -64,9 +70,10 @@ class LearnedSimulator:
             SimulatorError: If the model has no head for a property, or a system has none.
             UnseenSpeciesError: As for `evaluate`.
         """
-        offered = self.model.properties if isinstance(self.model, OutcomeModel) else ()
+        model = self.model.model if isinstance(self.model, CompiledPotential) else self.model
+        offered = model.properties if isinstance(model, OutcomeModel) else ()
         missing = [name for name in names if name not in offered]
-        if missing or not isinstance(self.model, OutcomeModel):
+        if missing or not isinstance(model, OutcomeModel):
             raise SimulatorError(
                 f"the model does not predict {', '.join(missing)}; it offers energies, forces"
                 f"{''.join(f', {name}' for name in offered)}. Train one with a head for it "
@@ -76,7 +83,7 @@ class LearnedSimulator:
         self._require_species(state)
         table = self._table(state)
         with torch.no_grad():
-            found = self.model.observe(state, table)
+            found = model.observe(state, table)
         for name in names:
             whole = found[name].reshape(len(found[name]), -1).isfinite().all(dim=1)
             if not bool(whole.all()):
@@ -119,3 +126,13 @@ def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
     table = NeighbourTable.from_pairs(state)
     energy, forces, tension = model(state, table, stress=stress)
     return Evaluation(energy.double() + model.total_offset(state), forces, tension)
+
+
+def seconds_per_evaluation(model: Potential, state: State, table: NeighbourTable) -> float:
+    """Median time of energies and forces."""
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        model(state, table)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)

@@ -22,7 +22,7 @@ from sciwm.training.callbacks import ErrorBar, RunningAverage
 from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import straight_motion
 from sciwm.training.outcome_task import OutcomeTask
-from sciwm.training.task import LOGGED_EVERY, Task
+from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
 
@@ -95,7 +95,7 @@ def fit(
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "gradient_clip_val": gradient_clip,
-        "log_every_n_steps": LOGGED_EVERY,
+        "log_every_n_steps": 50,
         "inference_mode": False,
         "use_distributed_sampler": False,
         "enable_model_summary": False,

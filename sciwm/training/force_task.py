@@ -187,8 +187,7 @@ def loss_counts(batch: State) -> dict[str, Tensor]:
 
 def labelled_example(model: Potential, stress: bool) -> tuple[Tensor, ...]:
     """Inputs of `squared_errors` to trace with."""
-    like = next(model.parameters())
-    state, table = example(like.dtype, like.device)
+    state, table = example(model)
     state.energy = model.total_offset(state)
     state.forces = torch.zeros_like(state.positions)
     if stress:

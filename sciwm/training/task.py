@@ -19,9 +19,6 @@ from sciwm.data.modules import Data
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import Statistics
 
-LOGGED_EVERY = 50
-"""Steps between entries of the log."""
-
 SURVEYED = 500
 """Training frames that scales and reference energies are computed from, at most."""
 
@@ -115,7 +112,7 @@ class Task(LightningModule, abc.ABC):
         loss = self.weighted_loss(batch)
         if not torch.isfinite(loss):
             self._name_culprits(batch)
-        if self.global_step % LOGGED_EVERY == 0:
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss", loss.detach(), prog_bar=False)
         return loss
 

@@ -1,0 +1,183 @@
+"""Compiled programs give the model's numbers, for any sizes, and say so when they do not."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from conftest import water
+from torch_geometric.data import Batch
+
+from sciwm.core.frame import Frame
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.state import State
+from sciwm.interfaces.world import World
+from sciwm.models import compilation
+from sciwm.models.archive import Archive
+from sciwm.models.compilation import CompiledPotential, accelerated, compile_model, program_file
+from sciwm.models.encoder import Encoder
+from sciwm.models.force_field import ForceField
+from sciwm.models.statistics import survey
+from sciwm.models.tracing import CompilationError, DeviationError, compiled, require_same
+from sciwm.training import force_task
+from sciwm.training.compiled_loss import CompiledLoss
+from sciwm.training.force_task import (
+    LOSS_VARYING,
+    SUMS,
+    labelled_example,
+    loss_inputs,
+    squared_errors,
+)
+
+CUTOFF = 3.0
+SINGLE = 2e-4
+
+
+def force_field(seed: int = 0) -> ForceField:
+    torch.manual_seed(seed)
+    energies = {"H": -13.6, "O": -2041.0, "Cu": -45000.0}
+    model = ForceField(Encoder(CUTOFF, channels=4, lmax=1, layers=2), reference_energies=energies)
+    frames = [water(i).with_(energy=float(i), forces=np.eye(3)) for i in range(4)]
+    model.adapt(survey(frames, CUTOFF, model.units, model.reference_table()))
+    return model
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> CompiledPotential:
+    """One model, built once for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCIWM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield compile_model(force_field())
+
+
+def systems(kind: str) -> State:
+    if kind == "crystal":
+        copper = bulk("Cu", cubic=True)
+        copper.rattle(0.1, seed=1)
+        return State.from_ase(copper)
+    if kind == "atom":
+        return State.from_frame(Frame(numbers=np.array([8]), positions=np.zeros((1, 3))))
+    if kind == "mixed":
+        pair = Frame(numbers=np.array([1, 1]), positions=np.array([[0, 0, 0.0], [0, 0, 0.8]]))
+        return State.collate([State.from_frame(one) for one in (water(), pair, water(3))])
+    return State.collate([State.from_frame(water(i)) for i in range({"one": 1, "many": 700}[kind])])
+
+
+@pytest.mark.parametrize("kind", ["one", "many", "mixed", "atom", "crystal"])
+def test_a_program_gives_what_the_model_gives(program, kind):
+    state = attach_pairs(systems(kind), CUTOFF)
+    table = NeighbourTable.from_pairs(state)
+    expected, found = program.model(state, table, stress=True), program(state, table, stress=True)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=SINGLE, rtol=SINGLE, equal_nan=True)
+    # Elsewhere it gives something else, or nothing was compared.
+    state.positions = state.positions + 0.2 * torch.rand_like(state.positions)
+    assert kind == "atom" or not torch.allclose(program(state, table)[1], expected[1], atol=SINGLE)
+
+
+def test_large_batches_go_in_passes_of_whole_systems(program):
+    state = attach_pairs(systems("many"), CUTOFF)
+    table = NeighbourTable.from_pairs(state)
+    inputs = compilation.program_inputs(state, table)
+    parts = compilation._passes(state, table, inputs)
+    assert len(parts) > 2
+    assert sum(len(part[0]) for part in parts) == len(state.numbers)
+    for part in parts:
+        assert part[6].numel() <= compilation.EDGES_PER_PASS
+        # Nothing points outside its own pass.
+        assert 0 <= int(part[6].min()) <= int(part[6].max()) < len(part[0])
+        assert int(part[9].max()) < part[9].numel()
+
+
+def test_what_a_program_was_not_built_for_goes_to_the_model(program):
+    state = attach_pairs(State.from_frame(water(), torch.float64), CUTOFF)
+    table = NeighbourTable.from_pairs(state)
+    exact = force_field().double()
+    double = CompiledPotential(exact, program.program)
+    double._built_for = program._built_for
+    assert torch.equal(double(state, table)[1], exact(state, table)[1])
+
+
+def test_a_program_is_found_again_for_the_same_weights_only(program, monkeypatch):
+    assert isinstance(accelerated(force_field()), CompiledPotential)
+    other = force_field(seed=1)
+    assert accelerated(other) is other
+    world = World(Archive(force_field()))
+    assert isinstance(world.simulator().model, CompiledPotential)
+    assert program_file(other) != program_file(program.model)
+
+
+def test_a_program_that_deviates_is_refused(program):
+    other = force_field(seed=1)
+    with pytest.raises(DeviationError, match=r"delete it to build it anew.* is off by"):
+        compilation._checked(other, program_file(program.model))
+    ones = torch.ones(3)
+    require_same([ones], [ones + 1e-6], "close enough")
+    with pytest.raises(DeviationError, match="result 0"):
+        require_same([ones], [ones * torch.nan], "no number")
+
+
+def test_a_compiled_loss_has_the_gradient_of_the_loss():
+    model = force_field()
+    example = labelled_example(model, stress=True)
+    varying = LOSS_VARYING[: len(example)]
+    program = CompiledLoss(model, squared_errors, example, varying)
+    coefficients = torch.rand(len(SUMS), generator=torch.Generator().manual_seed(0))
+    for frames in ([water(1)], [water(i) for i in range(6)]):
+        labels = {"energy": -2068.0, "forces": np.ones((3, 3)), "stress": np.eye(3)}
+        labels |= {"cell": 9 * np.eye(3), "pbc": np.ones(3, bool)}
+        batch = State.collate([State.from_frame(one.with_(**labels)) for one in frames])
+        inputs = loss_inputs(model, attach_pairs(batch, CUTOFF), NeighbourTable.from_pairs(batch))
+        weights = list(model.parameters())
+        eager = (coefficients * squared_errors(model, *inputs)).sum()
+        expected = torch.autograd.grad(eager, weights, allow_unused=True)
+        loss, sums = program(coefficients, inputs)
+        model.zero_grad()
+        (3 * loss).backward()
+        assert torch.allclose(loss, eager, rtol=SINGLE)
+        assert bool((sums > 0).all())
+        for weight, gradient in zip(weights, expected, strict=True):
+            if gradient is not None:
+                size = float(gradient.abs().max())
+                assert torch.allclose(weight.grad, 3 * gradient, atol=SINGLE * size, rtol=SINGLE)
+        # A term left out shows in the gradient.
+        model.zero_grad()
+        program(coefficients * torch.tensor([1.0, 1, 0, 1, 1]), inputs)[0].backward()
+        row = [name for name, _ in model.named_parameters()].index("readouts.0.weight")
+        assert not torch.allclose(weights[row].grad, expected[row], rtol=0.01)
+
+
+def test_without_a_compiler_training_goes_on_and_says_so(monkeypatch):
+    def broken(*arguments):
+        raise CompilationError("no compiler here")
+
+    monkeypatch.setattr(force_task, "CompiledLoss", broken)
+    task = force_task.ForceTask(force_field(), compiled=True)
+    with pytest.warns(UserWarning, match="no compiler here.*without, slower"):
+        task.on_train_start()
+    assert task._compiled is None
+
+
+def test_what_cannot_be_traced_is_a_compilation_error():
+    def data_dependent(x):
+        return (x * (1 if float(x.sum()) > 0 else 2),)
+
+    with pytest.raises(CompilationError, match="could not be compiled"):
+        compiled(data_dependent, [torch.ones(3)], [(0,)])
+
+
+def test_collating_follows_torch_geometric():
+    states = [attach_pairs(State.from_frame(water(i)), CUTOFF) for i in range(3)]
+    joined, reference = State.collate(states), Batch.from_data_list(states)
+    for key in ("positions", "numbers", "batch", "pairs", "shifts", "cell"):
+        assert torch.equal(joined[key], reference[key]), key
+    assert not torch.equal(joined.pairs, torch.cat([one.pairs for one in states], dim=1))
+
+
+def test_importing_the_models_does_not_import_the_compiler():
+    import subprocess
+    import sys
+
+    code = (
+        "import sciwm.interfaces.world, sys; sys.exit('torch._inductor.compile_fx' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
