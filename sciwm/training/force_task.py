@@ -46,7 +46,7 @@ class ForceTask(Task):
         late_energy_weight: float = 10.0,
         stress_weight: float = 0.0,
         learning_rate: float = 3e-3,
-        matrix_rate: float = 0.01,
+        matrix_rate: float = 0.005,
         warmup: int = 100,
         cpu_seconds: float | None = None,
         compiled: bool = False,
