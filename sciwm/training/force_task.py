@@ -33,6 +33,7 @@ class ForceTask(Task):
         stress_weight: Of the stress term; needs data with `stress: true`.
         learning_rate: The highest rate, of parameters that are not matrices.
         matrix_rate: The highest rate of matrices (see `Muon`).
+        matrix_decay: Weight decay of matrices; where data is scarce, some keeps the model smooth.
         warmup: Steps of linear increase.
         cpu_seconds: Processor time to spend on training, instead of a number of steps.
         compiled: Build forces, loss and gradients as one program: a minute's wait, then steps two to
@@ -47,6 +48,7 @@ class ForceTask(Task):
         stress_weight: float = 0.0,
         learning_rate: float = 3e-3,
         matrix_rate: float = 0.005,
+        matrix_decay: float = 0.0,
         warmup: int = 100,
         cpu_seconds: float | None = None,
         compiled: bool = False,
@@ -60,6 +62,7 @@ class ForceTask(Task):
         self.late_energy_weight = late_energy_weight
         self.stress_weight = stress_weight
         self.matrix_rate = matrix_rate
+        self.matrix_decay = matrix_decay
 
     @property
     def monitored(self) -> str:
@@ -103,7 +106,7 @@ class ForceTask(Task):
         ]
         chosen = set(matrices)
         others = [p for p in self._learned if p not in chosen]
-        return Muon(matrices, others, self.matrix_rate, self.learning_rate)
+        return Muon(matrices, others, self.matrix_rate, self.learning_rate, self.matrix_decay)
 
     def on_train_start(self) -> None:
         if self.compiled and self._compiled is None:

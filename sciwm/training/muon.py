@@ -45,6 +45,7 @@ class Muon(torch.optim.Optimizer):
         others: All other parameters.
         matrix_rate: Length of a step along each singular direction.
         rate: Adam's (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+        decay: Share of a matrix that a step of length 1 would take away (decoupled weight decay).
 
     Raises:
         ValueError: If one of `matrices` is not a matrix or a stack of matrices.
@@ -56,6 +57,7 @@ class Muon(torch.optim.Optimizer):
         others: Iterable[nn.Parameter],
         matrix_rate: float,
         rate: float,
+        decay: float = 0.0,
     ):
         chosen = list(matrices)
         for one in chosen:
@@ -64,8 +66,8 @@ class Muon(torch.optim.Optimizer):
                     f"Muon moves matrices, got a parameter of shape {tuple(one.shape)}"
                 )
         groups = [
-            {"params": chosen, "lr": matrix_rate, "orthogonal": True},
-            {"params": list(others), "lr": rate, "orthogonal": False},
+            {"params": chosen, "lr": matrix_rate, "orthogonal": True, "decay": decay},
+            {"params": list(others), "lr": rate, "orthogonal": False, "decay": 0.0},
         ]
         super().__init__([group for group in groups if group["params"]], {})
 
@@ -80,6 +82,8 @@ class Muon(torch.optim.Optimizer):
             if not group["orthogonal"]:
                 self._follow(params, group["lr"])
                 continue
+            if group["decay"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for one in params:
                 by_shape.setdefault(one.shape[-2:], []).append(one)
