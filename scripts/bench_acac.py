@@ -1,11 +1,12 @@
 """Accuracy on acetylacetone after a fixed budget of processor time, beside the null model.
 
 Imports the published files (train_300K: 450 to learn from, 50 held back), trains `configs/acac.yaml` for
-480 processor seconds on one thread, and reports root mean square errors on test_MD_300K, once for each
-seed; about 9 minutes a seed. Published after full training on a GPU: MACE 0.9 meV and
-5.1 meV/Å (arXiv:2206.07697).
+480 processor seconds on one thread (compiling comes before and is reported), and reports root mean square
+errors on test_MD_300K, once for each seed; about 10 minutes a seed. Rivals that are installed (see `--peers`)
+are trained for as long on the same frames with one recipe for all, by their own script. Any other test file
+can be added. Published after full training on a GPU: MACE 0.9 meV and 5.1 meV/Å (arXiv:2206.07697).
 
-    python scripts/bench_acac.py [--seeds 3] [--test 600K=test_MD_600K.xyz] [--json_file FILE]
+    python scripts/bench_acac.py [--seeds 3] [--rivals painn:64 ...] [--test 600K=FILE ...] [--json_file FILE]
 """
 
 import json
@@ -30,6 +31,9 @@ def main(
     test: list[str] | None = None,
     json_file: str | None = None,
     folder: str = "runs/bench_acac",
+    preset: str = "configs/acac.yaml",
+    rivals: list[str] | None = None,
+    peers: str = "../shared/peers",
 ) -> None:
     """Prints the table and the figures.
 
@@ -40,6 +44,10 @@ def main(
         test: Further test files, each as NAME=FILE.
         json_file: Where to write the figures as JSON too.
         folder: Where to work.
+        preset: The job to run.
+        rivals: Codes to train beside ours, as CODE:CONFIG.
+        peers: Folder with the rivals' scripts; their environments are in $PEERS_HOME or
+            ~/.cache/sciwm-peers.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
@@ -55,13 +63,17 @@ def main(
             subprocess.run([*sciwm_command, "import", path, "--to", str(target)], check=True)
     values: dict[str, list[float]] = {}
     nulls: dict[str, float] = {}
+    costs: list[dict[str, float]] = []
     for seed in range(seeds):
         run = Path(folder, f"seed{seed}-{budget}s")
         if not (run / "model.pt").is_file():
             options = ["--data.train", f"{folder}/train.h5md", "--task.cpu_seconds", str(budget)]
             where = ["--name", run.name, "--folder", folder, "--seed", str(seed)]
-            command = [*sciwm_command, "train", "configs/acac.yaml", *options, *where]
+            command = [*sciwm_command, "train", preset, *options, *where]
             subprocess.run(command, check=True)
+        record = json.loads((run / "metrics.json").read_text())
+        kept = ("steps", "cpu_seconds", "build_seconds", "parameters")
+        costs.append({key: record[key] for key in kept if key in record})
         model = sciwm.load(run).model
         for name, file in files.items():
             rows = {row.name: row for row in evaluate(model, Collection([file])).rows}
@@ -75,12 +87,35 @@ def main(
         middle = statistics.median(found)
         row = (middle, min(found), max(found), nulls[name])
         print(f"{name:20s}" + "".join(f"{value:10.2f}" for value in row) + f"  {unit}")
-        figures[name] = {"value": middle, "unit": unit}
+        figures[name] = {"value": middle, "unit": unit, "each": found, "null": nulls[name]}
     print()
     for name, figure in figures.items():
         print(name, f"{figure['value']:.4g}", figure["unit"])
+    for seed, cost in enumerate(costs):
+        print(f"seed {seed}:", ", ".join(f"{value:.5g} {key}" for key, value in cost.items()))
+    rivalled = {name: trained_rival(name, Path(peers).resolve(), budget) for name in rivals or []}
+    for name, found in rivalled.items():
+        print(name, found or "is not installed: skipped")
     if json_file:
-        Path(json_file).write_text(json.dumps(figures, indent=1))
+        content = figures | {"budget": budget, "costs": costs, "rivals": rivalled}
+        Path(json_file).write_text(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def trained_rival(name: str, peers: Path, budget: int) -> dict[str, float]:
+    """Errors of a rival on the same test frames; empty if it is not installed."""
+    code, config = name.split(":")
+    home = Path(os.environ.get("PEERS_HOME", Path.home() / ".cache" / "sciwm-peers"))
+    venvs = {"painn": "venv-spk", "mace": "venv-mace", "nequip": "venv-nequip", "tmd": "venv-tmd"}
+    python = home / venvs[code] / "bin" / "python"
+    if not python.exists() or not (peers / "train.py").exists():
+        return {}
+    if not (home / "acac" / "train.xyz").is_file():
+        subprocess.run([str(python), "split.py"], cwd=peers, check=True)
+    command = [str(python), "-W", "ignore", "train.py", code, config, str(budget)]
+    subprocess.run(command, cwd=peers, check=True)
+    found = json.loads((home / "out" / f"{code}-{config}.json").read_text())
+    errors = {key: found["test300"][key] for key in ("F_rmse", "E_rmse")}
+    return errors | {key: found[key] for key in ("steps", "cpu_s", "params")}
 
 
 if __name__ == "__main__":

@@ -55,7 +55,6 @@ class ForceTask(Task):
     ):
         super().__init__(learning_rate, warmup, cpu_seconds)
         self.compiled = compiled
-        self.build_seconds = 0.0
         self._compiled: CompiledLoss | None = None
         self.model = model
         self.energy_weight = energy_weight
@@ -69,7 +68,7 @@ class ForceTask(Task):
         return "valid/force"
 
     def weights(self) -> dict[str, float]:
-        late = self.progress() > 0.75
+        late = self._done > 0.75
         weights = {"energy": self.late_energy_weight if late else self.energy_weight, "force": 1.0}
         if self.stress_weight:
             weights["stress"] = self.stress_weight
