@@ -4,7 +4,7 @@ Draws 50 frames from the published split (split a, 1000 frames), trains `configs
 and reports mean absolute errors on the other 950, once for each seed, which draws its own 50. Published
 after full training on 50 frames: MACE 6.7 meV and 32.6 meV/Å (arXiv:2206.07697), NequIP 8.7 and 40.2.
 
-    python scripts/bench_rmd17.py [--seeds 3] [--budget 3600] [--json_file FILE]
+    python scripts/bench_rmd17.py [--seeds 3] [--budget 1500] [--json_file FILE]
 """
 
 import json
@@ -27,7 +27,7 @@ from sciwm.evaluation.evaluate import evaluate
 def main(
     source: str = "../shared/data/rmd17/ethanol_split_a.xyz",
     frames: int = 50,
-    budget: int = 3600,
+    budget: int = 1500,
     seeds: int = 1,
     json_file: str | None = None,
     folder: str = "runs/bench_rmd17",
