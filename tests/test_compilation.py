@@ -16,6 +16,7 @@ from sciwm.models.archive import Archive
 from sciwm.models.compilation import CompiledPotential, accelerated, compile_model, program_file
 from sciwm.models.encoder import Encoder
 from sciwm.models.force_field import ForceField
+from sciwm.models.passes import passes, slots_that_fit
 from sciwm.models.statistics import survey
 from sciwm.models.tracing import CompilationError, DeviationError, compiled, require_same
 from sciwm.training import force_task
@@ -74,18 +75,33 @@ def test_a_program_gives_what_the_model_gives(program, kind):
     assert kind == "atom" or not torch.allclose(program(state, table)[1], expected[1], atol=SINGLE)
 
 
-def test_large_batches_go_in_passes_of_whole_systems(program):
+def test_large_batches_go_in_passes_of_whole_systems():
     state = attach_pairs(systems("many"), CUTOFF)
     table = NeighbourTable.from_pairs(state)
-    inputs = compilation.program_inputs(state, table)
-    parts = compilation._passes(state, table, inputs)
-    assert len(parts) > 2
-    assert sum(len(part[0]) for part in parts) == len(state.numbers)
-    for part in parts:
-        assert part[6].numel() <= compilation.EDGES_PER_PASS
+    parts = list(passes(state, table, 200))
+    assert len(parts) == 22  # 33 molecules of 6 slots in each
+    for part, its_table in parts:
+        assert its_table.sender.numel() <= 200
         # Nothing points outside its own pass.
-        assert 0 <= int(part[6].min()) <= int(part[6].max()) < len(part[0])
-        assert int(part[9].max()) < part[9].numel()
+        assert 0 <= int(its_table.sender.min()) <= int(its_table.sender.max()) < part.num_nodes
+        assert int(its_table.reverse.max()) < its_table.sender.numel()
+        assert torch.equal(part.batch.unique(), torch.arange(part.n_systems))
+    assert torch.equal(torch.cat([part.positions for part, _ in parts]), state.positions)
+    assert [part.n_systems for part, _ in passes(state, table, 1)] == [1] * 700
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_probe_finds_what_fits():
+    state = attach_pairs(systems("many"), CUTOFF).to("cuda")
+    table, taken = NeighbourTable.from_pairs(state), []
+
+    def evaluate(part, its_table):
+        taken.append(torch.zeros(1000 * its_table.sender.numel(), device="cuda"))
+
+    free, _ = torch.cuda.mem_get_info()
+    slots = slots_that_fit(evaluate, state, table)
+    assert 0.3 * free < 4000 * slots < 0.7 * free
 
 
 def test_what_a_program_was_not_built_for_goes_to_the_model(program):

@@ -45,7 +45,7 @@ def test_batches_of_skewed_crystals_and_molecules_get_what_ase_gets(world):
     crystals = [bulk("Si"), bulk("Si", cubic=True)]
     for seed, one in enumerate(crystals):
         one.rattle(0.1, seed=seed)
-        one.set_cell(one.cell.array + [[0, 0.8, 0], [0, 0, 0], [0, 0, 0]], scale_atoms=True)
+        one.set_cell(one.cell.array + np.diag([0.8, 0], k=1), scale_atoms=True)
     model = TorchSimModel(world, compute_stress=True)
     state = torch_sim.io.atoms_to_state(crystals, torch.device("cpu"), torch.float32)
     found = model(state)

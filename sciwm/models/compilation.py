@@ -11,7 +11,6 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +26,6 @@ from sciwm.models.geometry import Geometry
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import Statistics
 from sciwm.models.tracing import Function, exported, loaded, require_same
-
-EDGES_PER_PASS = 1500
-"""Slots of the neighbour table that a processor's cache holds the features of: larger batches of small
-systems are evaluated in passes of about this size, which doubles their rate."""
 
 
 class CompiledPotential(Potential):
@@ -76,16 +71,7 @@ class CompiledPotential(Potential):
         here = (state.positions.dtype, state.positions.device)
         if differentiable or here != self._built_for:
             return self.model.differentiated(state, table, differentiable)
-        inputs = program_inputs(state, table)
-        if (
-            state.n_systems == 1
-            or table.sender.numel() <= EDGES_PER_PASS
-            or state.positions.is_cuda
-        ):
-            energy, forces, virial = self.program(*inputs)
-            return energy, forces, virial
-        parts = [self.program(*part) for part in _passes(state, table, inputs)]
-        energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
+        energy, forces, virial = self.program(*program_inputs(state, table))
         return energy, forces, virial
 
 
@@ -198,26 +184,3 @@ def _evaluation(model: Potential) -> Function:
         return model.differentiated(*from_inputs(inputs))
 
     return evaluation
-
-
-def _passes(state: State, table: NeighbourTable, inputs: tuple[Tensor, ...]) -> list[Any]:
-    """The inputs of several calls, each of whole systems that follow one another."""
-    width = table.sender.shape[1]
-    ends = torch.bincount(state.batch, minlength=state.n_systems).cumsum(0).tolist()
-    parts, first, start = [], 0, 0
-    for system, end in enumerate(ends):
-        last = system + 1 == len(ends)
-        if not last and (ends[system + 1] - start) * width <= EDGES_PER_PASS:
-            continue
-        atoms, systems = slice(start, end), slice(first, system + 1)
-        positions, numbers, charges, total_charge, batch, cell, sender, real, shift, reverse = (
-            one[systems] if index in (3, 5) else one[atoms] for index, one in enumerate(inputs)
-        )
-        parts.append(
-            (
-                *(positions, numbers, charges, total_charge, batch - first, cell),
-                *(sender - start, real, shift, reverse - start * width),
-            )
-        )
-        first, start = system + 1, end
-    return parts

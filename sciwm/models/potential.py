@@ -18,6 +18,7 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, unit_system
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
+from sciwm.models.passes import passes, slots_that_fit
 from sciwm.models.statistics import Statistics
 
 
@@ -33,6 +34,10 @@ class Potential(nn.Module, abc.ABC):
     cutoff: float
     unit_system: str
     domain: Domain
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slots: dict[torch.device, int] = {}
 
     @property
     def units(self) -> UnitSystem:
@@ -70,7 +75,10 @@ class Potential(nn.Module, abc.ABC):
         Args:
             differentiable: Keep the graph, so that a loss on forces can be differentiated.
         """
-        energy, forces, virial = self.differentiated(state, table, differentiable)
+        if differentiable or state.n_systems == 1:
+            energy, forces, virial = self.differentiated(state, table, differentiable)
+        else:
+            energy, forces, virial = self._in_passes(state, table)
         return energy, forces, stress_of(virial, state) if stress else None
 
     def differentiated(
@@ -94,6 +102,17 @@ class Potential(nn.Module, abc.ABC):
         virial = torch.bmm(vectors.transpose(1, 2), gradient)
         virial = virial.new_zeros(state.n_systems, 3, 3).index_add(0, state.batch, virial)
         return energy, table.forces(gradient), 0.5 * (virial + virial.transpose(1, 2))
+
+    def _in_passes(self, state: State, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor]:
+        """`differentiated`, of as many systems at a time as the machine does best."""
+        device = state.positions.device
+        if device not in self._slots:
+            self._slots[device] = slots_that_fit(self.differentiated, state, table)
+        if table.sender.numel() <= self._slots[device]:
+            return self.differentiated(state, table)
+        parts = [self.differentiated(*part) for part in passes(state, table, self._slots[device])]
+        energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
+        return energy, forces, virial
 
     def total_offset(self, state: State) -> Tensor:
         """(S,) float64 constant part of the energy of each system."""
