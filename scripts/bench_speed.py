@@ -11,7 +11,7 @@ workers take turns, A B C A B C, so that all meet the same load of the machine. 
 | batch64_system_steps_per_cpu_s | 64 molecules at once; ours whole steps of dynamics, theirs forces alone |
 | si216_ms | forces of 216 silicon atoms, without the neighbour list |
 
-    python scripts/bench_speed.py [--rounds 4] [--json_file FILE] [--picture FILE]
+    python scripts/bench_speed.py [--rounds 4] [--json_file FILE]
 """
 
 import json
@@ -57,7 +57,9 @@ class Worker:
     def __init__(self, name: str, command: Sequence[str], folder: Path | None, log: Path):
         self.name = name
         self.ours = name.startswith("sciwm")
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        # What `nequip-compile --mode aotinductor` made of an untrained model of the same settings.
+        compiled = str(peers_home() / "acac.nequip.pt2")
+        environment = {"NEQUIP_PT2": compiled} | os.environ | {"OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -104,7 +106,6 @@ def main(
     seconds: float = 2.0,
     peers: str = "../shared/peers",
     json_file: str | None = None,
-    picture: str | None = None,
     folder: str = "runs/bench_speed",
     only: list[str] | None = None,
 ) -> None:
@@ -116,7 +117,6 @@ def main(
         peers: Folder with the rivals' workers; their environments are in $PEERS_HOME or
             ~/.cache/sciwm-peers.
         json_file: Where to write the figures as JSON.
-        picture: Where to draw error against compute, from this and the accuracy benchmark.
         folder: For logs.
         only: Names of the codes to run; all by default.
     """
@@ -143,9 +143,13 @@ def main(
         Path(json_file).write_text(json.dumps(results, indent=1, ensure_ascii=False))
 
 
+def peers_home() -> Path:
+    return Path(os.environ.get("PEERS_HOME", Path.home() / ".cache" / "sciwm-peers"))
+
+
 def started(peers: Path, logs: Path, only: list[str] | None) -> list[Worker]:
     """A worker of each code that is there; those that are not are named."""
-    home = Path(os.environ.get("PEERS_HOME", Path.home() / ".cache" / "sciwm-peers"))
+    home = peers_home()
     workers = []
     for name, preset in OURS.items():
         if only is None or name in only:
