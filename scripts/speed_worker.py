@@ -37,14 +37,14 @@ from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.thermostats import maxwell_boltzmann
 from sciwm.training.compiled_loss import CompiledLoss
-from sciwm.training.force_task import (
+from sciwm.training.force_errors import (
     LOSS_VARYING,
     SUMS,
-    ForceTask,
     labelled_example,
     loss_inputs,
     squared_errors,
 )
+from sciwm.training.force_task import ForceTask
 
 SOURCE = Path(os.environ.get("SCIWM_ACAC", "../shared/data/acac/train_300K.xyz"))
 REPORT = 50

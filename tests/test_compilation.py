@@ -21,7 +21,7 @@ from sciwm.models.statistics import survey
 from sciwm.models.tracing import CompilationError, DeviationError, compiled, require_same
 from sciwm.training import force_task
 from sciwm.training.compiled_loss import CompiledLoss
-from sciwm.training.force_task import (
+from sciwm.training.force_errors import (
     LOSS_VARYING,
     SUMS,
     labelled_example,

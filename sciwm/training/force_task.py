@@ -10,11 +10,19 @@ from torch import Tensor
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
-from sciwm.models.compilation import VARYING, example, from_inputs, program_inputs
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import Statistics, survey
 from sciwm.models.tracing import CompilationError
 from sciwm.training.compiled_loss import CompiledLoss
+from sciwm.training.force_errors import (
+    LOSS_VARYING,
+    SUM_OF_TERM,
+    SUMS,
+    labelled_example,
+    loss_counts,
+    loss_inputs,
+    squared_errors,
+)
 from sciwm.training.muon import Muon
 from sciwm.training.task import SURVEYED, Task
 
@@ -97,14 +105,13 @@ class ForceTask(Task):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         embeddings = {m.weight for m in self.modules() if isinstance(m, torch.nn.Embedding)}
-        self._learned = [p for p in self.parameters() if p.requires_grad]
         matrices = [
             p
-            for p in self._learned
+            for p in self.learned
             if p.dim() >= 2 and min(p.shape[-2:]) > 1 and p not in embeddings
         ]
         chosen = set(matrices)
-        others = [p for p in self._learned if p not in chosen]
+        others = [p for p in self.learned if p not in chosen]
         return Muon(matrices, others, self.matrix_rate, self.learning_rate, self.matrix_decay)
 
     def on_train_start(self) -> None:
@@ -145,57 +152,6 @@ class ForceTask(Task):
         if "stress" in counts:
             metrics["stress"] = (sums["stress"], counts["stress"])
         return terms, metrics
-
-
-SUMS = ("energy", "energy_per_atom", "force", "stress", "virial_per_atom")
-"""Squared errors in the order of `squared_errors`."""
-
-SUM_OF_TERM = {"energy": "energy_per_atom", "force": "force", "stress": "virial_per_atom"}
-"""Which of them a term of the loss is made of."""
-
-LOSS_VARYING = (*VARYING, (0,), (0,), (0,), (0,))
-
-
-def loss_inputs(model: Potential, batch: State, table: NeighbourTable) -> tuple[Tensor, ...]:
-    """What `squared_errors` takes: the program's inputs, atoms per system, and labels."""
-    inputs = program_inputs(batch, table)
-    dtype = batch.positions.dtype
-    target = (batch.energy - model.total_offset(batch)).to(dtype)
-    labels = [batch.counts.to(dtype), target, batch.forces]
-    return (*inputs, *labels, batch.stress) if "stress" in batch else (*inputs, *labels)
-
-
-def squared_errors(model: Potential, *inputs: Tensor, differentiable: bool = True) -> Tensor:
-    """(5,) the sums named in `SUMS`, over systems and over components."""
-    n = len(VARYING)
-    counts, target, expected, *stresses = inputs[n:]
-    state, table = from_inputs(inputs[:n])
-    energy, forces, virial = model.differentiated(state, table, differentiable)
-    off = energy - target
-    sums = [off.square().sum(), (off / counts).square().sum(), (forces - expected).square().sum()]
-    for stress in stresses:
-        volume = torch.linalg.det(state.cell).abs()[:, None, None]
-        wrong = virial / volume - stress
-        sums += [wrong.square().sum(), (wrong * volume / counts[:, None, None]).square().sum()]
-    return torch.stack(sums + [sums[0].new_zeros(())] * (len(SUMS) - len(sums)))
-
-
-def loss_counts(batch: State) -> dict[str, Tensor]:
-    """How many numbers each term of the loss is a sum over."""
-    systems = batch.positions.new_tensor(float(batch.n_systems))
-    counts = {"energy": systems, "force": systems.new_tensor(float(batch.forces.numel()))}
-    return counts | ({"stress": systems * 9} if "stress" in batch else {})
-
-
-def labelled_example(model: Potential, stress: bool) -> tuple[Tensor, ...]:
-    """Inputs of `squared_errors` to trace with."""
-    state, table = example(model)
-    state.energy = model.total_offset(state)
-    state.forces = torch.zeros_like(state.positions)
-    if stress:
-        state.stress = torch.zeros_like(state.cell)
-        state.cell = 9.0 * torch.eye(3).to(state.cell).expand_as(state.cell).clone()
-    return loss_inputs(model, state, table)
 
 
 def require_varying_labels(frames: list[Any]) -> None:

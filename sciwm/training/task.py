@@ -7,6 +7,7 @@ model's forces take through the integrator, for data that holds no forces.
 import abc
 import math
 import time
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,7 +57,11 @@ class Task(LightningModule, abc.ABC):
         self.build_seconds = 0.0
         self._done = 0.0
         self._sums: dict[str, Tensor] = {}
-        self._learned: list[nn.Parameter] = []
+
+    @cached_property
+    def learned(self) -> list[nn.Parameter]:
+        """What is optimised, listed once: looking for it takes longer than moving it."""
+        return [p for p in self.parameters() if p.requires_grad]
 
     @abc.abstractmethod
     def errors(self, batch: State) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
@@ -95,8 +100,7 @@ class Task(LightningModule, abc.ABC):
         return self._spent_before + time.process_time() - self._clock
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self._learned = [p for p in self.parameters() if p.requires_grad]
-        return torch.optim.AdamW(self._learned, lr=self.learning_rate, weight_decay=0.0, fused=True)
+        return torch.optim.AdamW(self.learned, lr=self.learning_rate, weight_decay=0.0, fused=True)
 
     def on_train_start(self) -> None:
         self._clock = time.process_time()
@@ -160,7 +164,7 @@ class Task(LightningModule, abc.ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         largest = math.inf if gradient_clip_val is None else gradient_clip_val
-        norm = torch.nn.utils.clip_grad_norm_(self._learned, largest)
+        norm = torch.nn.utils.clip_grad_norm_(self.learned, largest)
         if not torch.isfinite(norm):
             raise DivergenceError(
                 f"a gradient is not finite at step {self.global_step}; lower learning_rate"
