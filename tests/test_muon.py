@@ -90,3 +90,15 @@ def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened():
     steps(Muon([fresh], [], 0.1, 0.1), fresh, (2, 3))
     assert torch.equal(weight, again)
     assert not torch.allclose(weight, fresh)
+
+
+def test_decay_shrinks_matrices_and_nothing_else():
+    matrix, vector = nn.Parameter(torch.eye(3)), nn.Parameter(torch.ones(3))
+    plain = nn.Parameter(torch.eye(3))
+    for one in (matrix, plain, vector):
+        one.grad = torch.zeros_like(one)
+    Muon([matrix], [vector], 0.1, 0.1, decay=0.5).step()
+    Muon([plain], [], 0.1, 0.1).step()
+    assert torch.allclose(matrix, 0.95 * torch.eye(3))
+    assert torch.equal(vector, torch.ones(3))
+    assert torch.equal(plain, torch.eye(3))
