@@ -2,7 +2,7 @@
 
 Left: error of forces on unseen acetylacetone at 300 K against the processor time that training took. Right:
 the same error, after 480 seconds of training, against the time of one step of molecular dynamics. Both
-logarithmic. A rival is a point where both benchmarks measured it, and a line at its speed where only its speed
+logarithmic. A rival is a point where both benchmarks measured it, and a line at its speed where only that
 was; MACE's published error after hours on a GPU is a line too.
 
     python scripts/plot_speed.py [--out speed.png]
