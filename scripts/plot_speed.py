@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
@@ -72,7 +73,7 @@ def main(out: str = "speed.png") -> None:
     left.text(
         left.get_xlim()[0], PUBLISHED, " MACE, hours on a GPU (published)", va="bottom", fontsize=8
     )
-    left.set_xlim(100, 2e3)
+    left.set_xlim(200, 1200)
     left.set_ylim(4, 40)
     left.set_xlabel("processor time of training / s")
     left.set_ylabel("error of forces / meV/Å")
@@ -80,6 +81,10 @@ def main(out: str = "speed.png") -> None:
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.tick_params(which="both", labelsize=7)
         axes.grid(alpha=0.3, which="both")
     left.legend(frameon=False, fontsize=8)
     figure.savefig(out, dpi=150)
