@@ -2,8 +2,8 @@
 
 Counts the matrix products of one training step and one evaluation of a preset, and the bytes that its
 operations would move if nothing were fused; measures this machine's rate of large matrix products and of
-copying;
-take, how long the compiled program takes, and the ratio.
+copying; and prints how long the products alone would take, how long the compiled program takes, and the
+ratio.
 
     python scripts/bench_floor.py [--preset configs/acac.yaml] [--json_file FILE]
 """

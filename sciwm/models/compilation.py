@@ -84,17 +84,18 @@ def compile_model(model: Potential) -> CompiledPotential:
     """
     model.eval().requires_grad_(False)
     file = program_file(model)
-    if not file.is_file():
-        inputs = program_inputs(*example(model))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f"{os.getpid()}-{file.name}")
-        try:
-            exported(_evaluation(model), inputs, VARYING, unfinished)
-            _checked(model, unfinished)
-            os.replace(unfinished, file)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    return _checked(model, file)
+    if file.is_file():
+        return _checked(model, file)
+    inputs = program_inputs(*example(model))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{os.getpid()}-{file.name}")
+    try:
+        exported(_evaluation(model), inputs, VARYING, unfinished)
+        built = _checked(model, unfinished)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return built
 
 
 def accelerated(model: Potential) -> Potential:

@@ -1,7 +1,8 @@
 """Large batches in passes: as many systems at a time as fit where features are kept.
 
-On a processor that is its cache: beyond it, every operation waits for memory, and a batch of a thousand
-molecules takes twice as long in one go as in parts. On a GPU it is the memory that is free, found by a probe.
+On a processor that is its cache: beyond it, every operation waits for memory, and a batch of a
+thousand molecules can take twice as long in one go as in parts. On a GPU it is the memory that is free,
+found by a probe.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 
 CACHED_SLOTS = 1500
-"""Slots of the neighbour table whose features a processor's cache holds; the best of 500 to 6000 on two
-machines, for the default model."""
+"""Slots of the neighbour table whose features a processor's cache holds: a hundred atoms of molecules, at
+which the default model took 56 µs an atom, and 103 in one pass of a thousand. Not searched further."""
 
 PROBED_SLOTS = 8192
 SHARE = 0.6
