@@ -64,7 +64,7 @@ class VelocityVerlet(Integrator):
     |--------|----------------------|
     | Δt     | `dt`                 |
     | x, v   | positions, velocities|
-    | a      | `_accelerations`     |
+    | a Δt/2 | `_mobility` × forces |
     """
 
     temperature = None
@@ -75,11 +75,11 @@ class VelocityVerlet(Integrator):
     def step(
         self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
     ) -> tuple[State, Evaluation]:
-        half = state.velocities + 0.5 * self.dt * _accelerations(simulator, state, evaluation)
+        mobility = _mobility(simulator, state, 0.5 * self.dt)
+        half = _kicked(state.velocities, mobility, evaluation)
         state = moved(state, positions=state.positions + self.dt * half)
         evaluation = simulator.evaluate(state)
-        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
-        state.velocities = half + kick
+        state.velocities = _kicked(half, mobility, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "VelocityVerlet":
@@ -121,15 +121,14 @@ class Langevin(Integrator):
     def step(
         self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
     ) -> tuple[State, Evaluation]:
-        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
-        velocities = state.velocities + kick
+        mobility = _mobility(simulator, state, 0.5 * self.dt)
+        velocities = _kicked(state.velocities, mobility, evaluation)
         positions = state.positions + 0.5 * self.dt * velocities
         state = moved(state, positions, velocities)
         velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
         state.positions = positions + 0.5 * self.dt * velocities
         evaluation = simulator.evaluate(state)
-        kick = 0.5 * self.dt * _accelerations(simulator, state, evaluation)
-        state.velocities = velocities + kick
+        state.velocities = _kicked(velocities, mobility, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "Langevin":
@@ -214,10 +213,14 @@ def select(state: State, systems: Sequence[int]) -> State:
     return chosen
 
 
-def _accelerations(simulator: Simulator, state: State, evaluation: Evaluation) -> Tensor:
-    """(A, 3)."""
-    forces = evaluation.forces.to(state.positions)
-    return simulator.units.acceleration * forces / state.masses[:, None]
+def _mobility(simulator: Simulator, state: State, time: float) -> Tensor:
+    """(A, 1) change of velocity per force over a time."""
+    return (time * simulator.units.acceleration / state.masses)[:, None]
+
+
+def _kicked(velocities: Tensor, mobility: Tensor, evaluation: Evaluation) -> Tensor:
+    """(A, 3) velocities after the forces have acted."""
+    return torch.addcmul(velocities, mobility, evaluation.forces.to(velocities))
 
 
 def _checked_step(dt: float) -> float:

@@ -33,10 +33,11 @@ class LearnedSimulator:
         self.model = model.eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self._dtype = next(model.parameters()).dtype
         self._skin = skin
+        self._particles: tuple[torch.Tensor, torch.Tensor] | None = None
         self._neighbours = SkinTable(model.cutoff, skin)
-        self._numbers: torch.Tensor | None = None
-        self._known: torch.Tensor | None = None
+        self._offset = torch.zeros(0)
 
     @property
     def units(self) -> UnitSystem:
@@ -49,16 +50,14 @@ class LearnedSimulator:
             UnseenSpeciesError: If a particle type was not in the training data; it names the systems,
                 so that the others can be evaluated without them.
         """
-        state = self._in_model_precision(state)
-        self._require_species(state)
-        table = self._table(state)
+        state = self._recognised(state)
+        table = self._neighbours.update(state)
         energy, forces, tension = self.model(state, table, stress=stress)
-        total = energy.double() + self.model.total_offset(state)
-        return Evaluation(total, forces, tension)
+        return Evaluation(energy + self._offset, forces, tension)
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
-        state = self._in_model_precision(state)
-        table = self._table(state)
+        state = self._recognised(state)
+        table = self._neighbours.update(state)
         vectors = table.vectors(state.positions, state.cell, state.batch)
         geometry = Geometry.of(state, table, vectors, self._neighbours.cutoff)
         return self.model.domain.outside(geometry, evaluation.forces)
@@ -79,9 +78,8 @@ class LearnedSimulator:
                 f"{''.join(f', {name}' for name in offered)}. Train one with a head for it "
                 "(sciwm.training.OutcomeTask)"
             )
-        state = self._in_model_precision(state)
-        self._require_species(state)
-        table = self._table(state)
+        state = self._recognised(state)
+        table = self._neighbours.update(state)
         with torch.no_grad():
             found = model.observe(state, table)
         for name in names:
@@ -96,27 +94,25 @@ class LearnedSimulator:
                 )
         return {name: found[name] for name in names}
 
-    def _require_species(self, state: State) -> None:
-        if self._known is None or not torch.equal(state.numbers, self._known):
+    def _recognised(self, state: State) -> State:
+        """The state in the model's precision; what depends on who is there is made anew if that changed."""
+        state = self._in_model_precision(state)
+        known = self._particles
+        same = known is not None and torch.equal(state.numbers, known[0])
+        if known is None or not same or not torch.equal(state.batch, known[1]):
             self.model.domain.require_species(state.numbers, state.batch)
-            self._known = state.numbers.clone()
-
-    def _table(self, state: State) -> NeighbourTable:
-        numbers = state.numbers
-        if self._numbers is None or not torch.equal(numbers, self._numbers):
-            # Other particles than before: start a fresh table.
-            self._numbers = numbers.clone()
+            self._particles = state.numbers.clone(), state.batch.clone()
             self._neighbours = SkinTable(self.model.cutoff, self._skin)
-        return self._neighbours.update(state)
+            self._offset = self.model.total_offset(state)
+        return state
 
     def _in_model_precision(self, state: State) -> State:
-        dtype = next(self.model.parameters()).dtype
-        if state.positions.dtype == dtype:
+        if state.positions.dtype == self._dtype:
             return state
         cast = state.clone()
         for key, value in state.to_dict().items():
             if isinstance(value, torch.Tensor) and value.is_floating_point():
-                cast[key] = value.to(dtype)
+                cast[key] = value.to(self._dtype)
         return cast
 
 
