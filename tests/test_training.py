@@ -100,6 +100,49 @@ def test_forces_are_learned_far_better_than_the_null_model(labelled, tmp_path):
     assert error < 0.5 * metrics["null"]["force"]
 
 
+def shifted(path, shift: float) -> None:
+    """Springs as another method would label them: stiffer, and with another zero of energies."""
+    with H5MDWriter(path) as writer:
+        for k in range(24):
+            frame = springs(water(k, 0.1))
+            writer.append(frame.with_(energy=1.1 * frame.energy + shift, forces=1.1 * frame.forces))
+
+
+def test_forces_learned_elsewhere_are_started_from(labelled, tmp_path):
+    learned = fit(
+        FrameData(str(labelled), 8),
+        ForceTask(small(), learning_rate=0.02, warmup=10),
+        "learned",
+        max_steps=150,
+        trainer=QUIET,
+        folder=str(tmp_path),
+    )
+    shifted(tmp_path / "other.h5md", shift=-500.0)
+    options = {"max_steps": 1, "trainer": QUIET, "folder": str(tmp_path)}
+
+    def first_errors(name, **changes):
+        task = ForceTask(small(), learning_rate=1e-9, matrix_rate=1e-9, **changes)
+        run = fit(FrameData(str(tmp_path / "other.h5md"), 8), task, name, **options)
+        metrics = json.loads((run / "metrics.json").read_text())
+        return {name: metrics["last"][f"valid/{name}"] for name in ("energy", "force")}, metrics[
+            "null"
+        ]
+
+    errors, null = first_errors("on", start=str(learned / "model.pt"))
+    assert errors["force"] < 0.6 * null["force"]
+    assert errors["energy"] < null["energy"], "the other method's zero of energies was not taken"
+    untaught, _ = first_errors("anew")
+    assert untaught["force"] > 0.9 * null["force"]
+
+    wider = ForceField(Encoder(cutoff=3.0, channels=4, lmax=1, layers=1), False, ENERGIES)
+    task = ForceTask(wider, start=str(learned / "model.pt"))
+    with pytest.raises(ValueError, match="give this one the same encoder"):
+        fit(FrameData(str(labelled), 8), task, "wider", **options)
+    pairs = PairPotential(InverseMultiquadricBasis())
+    with pytest.raises(ValueError, match="leave `start` out"):
+        ForceTask(pairs, start=str(learned / "model.pt"))
+
+
 def test_motion_teaches_the_law_without_forces(moving, tmp_path):
     model = PairPotential(InverseMultiquadricBasis(size=8, narrowest=0.05, widest=5.0))
     task = MotionTask(model, substeps=5, learning_rate=0.05, warmup=5)

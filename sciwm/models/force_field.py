@@ -87,6 +87,34 @@ class ForceField(Potential):
             table[atomic_numbers[symbol]] = energy
         return table
 
+    def start_from(self, other: Potential) -> None:
+        """Takes over the weights, scales and domain of a trained force field.
+
+        Raises:
+            ValueError: If it is built differently.
+        """
+        mine, theirs = self.state_dict(), other.state_dict()
+        odd = sorted(
+            name
+            for name in mine.keys() | theirs.keys()
+            if _shape(mine, name) != _shape(theirs, name)
+        )
+        if odd or not isinstance(other, ForceField):
+            raise ValueError(
+                f"the model to start from is a {type(other).__name__} built otherwise, such as in "
+                f"{', '.join(odd[:3]) or 'its kind'}; give this one the same encoder and force field"
+            )
+        self.load_state_dict(theirs)
+
+    def rebase(self, statistics: Statistics, learned: float) -> None:
+        """Moves the zero of energies to that of other data, such as another method's.
+
+        Args:
+            learned: Mean energy per particle that the weights give on that data.
+        """
+        shift = statistics.energy_shift - learned
+        self.constants.copy_(torch.as_tensor(statistics.reference_energies) + shift)
+
     def energy(self, geometry: Geometry) -> Tensor:
         features = self.encoder(geometry)
         learned = sum(
@@ -106,3 +134,7 @@ class ForceField(Potential):
         super()._apply(fn, recurse)
         self.constants = constants.to(self.scale.device)
         return self
+
+
+def _shape(weights: dict[str, Tensor], name: str) -> torch.Size | None:
+    return weights[name].shape if name in weights else None

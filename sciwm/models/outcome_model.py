@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sciwm.core.frame import Array
@@ -92,21 +91,7 @@ class OutcomeModel(Potential):
             ValueError: If the force fields are built differently.
         """
         source = other.force_field if isinstance(other, OutcomeModel) else other
-        mine, theirs = self.force_field.state_dict(), source.state_dict()
-        shapes = {name: tuple(value.shape) for name, value in mine.items()}
-        if not isinstance(source, ForceField) or shapes != {
-            name: tuple(value.shape) for name, value in theirs.items()
-        }:
-            odd = sorted(
-                name
-                for name in mine.keys() | theirs.keys()
-                if _shape(mine, name) != _shape(theirs, name)
-            )
-            raise ValueError(
-                f"the model to start from is a {type(source).__name__} built otherwise, such as in "
-                f"{', '.join(odd[:3]) or 'its kind'}; give this one the same encoder and force field"
-            )
-        self.force_field.load_state_dict(theirs)
+        self.force_field.start_from(source)
         if isinstance(other, OutcomeModel):
             known = {head.name: head for head in other.heads}
             for head in self.heads:
@@ -114,7 +99,3 @@ class OutcomeModel(Potential):
                 if type(found) is type(head):
                     assert found is not None
                     head.load_state_dict(found.state_dict())
-
-
-def _shape(weights: dict[str, Tensor], name: str) -> torch.Size | None:
-    return weights[name].shape if name in weights else None

@@ -38,6 +38,7 @@ class LearnedSimulator:
         self._particles: tuple[torch.Tensor, torch.Tensor] | None = None
         self._neighbours = SkinTable(model.cutoff, skin)
         self._offset = torch.zeros(0)
+        self._all_seen = False
 
     @property
     def units(self) -> UnitSystem:
@@ -51,6 +52,7 @@ class LearnedSimulator:
                 so that the others can be evaluated without them.
         """
         state = self._recognised(state)
+        self._require_species(state)
         table = self._neighbours.update(state)
         energy, forces, tension = self.model(state, table, stress=stress)
         return Evaluation(energy + self._offset, forces, tension)
@@ -79,6 +81,7 @@ class LearnedSimulator:
                 "(sciwm.training.OutcomeTask)"
             )
         state = self._recognised(state)
+        self._require_species(state)
         table = self._neighbours.update(state)
         with torch.no_grad():
             found = model.observe(state, table)
@@ -100,11 +103,15 @@ class LearnedSimulator:
         known = self._particles
         same = known is not None and torch.equal(state.numbers, known[0])
         if known is None or not same or not torch.equal(state.batch, known[1]):
-            self.model.domain.require_species(state.numbers, state.batch)
+            self._all_seen = bool(self.model.domain.seen[state.numbers].all())
             self._particles = state.numbers.clone(), state.batch.clone()
             self._neighbours = SkinTable(self.model.cutoff, self._skin)
             self._offset = self.model.total_offset(state)
         return state
+
+    def _require_species(self, state: State) -> None:
+        if not self._all_seen:
+            self.model.domain.require_species(state.numbers, state.batch)
 
     def _in_model_precision(self, state: State) -> State:
         if state.positions.dtype == self._dtype:

@@ -7,12 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
+from sciwm.models import archive
+from sciwm.models.force_field import ForceField
+from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import Statistics, survey
 from sciwm.models.tracing import CompilationError
+from sciwm.simulation.learned import predict
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (
     LOSS_VARYING,
@@ -36,6 +41,8 @@ class ForceTask(Task):
 
     Args:
         model: The potential to fit.
+        start: A model file to start from, such as one trained on a cheaper method's labels: its
+            weights and scales; the zero of energies is this data's.
         energy_weight: Of the energy term, in eV² per particle² against eV²/Å² of forces.
         late_energy_weight: The same in the last quarter of the run.
         stress_weight: Of the stress term; needs data with `stress: true`.
@@ -51,6 +58,7 @@ class ForceTask(Task):
     def __init__(
         self,
         model: Potential,
+        start: str | None = None,
         energy_weight: float = 2.0,
         late_energy_weight: float = 10.0,
         stress_weight: float = 0.0,
@@ -62,9 +70,15 @@ class ForceTask(Task):
         compiled: bool = False,
     ):
         super().__init__(learning_rate, warmup, cpu_seconds)
+        if start is not None and not isinstance(model, ForceField):
+            raise ValueError(
+                f"only a ForceField can start from another, this is a {type(model).__name__}; "
+                "leave `start` out"
+            )
         self.compiled = compiled
         self._compiled: CompiledLoss | None = None
         self.model = model
+        self.start = start
         self.energy_weight = energy_weight
         self.late_energy_weight = late_energy_weight
         self.stress_weight = stress_weight
@@ -101,7 +115,22 @@ class ForceTask(Task):
         statistics = survey(frames, self.model.cutoff, data.collection.units, given)
         require_varying_labels(frames)
         self.model.adapt(statistics)
+        if self.start is not None:
+            self._start_from(archive.load(self.start).model, frames, statistics)
         return statistics
+
+    def _start_from(self, other: Potential, frames: list[Frame], statistics: Statistics) -> None:
+        if isinstance(other, OutcomeModel):
+            other = other.force_field
+        assert isinstance(self.model, ForceField)
+        self.model.start_from(other)
+        self.model.domain.widen(statistics)
+        learned = []
+        for frame in frames:
+            state = State.from_frame(frame)
+            energy = predict(self.model, state).energy - self.model.total_offset(state)
+            learned.append(float(energy) / len(frame))
+        self.model.rebase(statistics, sum(learned) / len(learned))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         embeddings = {m.weight for m in self.modules() if isinstance(m, torch.nn.Embedding)}
