@@ -116,7 +116,7 @@ class Worker:
             if program is None:
                 loss = (coefficients * squared_errors(model, *inputs)).sum()
             else:
-                loss, _ = program(coefficients, inputs)
+                loss = program(coefficients, inputs)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimiser.step()

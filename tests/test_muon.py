@@ -92,13 +92,18 @@ def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened():
     assert not torch.allclose(weight, fresh)
 
 
-def test_decay_shrinks_matrices_and_nothing_else():
-    matrix, vector = nn.Parameter(torch.eye(3)), nn.Parameter(torch.ones(3))
-    plain = nn.Parameter(torch.eye(3))
-    for one in (matrix, plain, vector):
-        one.grad = torch.zeros_like(one)
-    Muon([matrix], [vector], 0.1, 0.1, decay=0.5).step()
-    Muon([plain], [], 0.1, 0.1).step()
-    assert torch.allclose(matrix, 0.95 * torch.eye(3))
-    assert torch.equal(vector, torch.ones(3))
-    assert torch.equal(plain, torch.eye(3))
+def test_fewer_rounds_follow_the_directions_that_matter_most():
+    u, _, vh = torch.linalg.svd(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+    gradient = u @ torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.01])) @ vh
+    spreads = []
+    for rounds in (0, 1, 3, 5):
+        weight = nn.Parameter(torch.zeros(4, 4))
+        weight.grad = gradient.clone()
+        Muon([weight], [], 1.0, 0.1, rounds).step()
+        sizes = torch.linalg.svdvals(weight.detach())
+        spreads.append(float(sizes.max() / sizes.min()))
+        assert 0.5 < float(sizes.max()) < 1.3
+    assert spreads[0] == pytest.approx(100, rel=1e-3)
+    assert spreads == sorted(spreads, reverse=True)
+    with pytest.raises(ValueError, match="got -1"):
+        Muon([weight], [], 1.0, 0.1, -1)

@@ -100,6 +100,23 @@ def test_forces_are_learned_far_better_than_the_null_model(labelled, tmp_path):
     assert error < 0.5 * metrics["null"]["force"]
 
 
+def test_compiled_training_has_the_losses_of_plain_training(labelled, tmp_path):
+    def logged(name, every=1, **changes):
+        torch.manual_seed(0)
+        task = ForceTask(small(), learning_rate=0.02, warmup=2, **changes)
+        options = {"max_steps": 6, "trainer": QUIET | {"log_every_n_steps": every}}
+        run = fit(FrameData(str(labelled), 8), task, name, **options, folder=str(tmp_path))
+        return np.array(losses(run), dtype=float)
+
+    plain, built = logged("plain"), logged("built", compiled=True)
+    assert len(plain) == 6
+    assert plain == pytest.approx(built, rel=1e-3)
+    heavier = logged("heavier", compiled=True, energy_weight=50.0)
+    assert heavier[0] != pytest.approx(built[0], rel=1e-2)
+    # What is written down at the third step is the loss of the third step.
+    assert logged("seldom", every=3) == pytest.approx(plain[2::3], rel=1e-6)
+
+
 def shifted(path, shift: float) -> None:
     """Springs as another method would label them: stiffer, and with another zero of energies."""
     with H5MDWriter(path) as writer:

@@ -2,28 +2,33 @@
 
 
 def compile(model: str) -> int:
-    """Builds a program for a trained model: `simulate` and notebooks then use it, several times faster.
+    """Builds a program for a trained model, which `simulate` and notebooks then use.
 
     It takes about a minute and a C++ compiler. The program is compared with the model and kept in
-    ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights and this kind of machine.
+    ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights, this number of threads
+    ($OMP_NUM_THREADS) and this kind of machine.
 
     Args:
         model: A run folder or a model file.
     """
     import time
+    from functools import partial
 
     from sciwm.evaluation.run import model_file
+    from sciwm.evaluation.timing import median_seconds
     from sciwm.models import archive
     from sciwm.models.compilation import compile_model, example, program_file
-    from sciwm.simulation.learned import seconds_per_evaluation
 
-    content = archive.load(model_file(model))
-    began = time.monotonic()
-    program = compile_model(content.model)
-    state, table = example(content.model)
+    original = archive.load(model_file(model)).model
+    file = program_file(original)
+    found, began = file.is_file(), time.monotonic()
+    program = compile_model(original)
+    what = "found" if found else f"built in {time.monotonic() - began:.0f} s"
+    print(f"{file}: {what}, gives the model's numbers")
+    state, table = example(original)
     before, after = (
-        1e3 * seconds_per_evaluation(one, state, table) for one in (content.model, program)
+        1e3 * median_seconds(partial(one, state, table), 20, state.positions.device)
+        for one in (original, program)
     )
-    print(f"{program_file(content.model)}: built and compared in {time.monotonic() - began:.0f} s")
     print(f"{len(state.numbers)} atoms: {before:.2f} ms without, {after:.2f} ms with the program")
     return 0

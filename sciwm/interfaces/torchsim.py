@@ -34,7 +34,7 @@ class TorchSimModel(ModelInterface):
         self._memory_scales_with = "n_atoms_x_density"
 
     def forward(self, state: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Energies (S,), forces (A, 3) and, if asked for, stress (S, 3, 3).
+        """Energies (S,), in float64 as their changes are small; forces (A, 3); stress (S, 3, 3) if asked for.
 
         Raises:
             sciwm.models.domain.UnseenSpeciesError: If the model never saw one of the elements.
@@ -43,7 +43,7 @@ class TorchSimModel(ModelInterface):
             masses = torch.ones(len(state["positions"]), device=self._device, dtype=self._dtype)
             state = torch_sim.SimState(**{"masses": masses, **state})
         evaluation = self.simulator.evaluate(self._translated(state), stress=self._compute_stress)
-        found = {"energy": evaluation.energy.to(self._dtype), "forces": evaluation.forces}
+        found = {"energy": evaluation.energy, "forces": evaluation.forces}
         if evaluation.stress is not None:
             found["stress"] = evaluation.stress
         return found

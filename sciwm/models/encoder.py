@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         lmax: Highest degree of features and messages.
         layers: Rounds of message passing; the receptive field is layers × cutoff.
         basis_size: Radial functions.
+        basis_decay: How much smaller the faster varying of them are (see `BesselBasis`).
     """
 
     neighbour_count: Tensor
@@ -45,6 +46,7 @@ class Encoder(nn.Module):
         lmax: int = 2,
         layers: int = 2,
         basis_size: int = 8,
+        basis_decay: float = 1.0,
     ):
         super().__init__()
         if lmax < 1 or layers < 1 or channels < 1:
@@ -54,7 +56,8 @@ class Encoder(nn.Module):
         self.lmax = lmax
         self.layers = layers
         self.basis_size = basis_size
-        self.basis: RadialBasis = BesselBasis(cutoff, basis_size)
+        self.basis_decay = basis_decay
+        self.basis: RadialBasis = BesselBasis(cutoff, basis_size, basis_decay)
         self.harmonics = SphericalHarmonics(lmax)
         self.species = nn.Embedding(MAX_NUMBER + 1, channels)
         # Charges enter linearly: a neutral atom of a neutral system starts from its species alone.

@@ -3,6 +3,7 @@
 E = Σ_i [E0(z_i) + shift + scale · readout(features_i)] + short-range repulsion.
 """
 
+import inspect
 from typing import Any, Self
 
 import numpy as np
@@ -93,18 +94,17 @@ class ForceField(Potential):
         Raises:
             ValueError: If it is built differently.
         """
-        mine, theirs = self.state_dict(), other.state_dict()
-        odd = sorted(
-            name
-            for name in mine.keys() | theirs.keys()
-            if _shape(mine, name) != _shape(theirs, name)
-        )
-        if odd or not isinstance(other, ForceField):
-            raise ValueError(
-                f"the model to start from is a {type(other).__name__} built otherwise, such as in "
-                f"{', '.join(odd[:3]) or 'its kind'}; give this one the same encoder and force field"
+        mine, theirs = _settings(self), _settings(other)
+        odd = [name for name in mine if mine[name] != theirs.get(name)]
+        if odd:
+            differences = ", ".join(
+                f"{name} {theirs.get(name)} instead of {mine[name]}" for name in odd
             )
-        self.load_state_dict(theirs)
+            raise ValueError(
+                f"the model to start from is a {type(other).__name__} with {differences}; give this one "
+                "the same encoder and force field"
+            )
+        self.load_state_dict(other.state_dict())
 
     def rebase(self, statistics: Statistics, learned: float) -> None:
         """Moves the zero of energies to that of other data, such as another method's.
@@ -136,5 +136,11 @@ class ForceField(Potential):
         return self
 
 
-def _shape(weights: dict[str, Tensor], name: str) -> torch.Size | None:
-    return weights[name].shape if name in weights else None
+def _settings(model: Potential) -> dict[str, Any]:
+    """What weights of one force field must share with another's to mean the same."""
+    encoder = getattr(model, "encoder", None)
+    names = inspect.signature(Encoder).parameters
+    return {name: getattr(encoder, name, None) for name in names} | {
+        "repulsion": getattr(model, "repulsion", None),
+        "unit_system": model.unit_system,
+    }

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from sciwm.core.frame import Array
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
-from sciwm.models.domain import Domain
 from sciwm.models.force_field import ForceField
 from sciwm.models.geometry import Geometry
 from sciwm.models.heads.head import Head
-from sciwm.models.potential import Potential
+from sciwm.models.potential import DerivedPotential, Potential
 from sciwm.models.statistics import Statistics
 
 
-class OutcomeModel(Potential):
+class OutcomeModel(DerivedPotential):
     """Moves a system as its force field does, and tells what else is so of it.
 
     Args:
@@ -39,23 +37,13 @@ class OutcomeModel(Potential):
         self.unit_system = force_field.unit_system
 
     @property
-    def domain(self) -> Domain:  # type: ignore[override]
-        """That of the force field."""
-        return self.force_field.domain
+    def base(self) -> ForceField:
+        return self.force_field
 
     @property
     def properties(self) -> tuple[str, ...]:
         """Names of what the heads predict."""
         return tuple(str(head.name) for head in self.heads)
-
-    def energy(self, geometry: Geometry) -> Tensor:
-        return self.force_field.energy(geometry)
-
-    def offsets(self, numbers: Tensor) -> Tensor:
-        return self.force_field.offsets(numbers)
-
-    def reference_table(self) -> Array | None:
-        return self.force_field.reference_table()
 
     def adapt(self, statistics: Statistics) -> None:
         """As every potential.

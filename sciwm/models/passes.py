@@ -13,10 +13,12 @@ from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 
 CACHED_SLOTS = 1500
-"""Slots of the neighbour table whose features a processor's cache holds: a hundred atoms of molecules, at
-which the default model took 56 µs an atom, and 103 in one pass of a thousand. Not searched further."""
+"""Slots of the neighbour table whose features a processor's cache holds, for models of the presets' size:
+a hundred atoms of molecules."""
 
 PROBED_SLOTS = 8192
+"""Enough to see what a slot takes: in smaller batches the libraries' own memory would be counted in."""
+
 SHARE = 0.6
 """Of the free memory of a GPU that a pass may take."""
 
@@ -52,24 +54,22 @@ def passes(
         first, start = system + 1, end
 
 
-def slots_that_fit(
+def bytes_per_slot(
     evaluate: Callable[[State, NeighbourTable], object], state: State, table: NeighbourTable
-) -> int:
-    """How many slots a pass may have on the device where the batch is.
-
-    Args:
-        evaluate: What will be called with each part; on a GPU it is called once, with a small part of
-            the batch, to see how much memory it takes.
-    """
+) -> float:
+    """What a slot takes on a GPU, found by evaluating a part of a batch of at least `PROBED_SLOTS`."""
     device = table.sender.device
-    if device.type != "cuda":
-        return CACHED_SLOTS
     part = next(passes(state, table, PROBED_SLOTS))
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     evaluate(*part)
     taken = torch.cuda.max_memory_allocated(device) - before
+    return max(taken, 1) / part[1].sender.numel()
+
+
+def slots_that_fit(each: float, device: torch.device) -> int:
+    """How many slots of so many bytes each a pass may have on a GPU now."""
     free, _ = torch.cuda.mem_get_info(device)
     # What torch holds without using it is free as well.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(int(SHARE * free * part[1].sender.numel() / max(taken, 1)), 1)
+    return max(int(SHARE * free / each), 1)

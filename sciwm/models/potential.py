@@ -18,7 +18,13 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, unit_system
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
-from sciwm.models.passes import passes, slots_that_fit
+from sciwm.models.passes import (
+    CACHED_SLOTS,
+    PROBED_SLOTS,
+    bytes_per_slot,
+    passes,
+    slots_that_fit,
+)
 from sciwm.models.statistics import Statistics
 
 
@@ -37,7 +43,7 @@ class Potential(nn.Module, abc.ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._slots: dict[torch.device, int] = {}
+        self._bytes_per_slot: dict[tuple[torch.device, torch.dtype], float] = {}
 
     @property
     def units(self) -> UnitSystem:
@@ -105,14 +111,23 @@ class Potential(nn.Module, abc.ABC):
 
     def _in_passes(self, state: State, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor]:
         """`differentiated`, of as many systems at a time as the machine does best."""
-        device = state.positions.device
-        if device not in self._slots:
-            self._slots[device] = slots_that_fit(self.differentiated, state, table)
-        if table.sender.numel() <= self._slots[device]:
+        slots = self._slots_of_a_pass(state, table)
+        if table.sender.numel() <= slots:
             return self.differentiated(state, table)
-        parts = [self.differentiated(*part) for part in passes(state, table, self._slots[device])]
+        parts = [self.differentiated(*part) for part in passes(state, table, slots)]
         energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
         return energy, forces, virial
+
+    def _slots_of_a_pass(self, state: State, table: NeighbourTable) -> int:
+        device = state.positions.device
+        if device.type != "cuda":
+            return CACHED_SLOTS
+        if table.sender.numel() <= PROBED_SLOTS:
+            return PROBED_SLOTS
+        kind = (device, state.positions.dtype)
+        if kind not in self._bytes_per_slot:
+            self._bytes_per_slot[kind] = bytes_per_slot(self.differentiated, state, table)
+        return slots_that_fit(self._bytes_per_slot[kind], device)
 
     def total_offset(self, state: State) -> Tensor:
         """(S,) float64 constant part of the energy of each system."""
@@ -121,6 +136,28 @@ class Potential(nn.Module, abc.ABC):
 
     def _beyond(self) -> float:
         return self.cutoff if self.cutoff != float("inf") else 1e6
+
+
+class DerivedPotential(Potential, abc.ABC):
+    """A potential that has another's energies and adds something to them."""
+
+    @property
+    @abc.abstractmethod
+    def base(self) -> Potential:
+        """Whose energies it has."""
+
+    @property
+    def domain(self) -> Domain:  # type: ignore[override]
+        return self.base.domain
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        return self.base.energy(geometry)
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        return self.base.offsets(numbers)
+
+    def reference_table(self) -> Array | None:
+        return self.base.reference_table()
 
 
 def stress_of(virial: Tensor, state: State) -> Tensor:

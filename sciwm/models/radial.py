@@ -41,24 +41,32 @@ class BesselBasis(RadialBasis):
     Args:
         cutoff: Distance beyond which particles do not see each other.
         size: Number of functions; more resolve shorter distances.
+        decay: The n-th function is n^-decay as large as the first, their mean square staying as it
+            is: weights that are learned at equal speed then vary slowly with distance (the smoothness
+            prior of ACE, Witt et al. 2023, J. Chem. Phys. 159, 164101, section II.E).
     """
 
     frequencies: Tensor
+    amplitudes: Tensor
 
-    def __init__(self, cutoff: float = 5.0, size: int = 8):
+    def __init__(self, cutoff: float = 5.0, size: int = 8, decay: float = 0.0):
         super().__init__()
         if not 0 < cutoff < math.inf:
             raise ValueError(f"cutoff must be positive and finite, got {cutoff}")
         self.cutoff = cutoff
         self.size = size
-        frequencies = torch.arange(1, size + 1) * (math.pi / cutoff)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.decay = decay
+        n = torch.arange(1, size + 1)
+        amplitudes = n**-decay
+        self.register_buffer("frequencies", n * (math.pi / cutoff), persistent=False)
+        amplitudes = amplitudes / amplitudes.square().mean().sqrt()
+        self.register_buffer("amplitudes", amplitudes, persistent=False)
 
     def forward(self, r: Tensor) -> Tensor:
         r = r[..., None]
         # The factor brings the functions to unit size, whatever the cutoff.
         scale = envelope(r / self.cutoff) * (math.sqrt(self.cutoff) / r)
-        return torch.sin(self.frequencies * r) * scale
+        return torch.sin(self.frequencies * r) * (self.amplitudes * scale)
 
 
 class InverseMultiquadricBasis(RadialBasis):

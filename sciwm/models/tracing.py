@@ -24,7 +24,7 @@ CLOSE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
 class CompilationError(RuntimeError):
-    """A program that could not be built."""
+    """A program that could not be built, or not be read."""
 
 
 class DeviationError(RuntimeError):
@@ -69,6 +69,7 @@ def exported(
         CompilationError: As for `compiled`.
     """
     with _building():
+        from torch._inductor import config as inductor
         from torch.export import Dim, export
 
     graph, _ = traced(function, inputs, varying)
@@ -77,18 +78,31 @@ def exported(
         {d: names.setdefault(one.shape[d], Dim(f"size{one.shape[d]}", min=1)) for d in dimensions}
         for one, dimensions in zip(inputs, varying, strict=True)
     )
-    with _building(), torch.no_grad():
+    # A fixed number, because sums over threads go into arrays of that size.
+    with _building(), inductor.patch({"cpp.threads": torch.get_num_threads()}), torch.no_grad():
         program = export(graph, tuple(inputs), dynamic_shapes=shapes)
         torch._inductor.aoti_compile_and_package(program, package_path=str(file))
 
 
-def loaded(file: Path) -> Function:
-    """A program that `exported` wrote. It is native code: load only what this user built."""
-    with _building():
-        import torch._inductor
+def loaded(file: Path, device: torch.device) -> Function:
+    """A program that `exported` wrote. It is native code: load only what this user built.
 
-        # Its own call sorts arguments into nested containers, which a small molecule would wait for.
-        run: Any = torch._inductor.aoti_load_package(str(file)).loader.run
+    Raises:
+        CompilationError: If it cannot be read.
+    """
+    import torch._inductor
+
+    index = device.index if device.index is not None else -1
+    try:
+        package = torch._inductor.aoti_load_package(str(file), device_index=index)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        raise CompilationError(
+            f"{file} is no program that can be read ({reason[0] if reason else type(error).__name__}); "
+            "delete it, or compile again"
+        ) from error
+    # Its own call sorts arguments into nested containers, which a small molecule would wait for.
+    run: Any = package.loader.run
     return lambda *tensors: tuple(run(list(tensors)))
 
 

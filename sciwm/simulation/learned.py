@@ -1,7 +1,5 @@
 """A trained model as a simulator: the world that imagination runs in."""
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import torch
@@ -14,9 +12,6 @@ from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.potential import Potential
 from sciwm.simulation.simulator import Evaluation, SimulatorError
-
-REPEATS = 20
-"""Evaluations that are timed; the median counts."""
 
 
 class LearnedSimulator:
@@ -129,13 +124,3 @@ def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
     table = NeighbourTable.from_pairs(state)
     energy, forces, tension = model(state, table, stress=stress)
     return Evaluation(energy.double() + model.total_offset(state), forces, tension)
-
-
-def seconds_per_evaluation(model: Potential, state: State, table: NeighbourTable) -> float:
-    """Median time of energies and forces."""
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        model(state, table)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)

@@ -3,38 +3,11 @@
 import sys
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
-from torch import Tensor
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from sciwm.core.properties import PROPERTIES
 from sciwm.training.task import Task
-
-AVERAGED_EVERY = 5
-
-
-class RunningAverage(WeightAveraging):
-    """An exponential average of the weights, which is what is validated and kept.
-
-    It forgets faster at first, so that short runs outgrow their start, and looks at every fifth step:
-    averaging costs as much as a tenth of a compiled step.
-
-    Args:
-        decay: Of the average, per step.
-    """
-
-    def __init__(self, decay: float):
-        @torch.no_grad()
-        def update(average: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-            n = float(updates)
-            kept = min(decay**AVERAGED_EVERY, (1 + n) / (10 + n))
-            torch._foreach_lerp_(average, current, 1 - kept)
-
-        super().__init__(use_buffers=False, multi_avg_fn=update)
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        return step_idx is not None and step_idx % AVERAGED_EVERY == 0
 
 
 class ErrorBar(TQDMProgressBar):

@@ -57,31 +57,30 @@ class CompiledLoss:
             found = self._program(*(one.detach() for one in inputs))
         require_same(found, sums_and_gradients(*inputs), "sums of errors and their gradient")
 
-    def __call__(self, coefficients: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The weighted sum, which can be differentiated by the weights, and the sums themselves.
+    def __call__(self, coefficients: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        """The weighted sum, which can be differentiated by the weights.
 
         Args:
             coefficients: The weight of each sum.
         """
         weights = list(self._parameters.values())
-        loss, sums = _Known.apply(self._program, len(weights), *weights, coefficients, *inputs)
-        return loss, sums
+        loss: Tensor = _Known.apply(self._program, len(weights), *weights, coefficients, *inputs)
+        return loss
 
 
 class _Known(torch.autograd.Function):
     """A loss whose gradient was computed together with it."""
 
     @staticmethod
-    def forward(ctx: Any, program: Function, n: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, program: Function, n: int, *tensors: Tensor) -> Tensor:
         sums, *gradients = program(*tensors)
         ctx.save_for_backward(*gradients)
         ctx.rest = len(tensors) - n
-        ctx.mark_non_differentiable(sums)
-        return (tensors[n] * sums).sum(), sums
+        return (tensors[n] * sums).sum()
 
     @staticmethod
-    def backward(ctx: Any, *outward: Tensor) -> Any:
-        return None, None, *(outward[0] * g for g in ctx.saved_tensors), *([None] * ctx.rest)
+    def backward(ctx: Any, outward: Tensor) -> Any:
+        return None, None, *(outward * g for g in ctx.saved_tensors), *([None] * ctx.rest)
 
 
 class _Measured(nn.Module):

@@ -18,7 +18,8 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
-from sciwm.training.callbacks import ErrorBar, RunningAverage
+from sciwm.training.averaging import RunningAverage
+from sciwm.training.callbacks import ErrorBar
 from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import straight_motion
 from sciwm.training.outcome_task import OutcomeTask

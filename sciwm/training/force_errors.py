@@ -55,5 +55,6 @@ def labelled_example(model: Potential, stress: bool) -> tuple[Tensor, ...]:
     state.forces = torch.zeros_like(state.positions)
     if stress:
         state.stress = torch.zeros_like(state.cell)
-        state.cell = 9.0 * torch.eye(3).to(state.cell).expand_as(state.cell).clone()
+        boundless = (state.cell == 0).all(dim=2, keepdim=True)
+        state.cell = torch.where(boundless, 9.0 * torch.eye(3).to(state.cell), state.cell)
     return loss_inputs(model, state, table)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 # steep at zero, so that five rounds bring all singular values between 0.7 and 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
-
 MOMENTUM = 0.95
 ADAM = (0.9, 0.999)
 """Decay of Adam's averages of gradients and of their squares."""
@@ -40,15 +39,18 @@ class Muon(torch.optim.Optimizer):
     Nesterov momentum). Parameters of more than two dimensions are stacks of matrices. Matrices of one
     shape are treated together, so that small models spend their time in few large products.
 
+    With fewer rounds small singular values of the gradient stay smaller: a step is then mostly along the
+    directions that many samples agree on, and where samples are few, noise moves the weights less.
+
     Args:
         matrices: Parameters of two or more dimensions.
         others: All other parameters.
         matrix_rate: Length of a step along each singular direction.
         rate: Adam's (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
-        decay: Share of a matrix that a step of length 1 would take away (decoupled weight decay).
+        rounds: Of orthogonalisation; none leaves momentum, scaled to unit Frobenius norm.
 
     Raises:
-        ValueError: If one of `matrices` is not a matrix or a stack of matrices.
+        ValueError: If one of `matrices` is not a matrix or a stack of matrices, or rounds are negative.
     """
 
     def __init__(
@@ -57,8 +59,11 @@ class Muon(torch.optim.Optimizer):
         others: Iterable[nn.Parameter],
         matrix_rate: float,
         rate: float,
-        decay: float = 0.0,
+        rounds: int = 5,
     ):
+        if rounds < 0:
+            raise ValueError(f"rounds of orthogonalisation must be 0 or more, got {rounds}")
+        self.rounds = rounds
         chosen = list(matrices)
         for one in chosen:
             if one.dim() < 2:
@@ -66,8 +71,8 @@ class Muon(torch.optim.Optimizer):
                     f"Muon moves matrices, got a parameter of shape {tuple(one.shape)}"
                 )
         groups = [
-            {"params": chosen, "lr": matrix_rate, "orthogonal": True, "decay": decay},
-            {"params": list(others), "lr": rate, "orthogonal": False, "decay": 0.0},
+            {"params": chosen, "lr": matrix_rate, "orthogonal": True},
+            {"params": list(others), "lr": rate, "orthogonal": False},
         ]
         super().__init__([group for group in groups if group["params"]], {})
 
@@ -82,8 +87,6 @@ class Muon(torch.optim.Optimizer):
             if not group["orthogonal"]:
                 self._follow(params, group["lr"])
                 continue
-            if group["decay"]:
-                torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for one in params:
                 by_shape.setdefault(one.shape[-2:], []).append(one)
@@ -97,7 +100,9 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)
         stacked = torch.cat([one.reshape(-1, *one.shape[-2:]) for one in ahead])
-        moves = orthogonalised(stacked).split([one[..., 0, 0].numel() for one in members])
+        moves = orthogonalised(stacked, self.rounds).split(
+            [one[..., 0, 0].numel() for one in members]
+        )
         shaped = [move.view_as(one) for move, one in zip(moves, members, strict=True)]
         torch._foreach_add_(members, shaped, alpha=-length)
 

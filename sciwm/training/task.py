@@ -122,7 +122,9 @@ class Task(LightningModule, abc.ABC):
         loss = self.weighted_loss(batch)
         if not torch.isfinite(loss):
             self._name_culprits(batch)
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        # Lightning writes down what was logged in the last step of each interval.
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
             self.log("train/loss", loss.detach(), prog_bar=False)
         return loss
 

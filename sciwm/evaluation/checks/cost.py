@@ -1,13 +1,12 @@
 """What a step costs: time, and memory that grows with the number of atoms."""
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import torch
 
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import Check
+from sciwm.evaluation.timing import median_seconds
 from sciwm.models.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 
@@ -26,14 +25,7 @@ def cost_checks(model: Potential, systems: Sequence[State]) -> list[Check]:
     atoms = len(state.numbers)
     device = next(model.parameters()).device
     simulator = LearnedSimulator(model)
-    simulator.evaluate(state)
-    times = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        simulator.evaluate(state)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begun)
+    seconds = median_seconds(lambda: simulator.evaluate(state), REPEATS, device)
     saved: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,7 +43,7 @@ def cost_checks(model: Potential, systems: Sequence[State]) -> list[Check]:
         Check(
             "time per step",
             "pass",
-            1e3 * statistics.median(times),
+            1e3 * seconds,
             "ms",
             float("inf"),
             f"one evaluation of {atoms} atoms on {threads}",
