@@ -65,7 +65,7 @@ def main(
     nulls: dict[str, float] = {}
     costs: list[dict[str, float]] = []
     for seed in range(seeds):
-        run = Path(folder, f"seed{seed}-{budget}s")
+        run = Path(folder, f"{Path(preset).stem}-seed{seed}-{budget}s")
         if not (run / "model.pt").is_file():
             options = ["--data.train", f"{folder}/train.h5md", "--task.cpu_seconds", str(budget)]
             where = ["--name", run.name, "--folder", folder, "--seed", str(seed)]

@@ -10,7 +10,6 @@ ratio.
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,33 +21,28 @@ from jsonargparse import auto_cli
 from speed_worker import Worker
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from sciwm.evaluation.timing import median_seconds
 
 
 class ByteCounter(TorchDispatchMode):
-    """Bytes read and written by every operation that is not a view."""
+    """Bytes of the tensors that operations read and write, views apart."""
 
     total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            for one in (*args, *(result if isinstance(result, (tuple, list)) else [result])):
+            for one in tree_leaves((args, kwargs, result)):
                 if isinstance(one, Tensor):
                     self.total += one.numel() * one.element_size()
         return result
 
 
 def seconds(work: Callable[[], object], repeats: int = 30) -> float:
-    """Median."""
-    for _ in range(3):
-        work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return sorted(times)[repeats // 2]
+    return median_seconds(work, repeats, torch.device("cpu"))
 
 
 def main(preset: str = "configs/acac.yaml", json_file: str | None = None) -> None:

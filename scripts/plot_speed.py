@@ -17,8 +17,9 @@ from matplotlib.ticker import StrMethodFormatter
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
-    "sciwm medium": ("acac.json",),
-    "sciwm small": ("acac_small.json",),
+    "sciwm medium": "acac.json",
+    "sciwm small": "acac_small.json",
+    "sciwm large, 2 hours": "acac_long.json",
 }
 RIVALS = {
     "painn:64": "PaiNN 64",
@@ -39,14 +40,13 @@ def main(out: str = "speed.png") -> None:
     speed = json.loads((RESULTS / "speed.json").read_text())
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for name, files in RUNS.items():
-        found = [json.loads((RESULTS / file).read_text()) for file in files]
-        errors = [one["force_rmse_300K"]["value"] for one in found]
-        budgets = [one["budget"] for one in found]
-        (line,) = left.plot(budgets, errors, "o-", label=name)
+    for name, file in RUNS.items():
+        found = json.loads((RESULTS / file).read_text())
+        error = found["force_rmse_300K"]["value"]
+        (line,) = left.plot([found["budget"]], [error], "o", label=name)
         if name in speed:
             step = speed[name]["md_step_ms"]["cpu"]
-            right.plot([step], errors[:1], "o", color=line.get_color(), label=name)
+            right.plot([step], [error], "o", color=line.get_color(), label=name)
     rivals = json.loads((RESULTS / "acac.json").read_text())["rivals"]
     for key, found in rivals.items():
         if found:

@@ -3,9 +3,9 @@
 Reads lines of JSON {"op", "threads", "seconds"} and answers each with a line {"n", "wall", "cpu", "wmin"},
 the median and best seconds of one repetition. Operations: "train", a whole optimiser step on 10 molecules of
 acetylacetone; "eval64", forces of 64 of them; "si216", forces of a rattled crystal of 216 silicon atoms;
-"md1" and "md64", one step of molecular dynamics with neighbour list and recording, of 1 and of 64 molecules.
-Weights are untrained, as the rivals' are: speed does not depend on them. Steps are so short that nothing
-moves.
+"md1" and "md64", one step of molecular dynamics with neighbour list and recording, of 1 and of 64 molecules,
+0.5 fs at 300 K, so that neighbours are searched as often as they change. Weights are untrained, as the
+rivals' are: speed does not depend on them.
 
     python scripts/speed_worker.py PRESET.yaml [eager]
 """
@@ -30,6 +30,7 @@ from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State, frame_from_ase
 from sciwm.models.archive import build
 from sciwm.models.compilation import compile_model
+from sciwm.models.encoder import Encoder
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import VelocityVerlet
@@ -68,7 +69,7 @@ class Worker:
 
     def model(self, frames: list, seed: int = 0) -> Potential:
         torch.manual_seed(seed)
-        encoder = build_encoder(self.description["init_args"]["encoder"])
+        encoder = Encoder(**self.description["init_args"]["encoder"])
         options = self.description["init_args"] | {"encoder": encoder}
         model = build({"class_path": self.description["class_path"], "init_args": options})
         assert isinstance(model, Potential)
@@ -138,16 +139,10 @@ class Worker:
     def dynamics(self, copies: int) -> Callable[[], object]:
         simulator = LearnedSimulator(self.finished(self.frames))
         states = [State.from_frame(frame.with_(energy=None, forces=None)) for frame in self.frames]
-        state = maxwell_boltzmann(State.collate(states[:copies]), 1e-3, simulator.units, 0)
-        rollout = Rollout(simulator, VelocityVerlet(1e-3), every=REPORT)
-        # A whole short run, so that its start and its frames are paid for too; see `per_step`.
+        state = maxwell_boltzmann(State.collate(states[:copies]), 300.0, simulator.units, 0)
+        rollout = Rollout(simulator, VelocityVerlet(0.5), every=REPORT)
+        # A whole short run, so that its start and its frames are paid for too.
         return lambda: rollout.run(state, REPORT)
-
-
-def build_encoder(arguments: dict) -> torch.nn.Module:
-    from sciwm.models.encoder import Encoder
-
-    return Encoder(**arguments)
 
 
 def timed(step: Callable[[], object], seconds: float, steps: int) -> dict[str, float]:
