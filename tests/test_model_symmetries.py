@@ -311,6 +311,16 @@ def test_the_smoothness_check_catches_jumps_of_each_order():
     assert smooth(Bent(BesselBasis(CUTOFF), 30, "molecular")) == [True, True, False]
 
 
+def test_faster_varying_radial_functions_are_smaller_by_what_was_asked():
+    r = torch.linspace(0.5, 4.5, 50)
+    plain, smooth = BesselBasis(5.0, 8), BesselBasis(5.0, 8, decay=1.0)
+    sizes = (smooth(r) / plain(r)).nanmedian(dim=0).values
+    assert torch.allclose(sizes[0] / sizes, torch.arange(1.0, 9.0), rtol=1e-4)
+    assert float(sizes.square().mean()) == pytest.approx(1.0, rel=1e-4)
+    ours, theirs = (Encoder(4.0, 4, 1, 1, basis_decay=decay).basis for decay in (0.0, 1.0))
+    assert not torch.allclose(ours(r[:40]), theirs(r[:40]))
+
+
 def test_one_particle_alone_has_its_own_energy_and_no_force(model):
     lone = predict(model, State.from_frame(Frame(np.array([6]), np.array([[1.0, 2.0, 3.0]]))))
     again = predict(model, State.from_frame(Frame(np.array([6]), np.array([[-9.0, 0.0, 0.0]]))))

@@ -25,8 +25,7 @@ from sciwm.core.state import State
 from sciwm.models.potential import Potential
 
 FORMAT = "sciwm-model"
-VERSION = 2
-"""Since 2, encoders have the basis_decay they name; before, they had none."""
+VERSION = 1
 
 
 class ModelFileError(ValueError):
@@ -90,18 +89,6 @@ def _built(value: Any) -> Any:
     if isinstance(value, list):
         return [_built(part) for part in value]
     return build(value) if isinstance(value, dict) and "class_path" in value else value
-
-
-def _as_in_version_1(described: Any) -> Any:
-    """A description with what was true of every encoder then."""
-    if isinstance(described, list):
-        return [_as_in_version_1(part) for part in described]
-    if not isinstance(described, dict):
-        return described
-    found = {name: _as_in_version_1(value) for name, value in described.items()}
-    if str(found.get("class_path", "")).endswith(".Encoder"):
-        found["init_args"] = {"basis_decay": 0.0} | found["init_args"]
-    return found
 
 
 def probe(model: Potential) -> float | None:
@@ -175,9 +162,7 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:
             f"{path} has format version {content['version']}, newer than {VERSION}, which this "
             f"sciwm ({__version__}) reads; upgrade sciwm"
         )
-    model = build(
-        content["model"] if content["version"] > 1 else _as_in_version_1(content["model"])
-    )
+    model = build(content["model"])
     if not isinstance(model, Potential):
         raise ModelFileError(f"{path} holds a {type(model).__name__}, which is not a potential")
     model = model.to(getattr(torch, content["dtype"])).to(device)

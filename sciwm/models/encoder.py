@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         lmax: int = 2,
         layers: int = 2,
         basis_size: int = 8,
-        basis_decay: float = 1.0,
+        basis_decay: float = 0.0,
     ):
         super().__init__()
         if lmax < 1 or layers < 1 or channels < 1:
