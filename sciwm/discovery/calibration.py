@@ -15,6 +15,9 @@ from scipy.special import ndtri
 
 from sciwm.core.frame import Array
 
+NORMAL_90 = float(ndtri(0.95))
+"""Half width of the 90 % interval of a normal distribution, in standard deviations."""
+
 _WIDENED = 3.0
 """What the Gaussian interval is multiplied by while residuals are too few to say better."""
 

@@ -17,7 +17,7 @@ from rdkit import Chem
 
 from sciwm.core.frame import Array
 from sciwm.discovery.acquisition import Acquisition, choose, random_controls
-from sciwm.discovery.calibration import AdaptiveConformal
+from sciwm.discovery.calibration import NORMAL_90, AdaptiveConformal
 from sciwm.discovery.descriptors import DESCRIPTORS, described
 from sciwm.discovery.fingerprints import morgan
 from sciwm.discovery.fitting import fitted
@@ -41,9 +41,6 @@ from sciwm.discovery.proposers.proposer import Proposer, Scored
 
 DRAWS = 256
 """Of each candidate's outcomes, from which its worth is averaged."""
-
-NORMAL_90 = 1.6448536269514722
-"""Half width of the 90 % interval of a normal distribution, in standard deviations."""
 
 
 class Listener(Protocol):
