@@ -34,7 +34,7 @@ GFN2_ATOMS = "{H: -10.707211, C: -48.798080, O: -102.521808}"
 def main(
     source: str = "../shared/data/rmd17/ethanol_split_a.xyz",
     frames: int = 50,
-    budget: int = 100,
+    budget: int = 150,
     seeds: int = 1,
     reference: int = 2000,
     reference_budget: int = 500,
@@ -125,7 +125,7 @@ def _corrected(
         reference_budget,
         seed,
         *atoms,
-        *("--data.valid", "100", "--data.batch_size", "5"),
+        *("--data.split", "time", "--data.valid", "100", "--data.batch_size", "5"),
         *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
     )
     return _trained(

@@ -41,7 +41,7 @@ def test_the_interface_is_kept(world):
     )
 
 
-def test_batches_of_skewed_crystals_and_molecules_get_what_ase_gets(world):
+def test_batches_of_skewed_crystals_get_what_ase_gets(world):
     crystals = [bulk("Si"), bulk("Si", cubic=True)]
     for seed, one in enumerate(crystals):
         one.rattle(0.1, seed=seed)
@@ -81,6 +81,27 @@ def test_a_trajectory_is_ases(world):
         moved = step(moved)
     assert np.allclose(moved.positions.numpy(), atoms.positions, atol=1e-4)
     assert not np.allclose(start.positions, atoms.positions, atol=1e-3)
+
+
+def test_small_changes_of_large_energies_are_kept(world):
+    """Total energies of molecules reach 1e4 eV, of which single precision keeps 1 meV."""
+    model = TorchSimModel(world)
+    constants = world.model.constants.clone()
+    pulled = molecule("CH3OH")
+    pulled.positions[0] += 0.002
+    pair = [molecule("CH3OH"), pulled]
+    for one in pair:
+        one.pbc = False
+    state = torch_sim.io.atoms_to_state(pair, torch.device("cpu"), torch.float32)
+    before = model(state)["energy"].diff()
+    try:
+        world.model.constants -= 1e4
+        after = TorchSimModel(World(world.archive))(state)["energy"].diff()
+    finally:
+        world.model.constants.copy_(constants)
+    assert float(before.abs()) > 1e-7
+    assert torch.allclose(after, before, atol=1e-9)
+    assert not torch.allclose((before - 1e4).float() + 1e4, before.float(), atol=1e-7)
 
 
 def test_elements_it_never_saw_are_refused(world):
