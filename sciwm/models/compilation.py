@@ -32,8 +32,8 @@ from sciwm.models.tracing import CompilationError, Function, exported, loaded, r
 class CompiledPotential(DerivedPotential):
     """A potential whose energies, forces and virials come from a program.
 
-    What must be differentiated by its weights, and other precisions or devices than the program was
-    built for, go to the model itself.
+    It holds the weights as they were when it was built. What must be differentiated by them, and other
+    precisions or devices than it was built for, go to the model itself.
 
     Args:
         model: What the program was built from.
