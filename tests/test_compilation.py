@@ -160,6 +160,35 @@ def test_a_program_that_cannot_be_read_or_trusted_is_left_alone(program, monkeyp
     mine.chmod(0o600)
 
 
+def test_weights_that_changed_are_followed(program):
+    model = force_field()
+    followed = CompiledPotential(model, program.program)
+    state = attach_pairs(State.from_frame(water()), CUTOFF)
+    table = NeighbourTable.from_pairs(state)
+    before = followed(state, table)[1]
+    with torch.no_grad():
+        model.readouts[0].weight.mul_(2.0)
+    assert torch.equal(followed(state, table)[1], model(state, table)[1])
+    assert not torch.allclose(followed(state, table)[1], before, atol=1e-3)
+
+
+def test_where_there_is_no_cache_models_run_without(monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    model = force_field()
+    monkeypatch.delenv("SCIWM_CACHE", raising=False)
+    monkeypatch.setattr(compilation.Path, "home", homeless)
+    assert accelerated(model) is model
+    with pytest.raises(CompilationError, match="Set SCIWM_CACHE"):
+        compile_model(model)
+    monkeypatch.setenv("SCIWM_CACHE", str(tmp_path))
+    (tmp_path / "programs").mkdir(mode=0o700)
+    (tmp_path / "programs").chmod(0o777)
+    with pytest.raises(CompilationError, match="could be written by others"):
+        compile_model(model)
+
+
 def test_a_program_is_for_its_number_of_threads(program):
     threads = torch.get_num_threads()
     try:

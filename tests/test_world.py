@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.calculators.fd import calculate_numerical_stress
 
 import sciwm
+from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.interfaces.world import World
+from sciwm.models import Encoder, ForceField
 from sciwm.models.domain import UnseenSpeciesError
 
 ENERGIES = {"force_field_v1": -2081.008219402284}
@@ -24,6 +27,21 @@ def world() -> World:
 def test_models_written_by_earlier_versions_load(path):
     """A regression: the energy this file gave when it was written."""
     assert sciwm.load(path).energy(molecule("H2O")) == pytest.approx(ENERGIES[path.stem], abs=1e-4)
+
+
+def test_ases_calculator_notices_another_charge():
+    # No model file knows charged water; untrained weights do, as any.
+    torch.manual_seed(0)
+    model = ForceField(Encoder(4.0, channels=4, lmax=1, layers=1), reference_energies={"H": 0.0})
+    model.domain.seen[[1, 8]] = True
+    atoms = molecule("H2O")
+    atoms.calc = SciwmCalculator(model)
+    neutral = atoms.get_potential_energy()
+    assert atoms.calc.check_state(atoms) == []
+    atoms.info["charge"] = 1.0
+    assert atoms.get_potential_energy() != neutral
+    atoms.info["charge"] = 0.0
+    assert atoms.get_potential_energy() == neutral
 
 
 def test_the_calculator_agrees_with_the_world(world):

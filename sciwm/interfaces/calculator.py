@@ -28,6 +28,14 @@ class SciwmCalculator(Calculator):
             raise ValueError("ASE works in eV and Å; this model is in reduced units")
         self.simulator = LearnedSimulator(model)
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, the total charge included, which ASE does not look at."""
+        changes: list[str] = super().check_state(atoms, tol)
+        charges = (one.info.get("charge", 0.0) for one in (self.atoms, atoms) if one is not None)
+        if len(set(charges)) > 1:
+            changes.append("charge")
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,

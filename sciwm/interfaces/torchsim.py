@@ -15,6 +15,8 @@ from sciwm.interfaces.world import World
 class TorchSimModel(ModelInterface):
     """Energies (eV), forces (eV/Å) and stress (eV/Å³) of a world, for batches of TorchSim's states.
 
+    Those carry no charge: every system is taken as neutral.
+
     Args:
         world: In molecular units; its program is used where one was built (`World.compile`).
         compute_stress: Give stress too, which every system must then have a volume for.

@@ -10,6 +10,8 @@ import hashlib
 import math
 import os
 import platform
+import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +34,8 @@ from sciwm.models.tracing import CompilationError, Function, exported, loaded, r
 class CompiledPotential(DerivedPotential):
     """A potential whose energies, forces and virials come from a program.
 
-    It holds the weights as they were when it was built. What must be differentiated by them, and other
-    precisions or devices than it was built for, go to the model itself.
+    What must be differentiated by the weights goes to the model itself; so does everything once they have
+    changed, and other precisions or devices than the program was built for.
 
     Args:
         model: What the program was built from.
@@ -49,6 +51,8 @@ class CompiledPotential(DerivedPotential):
         self.unit_system = model.unit_system
         weight = next(model.parameters())
         self._built_for = (weight.dtype, weight.device)
+        self._numbers = (*model.parameters(), *model.buffers())
+        self._changes = self._counted_changes()
 
     @property
     def base(self) -> Potential:
@@ -61,10 +65,15 @@ class CompiledPotential(DerivedPotential):
         self, state: State, table: NeighbourTable, differentiable: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         here = (state.positions.dtype, state.positions.device)
-        if differentiable or here != self._built_for:
+        other = here != self._built_for or self._counted_changes() != self._changes
+        if differentiable or other:
             return self.model.differentiated(state, table, differentiable)
         energy, forces, virial = self.program(*program_inputs(state, table))
         return energy, forces, virial
+
+    def _counted_changes(self) -> int:
+        """Grows whenever a number of the model is written in place."""
+        return sum(one._version for one in self._numbers)
 
 
 def compile_model(model: Potential) -> CompiledPotential:
@@ -76,18 +85,29 @@ def compile_model(model: Potential) -> CompiledPotential:
     """
     model.eval().requires_grad_(False)
     file = program_file(model)
-    if file.is_file():
+    if _is_there(file):
         with suppress(CompilationError):
             return _checked(model, file)
-    inputs = program_inputs(*example(model))
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = file.with_name(f"{os.getpid()}-{file.name}")
     try:
-        exported(_evaluation(model), inputs, VARYING, unfinished)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_private(file.parent)
+        # Built elsewhere first: where the disk is full, torch ends the process instead of raising.
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / file.name
+            exported(_evaluation(model), program_inputs(*example(model)), VARYING, fresh)
+            shutil.copyfile(fresh, unfinished)
+        unfinished.chmod(0o600)
         built = _checked(model, unfinished)
         os.replace(unfinished, file)
+    except OSError as error:
+        raise CompilationError(
+            f"{file} cannot be written ({error.strerror}); make room there, or set SCIWM_CACHE to "
+            "another folder"
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return built
 
 
@@ -99,8 +119,11 @@ def accelerated(model: Potential) -> Potential:
     Raises:
         DeviationError: If there is one that does not give the model's results.
     """
-    file = program_file(model)
-    if file.is_file():
+    try:
+        file = program_file(model)
+    except CompilationError:
+        return model  # where there is no cache, nothing was put
+    if _is_there(file):
         try:
             return _checked(model, file)
         except CompilationError as error:
@@ -108,15 +131,17 @@ def accelerated(model: Potential) -> Potential:
     return model
 
 
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except PermissionError:
+        return False
+
+
 def _checked(model: Potential, file: Path) -> CompiledPotential:
     """The program of a file, compared with the model it claims to be."""
-    for place in (file, file.parent):
-        about = place.stat()
-        if about.st_uid != os.getuid() or about.st_mode & 0o022:
-            raise CompilationError(
-                f"{place} could be written by others, and what it holds is run as it is: make it yours "
-                f"alone (chmod go-w), or set SCIWM_CACHE to a folder that is"
-            )
+    _require_private(file)
+    _require_private(file.parent)
     program = loaded(file, next(model.parameters()).device)
     state, table = example(model)
     with torch.no_grad():
@@ -125,10 +150,22 @@ def _checked(model: Potential, file: Path) -> CompiledPotential:
     return CompiledPotential(model, program)
 
 
+def _require_private(place: Path) -> None:
+    about = place.stat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise CompilationError(
+            f"{place} could be written by others, and what it holds is run as it is: make it yours "
+            f"alone (chmod go-w), or set SCIWM_CACHE to a folder that is"
+        )
+
+
 def program_file(model: Potential) -> Path:
     """Where the program of a model is kept: $SCIWM_CACHE or ~/.cache/sciwm, by weights and machine.
 
     The machine is its processor's instruction set, the number of threads, and the GPU.
+
+    Raises:
+        CompilationError: If there is no home folder and no $SCIWM_CACHE.
     """
     digest = hashlib.sha256(repr(describe(model)).encode())
     for name, value in sorted(model.state_dict().items()):
@@ -144,7 +181,10 @@ def program_file(model: Potential) -> Path:
         torch.cuda.get_device_name(device) if device.type == "cuda" else "",
     )
     digest.update(repr(built_on).encode())
-    home = os.environ.get("SCIWM_CACHE") or Path.home() / ".cache" / "sciwm"
+    try:
+        home = os.environ.get("SCIWM_CACHE") or Path.home() / ".cache" / "sciwm"
+    except RuntimeError as error:
+        raise CompilationError(f"{error} Set SCIWM_CACHE to a folder for programs") from error
     return Path(home) / "programs" / f"{digest.hexdigest()[:32]}.pt2"
 
 

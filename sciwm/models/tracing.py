@@ -159,5 +159,5 @@ def _building() -> Any:
         reason = str(error).strip().splitlines()
         raise CompilationError(
             f"the model could not be compiled ({type(error).__name__}: {reason[0] if reason else ''}). "
-            "Compiling needs a C++ compiler such as g++ on the path; without one, leave it out"
+            "A C++ compiler such as g++ must be on the path, and there must be room in the temporary folder"
         ) from error

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,9 +19,11 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
+from sciwm.models.statistics import Statistics
 from sciwm.training.averaging import RunningAverage
 from sciwm.training.callbacks import ErrorBar
 from sciwm.training.force_task import ForceTask
+from sciwm.training.log import put_back, rows_before
 from sciwm.training.motion_task import straight_motion
 from sciwm.training.outcome_task import OutcomeTask
 from sciwm.training.task import Task
@@ -77,8 +80,13 @@ def fit(
     if hasattr(data, "cutoff"):
         data.cutoff = task.model.cutoff
     data.divide(seed)
+    checkpoint = torch.load(last, weights_only=True) if last.is_file() else None
+    task.resumed = checkpoint is not None
+    earlier = (
+        rows_before(run / "log" / "metrics.csv", checkpoint["global_step"]) if checkpoint else []
+    )
     statistics = task.adapt(data)
-    nulls = null_errors(data, task)
+    nulls = null_errors(data, task, statistics)
 
     best = ModelCheckpoint(
         dirpath=last.parent,
@@ -87,6 +95,7 @@ def fit(
         save_last=True,
         enable_version_counter=False,
     )
+    log = CSVLogger(str(run), name="", version="log")
     options: dict[str, Any] = {
         "accelerator": "auto",
         "devices": 1,
@@ -101,10 +110,7 @@ def fit(
         "use_distributed_sampler": False,
         "enable_model_summary": False,
         "deterministic": "warn",
-        "logger": [
-            CSVLogger(str(run), name="", version="log"),
-            TensorBoardLogger(str(run), name="", version="log"),
-        ],
+        "logger": [log, TensorBoardLogger(str(run), name="", version="log")],
         "callbacks": [
             RunningAverage(ema_decay),
             best,
@@ -115,6 +121,7 @@ def fit(
         options["callbacks"].append(ErrorBar(nulls))
     engine = Trainer(**options)
     if engine.is_global_zero:
+        put_back(log, earlier)
         (run / "README.txt").write_text(GUIDE)
         provenance = {
             "seed": seed,
@@ -133,7 +140,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*may not be resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         try:
-            engine.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+            engine.fit(task, datamodule=data, ckpt_path=str(last) if checkpoint else None)
         except SystemExit:
             # Lightning answers Ctrl-C by leaving; who called `fit` should decide that.
             if engine.interrupted:
@@ -166,7 +173,7 @@ def units_of(task: Task) -> dict[str, str]:
     return units
 
 
-def null_errors(data: Data, task: Task) -> dict[str, float]:
+def null_errors(data: Data, task: Task, statistics: Statistics) -> dict[str, float]:
     """Root mean square validation errors of the null model: mean energy and no force, mean labels, or
     straight motion.
 
@@ -175,10 +182,11 @@ def null_errors(data: Data, task: Task) -> dict[str, float]:
     """
     squares: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
+    mean_energies = np.asarray(statistics.reference_energies) + statistics.energy_shift
     for index in range(len(data.validation_set)):  # type: ignore[arg-type]
         state: State = data.validation_set[index]
         if isinstance(task, ForceTask):
-            rest = float(state.energy - task.model.total_offset(state))
+            rest = float(state.energy) - mean_energies[state.numbers.numpy()].sum()
             squares.setdefault("energy", []).append(rest**2)
             counts["energy"] = counts.get("energy", 0) + 1
             squares.setdefault("force", []).append(float(state.forces.double().square().sum()))

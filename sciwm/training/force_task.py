@@ -11,6 +11,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
+from sciwm.evaluation.run import model_file
 from sciwm.models import archive
 from sciwm.models.force_field import ForceField
 from sciwm.models.outcome_model import OutcomeModel
@@ -41,7 +42,7 @@ class ForceTask(Task):
 
     Args:
         model: The potential to fit.
-        start: A model file to start from, such as one trained on a cheaper method's labels: its
+        start: A run folder or model file to start from, such as one trained on a cheaper method's labels: its
             weights and scales; the zero of energies is this data's.
         energy_weight: Of the energy term, in eV² per particle² against eV²/Å² of forces.
         late_energy_weight: The same in the last quarter of the run.
@@ -117,8 +118,8 @@ class ForceTask(Task):
         self.model.adapt(statistics)
         # It holds the scales of the data it was built for.
         self._compiled = None
-        if self.start is not None:
-            self._start_from(archive.load(self.start).model, frames, statistics)
+        if self.start is not None and not self.resumed:
+            self._start_from(archive.load(model_file(self.start)).model, frames, statistics)
         return statistics
 
     def _start_from(self, other: Potential, frames: list[Frame], statistics: Statistics) -> None:

@@ -11,6 +11,7 @@ from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.properties import PROPERTIES, property_field
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
+from sciwm.evaluation.run import model_file
 from sciwm.models import archive
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.statistics import LabelStatistics, Statistics, survey
@@ -30,8 +31,8 @@ class OutcomeTask(Task):
 
     Args:
         model: The force field with its heads.
-        start: A model file to start from: its force field, and those of its heads that this model
-            has too, with their scales.
+        start: A run folder or model file to start from: its force field, and those of its heads that
+            this model has too, with their scales.
         energy_weight: Of the energy term.
         force_weight: Of the force term.
         property_weight: Of every property.
@@ -91,10 +92,10 @@ class OutcomeTask(Task):
         statistics = survey(frames, self.model.cutoff, data.collection.units, given)
         self._require_varying(frames)
         self.model.adapt(statistics)
-        if self.start is not None:
-            self.model.start_from(archive.load(self.start).model)
+        if self.start is not None and not self.resumed:
+            self.model.start_from(archive.load(model_file(self.start)).model)
             self.model.domain.widen(statistics)
-        elif not self.force_weight:
+        elif self.start is None and not self.force_weight:
             warnings.warn(
                 "force_weight is zero and there is no model to start from, so the forces of this model "
                 "will mean nothing; give `start`, or use it for its properties alone",

@@ -41,6 +41,7 @@ class Task(LightningModule, abc.ABC):
 
     Attributes:
         build_seconds: Time that compiling took before training began.
+        resumed: Whether a checkpoint will replace what `adapt` sets.
     """
 
     model: Potential
@@ -55,6 +56,7 @@ class Task(LightningModule, abc.ABC):
         self._spent_before = 0.0
         self._clock: float | None = None
         self.build_seconds = 0.0
+        self.resumed = False
         self._done = 0.0
         self._sums: dict[str, Tensor] = {}
 
@@ -107,6 +109,8 @@ class Task(LightningModule, abc.ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spent"] = self.spent()
+        for log in self.loggers:  # a run that goes on from here finds the log as it is now
+            log.save()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._spent_before = float(checkpoint["spent"])
