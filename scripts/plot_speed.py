@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 RUNS = {
     "sciwm medium": "acac.json",
     "sciwm small": "acac_small.json",
-    "sciwm large, 2 hours": "acac_long.json",
+    "sciwm medium, GFN2-xTB first": "acac_long.json",
 }
 RIVALS = {
     "painn:64": "PaiNN 64",
@@ -73,7 +73,7 @@ def main(out: str = "speed.png") -> None:
     left.text(
         left.get_xlim()[0], PUBLISHED, " MACE, hours on a GPU (published)", va="bottom", fontsize=8
     )
-    left.set_xlim(200, 1200)
+    left.set_xlim(200, 3000)
     left.set_ylim(4, 40)
     left.set_xlabel("processor time of training / s")
     left.set_ylabel("error of forces / meV/Å")

@@ -200,13 +200,20 @@ def test_a_program_is_for_its_number_of_threads(program):
 
 
 def test_a_program_that_deviates_is_refused(program):
+    def never():
+        raise AssertionError("nothing differed, so nothing was to be computed again")
+
     other = force_field(seed=1)
     with pytest.raises(DeviationError, match=r"delete it to build it anew.* is off by"):
         compilation._checked(other, program_file(program.model))
     ones = torch.ones(3)
-    require_same([ones], [ones + 1e-6], "close enough")
+    require_same([ones], [ones + 1e-6], never, "close enough")
     with pytest.raises(DeviationError, match="result 0"):
-        require_same([ones], [ones * torch.nan], "no number")
+        require_same([ones * torch.nan], [ones], lambda: [ones.double()], "no number")
+    # As inexact as the model itself is good enough; much less exact is not.
+    require_same([ones + 3e-3], [ones - 1e-3], lambda: [ones.double()], "rounding")
+    with pytest.raises(DeviationError, match=r"is off by 0.01.*itself is off by 0.001"):
+        require_same([ones + 1e-2], [ones - 1e-3], lambda: [ones.double()], "too much")
 
 
 def test_a_compiled_loss_has_the_gradient_of_the_loss():

@@ -6,6 +6,7 @@ fingerprint of the weights. `accelerated` finds it again. Programs are native co
 a run folder, so a model file from someone else stays safe to open.
 """
 
+import copy
 import hashlib
 import math
 import os
@@ -146,8 +147,18 @@ def _checked(model: Potential, file: Path) -> CompiledPotential:
     state, table = example(model)
     with torch.no_grad():
         found = program(*program_inputs(state, table))
-    require_same(found, model.differentiated(state, table), f"{file} (delete it to build it anew)")
+    require_same(
+        found,
+        model.differentiated(state, table),
+        lambda: _in_double_precision(model),
+        f"{file} (delete it to build it anew)",
+    )
     return CompiledPotential(model, program)
+
+
+def _in_double_precision(model: Potential) -> tuple[Tensor, ...]:
+    exact = copy.deepcopy(model).double()
+    return exact.differentiated(*example(exact))
 
 
 def _require_private(place: Path) -> None:

@@ -1,5 +1,6 @@
 """A loss and its gradient by the weights as one compiled program."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,10 +38,10 @@ class CompiledLoss:
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         names = list(self._parameters)
 
-        def sums_and_gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
+        def sums_and_gradients(*tensors: Tensor, of: nn.Module = model) -> tuple[Tensor, ...]:
             weights, (coefficients, *inputs) = tensors[: len(names)], tensors[len(names) :]
             bound = dict(zip(names, weights, strict=True))
-            sums = functional_call(_Measured(model, measure), _prefixed(bound), tuple(inputs))
+            sums = functional_call(_Measured(of, measure), _prefixed(bound), tuple(inputs))
             gradients = torch.autograd.grad((coefficients * sums).sum(), weights, allow_unused=True)
             found = (
                 torch.zeros_like(w) if g is None else g
@@ -55,7 +56,15 @@ class CompiledLoss:
         self._program = compiled(sums_and_gradients, inputs, [*fixed, *varying])
         with torch.no_grad():
             found = self._program(*(one.detach() for one in inputs))
-        require_same(found, sums_and_gradients(*inputs), "sums of errors and their gradient")
+
+        def exactly() -> tuple[Tensor, ...]:
+            doubled = [one.detach().double() if one.is_floating_point() else one for one in inputs]
+            for weight in doubled[: len(names)]:
+                weight.requires_grad_(True)
+            return sums_and_gradients(*doubled, of=copy.deepcopy(model).double())
+
+        expected = sums_and_gradients(*inputs)
+        require_same(found, expected, exactly, "sums of errors and their gradient")
 
     def __call__(self, coefficients: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         """The weighted sum, which can be differentiated by the weights.
