@@ -7,7 +7,7 @@ workers take turns, A B C A B C, so that all meet the same load of the machine. 
 | figure | what is timed |
 |---|---|
 | train_step_ms | one optimiser step on 10 molecules of acetylacetone; only ours with collation |
-| md_step_ms | one step of dynamics of one molecule, ours with a neighbour list that stays valid, theirs through ASE |
+| md_step_ms | one step of dynamics of one molecule; ours keeps its neighbour list, theirs is ASE's |
 | batch64_system_steps_per_cpu_s | 64 molecules at once; ours whole steps of dynamics, theirs forces alone |
 | si216_ms | forces of 216 silicon atoms, without the neighbour list |
 
