@@ -10,12 +10,11 @@ from the 450 frames alone: MACE 0.9 meV and 5.1 meV/Å (arXiv:2206.07697).
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
+from gfn2_first import GFN2_ATOMS, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -24,8 +23,6 @@ from sciwm.evaluation.evaluate import evaluate
 
 PRESET = "configs/acac.yaml"
 SMOOTH = ("--task.model.init_args.encoder.basis_decay", "1")
-GFN2_ATOMS = "{H: -10.707211, C: -48.798080, O: -102.521808}"
-"""eV, free atoms in GFN2-xTB (datasets/ethanol_xtb/recipe.py)."""
 
 
 def main(
@@ -51,20 +48,21 @@ def main(
     train, test, labels = (place / name for name in ("train.h5md", "test.h5md", "gfn2.h5md"))
     for target, name in ((train, "train_300K.xyz"), (test, "test_MD_300K.xyz")):
         if not target.is_file():
-            _sciwm("import", f"{source}/{name}", "--to", str(target))
+            sciwm_command("import", f"{source}/{name}", "--to", str(target))
     cost = place / "gfn2.json"
     if not cost.is_file():
         began = time.monotonic()
         words = ["--frames", "0,100,200,300,400", "--temperature", "400K", "--every", "16"]
-        _sciwm("simulate", "gfn2", str(train), "3.2ps", *words, "--out", str(labels))
+        sciwm_command("simulate", "gfn2", str(train), "3.2ps", *words, "--out", str(labels))
         cost.write_text(json.dumps({"seconds": time.monotonic() - began}))
-    atoms = ["--task.model.init_args.reference_energies", GFN2_ATOMS, "--data.split", "time"]
-    learned = _trained(place, "gfn2", labels, reference_budget, *SMOOTH, *atoms)
-    refined = _trained(
-        place,
-        "refined",
+    first = (*SMOOTH, *GFN2_ATOMS, "--data.split", "time")
+    learned = trained(PRESET, place / "gfn2", labels, reference_budget, 0, *first)
+    refined = trained(
+        PRESET,
+        place / "refined",
         train,
         budget,
+        0,
         *SMOOTH,
         *("--task.start", str(learned), "--task.matrix_rounds", "1"),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "5e-4"),
@@ -85,18 +83,6 @@ def main(
     print(f"{seconds:.0f} s in all, labels and compiling included")
     if json_file:
         Path(json_file).write_text(json.dumps(figures, indent=1, ensure_ascii=False))
-
-
-def _trained(folder: Path, name: str, train: Path, budget: int, *options: str) -> Path:
-    run = folder / name
-    if not (run / "model.pt").is_file():
-        words = ["--data.train", str(train), "--task.cpu_seconds", str(budget), *options]
-        _sciwm("train", PRESET, *words, "--name", name, "--folder", str(folder))
-    return run
-
-
-def _sciwm(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "sciwm", *words], check=True)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ after full training on 50 frames alone: MACE 6.7 meV and 32.6 meV/Å (arXiv:2206
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import torch
+from gfn2_first import GFN2_ATOMS, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -27,8 +26,6 @@ from sciwm.data.collection import Collection
 from sciwm.evaluation.evaluate import evaluate
 
 PRESET = "configs/rmd17.yaml"
-GFN2_ATOMS = "{H: -10.707211, C: -48.798080, O: -102.521808}"
-"""eV, free atoms in GFN2-xTB (datasets/ethanol_xtb/recipe.py)."""
 
 
 def main(
@@ -60,7 +57,7 @@ def main(
     for seed in range(seeds):
         place = Path(folder, f"{frames}-frames-seed{seed}")
         train, test = _divided(Path(source), frames, seed, place)
-        runs = {"alone": _trained(place, f"alone-{budget}s", train, budget, seed)}
+        runs = {"alone": trained(PRESET, place / f"alone-{budget}s", train, budget, seed)}
         if reference:
             runs["after GFN2-xTB"] = _corrected(
                 place, train, budget, seed, reference, reference_budget
@@ -98,7 +95,7 @@ def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, 
         for file, rows in zip(files, (order[:frames], order[frames:]), strict=True):
             part = file.with_suffix(".extxyz")
             ase.io.write(part, [found[i] for i in rows])
-            _sciwm("import", str(part), "--to", str(file))
+            sciwm_command("import", str(part), "--to", str(file))
     return files
 
 
@@ -114,43 +111,28 @@ def _corrected(
         words = ["--frames", ",".join(str(k) for k in range(starts)), "--temperature", "600K"]
         words += ["--dt", f"{step}fs", "--every", str(every), "--seed", str(seed)]
         unfinished = labels.with_name("unfinished.h5md")
-        _sciwm("simulate", "gfn2", str(train), duration, *words, "--out", str(unfinished))
+        sciwm_command("simulate", "gfn2", str(train), duration, *words, "--out", str(unfinished))
         unfinished.rename(labels)
         print(f"{reference} frames of GFN2-xTB took {time.monotonic() - began:.0f} s", flush=True)
-    atoms = ["--task.model.init_args.reference_energies", GFN2_ATOMS]
-    learned = _trained(
-        folder,
-        f"gfn2-{reference}-{reference_budget}s",
+    learned = trained(
+        PRESET,
+        folder / f"gfn2-{reference}-{reference_budget}s",
         labels,
         reference_budget,
         seed,
-        *atoms,
+        *GFN2_ATOMS,
         *("--data.split", "time", "--data.valid", "100", "--data.batch_size", "5"),
         *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
     )
-    return _trained(
-        folder,
-        f"after-gfn2-{reference}-{reference_budget}s-{budget}s",
+    return trained(
+        PRESET,
+        folder / f"after-gfn2-{reference}-{reference_budget}s-{budget}s",
         train,
         budget,
         seed,
         *("--task.start", str(learned / "model.pt")),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "3e-4"),
     )
-
-
-def _trained(folder: Path, name: str, train: Path, budget: int, seed: int, *options: str) -> Path:
-    run = folder / name
-    if not (run / "model.pt").is_file():
-        words = ["--data.train", str(train), "--task.cpu_seconds", str(budget), *options]
-        _sciwm(
-            "train", PRESET, *words, "--name", name, "--folder", str(folder), "--seed", str(seed)
-        )
-    return run
-
-
-def _sciwm(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "sciwm", *words], check=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class World:
     def compile(self) -> None:
         """Builds a program for this model, which takes a minute and is found again by later sessions.
 
-        Evaluations and simulations are then several times faster and give the same numbers.
+        Evaluations and simulations are then faster and give the same numbers.
 
         Raises:
             sciwm.models.tracing.CompilationError: If it cannot be built, such as without a compiler.
