@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sciwm.cli import COMMANDS, main
+from sciwm.cli.simulate import frames_named
 from sciwm.data.h5md import H5MDFile
 
 
@@ -78,3 +79,54 @@ def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
         energies = [t.read("energy") for t in file.trajectories]
         assert not np.array_equal(*energies)
         assert file.trajectories[0].timestep == pytest.approx(2.0)
+
+
+def test_several_models_move_things_by_their_mean_and_label_frames_with_it(labelled, tmp_path):
+    import torch
+
+    from sciwm import load
+    from sciwm.core.state import State
+    from sciwm.data.collection import Collection
+    from sciwm.models import Encoder, ForceField
+    from sciwm.models.archive import Archive, save
+    from sciwm.models.statistics import survey
+
+    data = Collection([labelled])
+    frames = [data.frame(entry) for entry in data.frames]
+    names = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = ForceField(Encoder(cutoff=3.0, channels=4, lmax=1))
+        model.adapt(survey(frames, model.cutoff, model.units, None))
+        model.scale.mul_(1e-4)  # untrained models would throw atoms apart
+        names.append(str(tmp_path / f"{seed}.pt"))
+        save(Archive(model), names[-1])
+    out = tmp_path / "taught.h5md"
+    command = ["simulate", ",".join(names), str(labelled), "4fs", "--out", str(out)]
+    assert main([*command, "--temperature", "100K", "--every", "4", "--frames", ":3"]) == 0
+    with H5MDFile(out) as file:
+        assert len(file.trajectories) == 3
+        frame = file.trajectories[1].frame(-1)
+    worlds = [load(name) for name in names]
+    state = State.from_frame(frame.with_(energy=None, forces=None))
+    energies = [world.energy(state) for world in worlds]
+    forces = [world.forces(state) for world in worlds]
+    # Labels of one of them alone would be noticed.
+    assert abs(energies[0] - energies[1]) > 1e-3
+    assert abs(forces[0] - forces[1]).max() > 1e-3
+    assert frame.energy == pytest.approx(np.mean(energies), abs=1e-5)
+    np.testing.assert_allclose(frame.forces, np.mean(forces, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [("-1", [9]), ("0,3", [0, 3]), (":3", [0, 1, 2]), ("::4", [0, 4, 8]), ("-2:,0", [8, 9, 0])],
+)
+def test_frames_are_named_by_numbers_and_slices(words, chosen):
+    assert frames_named(words, 10) == chosen
+
+
+@pytest.mark.parametrize("words", ["x", "1:2:3:4", "", "10", "-11", "::0"])
+def test_frames_that_are_not_there_are_refused(words):
+    with pytest.raises(ValueError, match=r"names no frames|there is no frame"):
+        frames_named(words, 10)

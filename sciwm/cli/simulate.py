@@ -24,7 +24,8 @@ def simulate(
     """Simulates systems side by side and writes H5MD as it goes; the same command continues a broken run.
 
     Args:
-        model: A run folder, a model file, or the reference "gfn2" or "emt".
+        model: A run folder, a model file, or the reference "gfn2" or "emt". Several run folders separated by
+            commas move things by their mean, which is what frames are then labelled with.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
@@ -32,7 +33,8 @@ def simulate(
         thermostat: "langevin" (BAOAB) or "csvr" (stochastic velocity rescaling).
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
-        frames: Frames of each trajectory to start from: numbers separated by commas; -1 is the last.
+        frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
+            0,10 or :20 or ::5; -1 is the last.
         copies: Simulations from each of them, with their own random numbers.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.
@@ -53,8 +55,7 @@ def simulate(
     with H5MDFile(start) as source:
         if source.units != units:
             raise ValueError(f"{start} is in {source.units.name} units, the model in {units.name}")
-        chosen = [int(number) for number in frames.split(",")]
-        found = [t.frame(k) for t in source.trajectories for k in chosen]
+        found = [t.frame(k) for t in source.trajectories for k in frames_named(frames, len(t))]
     states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
     state = State.collate(states)
     for label in ("energy", "forces", "stress"):
@@ -82,8 +83,26 @@ def simulate(
     return 0 if all(reason is None for reason in result.reasons) else 1
 
 
+def frames_named(words: str, count: int) -> list[int]:
+    """The frames that numbers and slices separated by commas name, of so many, in the order named."""
+    chosen: list[int] = []
+    for word in words.split(","):
+        try:
+            numbers = [int(part) if part.strip() else None for part in word.split(":")]
+            several = list(range(count))[slice(*numbers)] if ":" in word else [int(word)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{word!r} names no frames; give numbers or slices such as 0,10 or :20 or ::5"
+            ) from error
+        outside = [k for k in several if not -count <= k < count]
+        if outside:
+            raise ValueError(f"there is no frame {outside[0]}: a trajectory has {count} frames")
+        chosen += [k % count for k in several]
+    return chosen
+
+
 def simulator_named(model: str) -> "Simulator":
-    """A trained model, or a reference simulator, as a `Simulator`."""
+    """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     if model == "gfn2":
         from sciwm.simulation.references.xtb import GFN2
 
@@ -94,4 +113,9 @@ def simulator_named(model: str) -> "Simulator":
         return emt()
     from sciwm.interfaces.world import load
 
-    return load(model).simulator()
+    simulators = [load(name).simulator() for name in model.split(",")]
+    if len(simulators) == 1:
+        return simulators[0]
+    from sciwm.simulation.ensemble import Ensemble
+
+    return Ensemble([one.model for one in simulators])

@@ -187,5 +187,8 @@ class SkinTable:
             return state.positions.shape != self._origin.shape
         if state.positions.shape != self._origin.shape or not torch.equal(state.cell, self._cell):
             return True
-        moved = (state.positions.detach() - self._origin).square().sum(-1).max()
-        return float(moved) > (0.5 * self.skin) ** 2
+        moved = state.positions.detach() - self._origin
+        # Along an axis first, which costs half as much and mostly settles it.
+        if float(moved.abs().max()) * 3**0.5 <= 0.5 * self.skin:
+            return False
+        return float(moved.square().sum(-1).max()) > (0.5 * self.skin) ** 2

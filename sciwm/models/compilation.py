@@ -74,7 +74,7 @@ class CompiledPotential(DerivedPotential):
 
     def _counted_changes(self) -> int:
         """Grows whenever a number of the model is written in place."""
-        return sum(one._version for one in self._numbers)
+        return sum([one._version for one in self._numbers])  # a list: asked at every step
 
 
 def compile_model(model: Potential) -> CompiledPotential:

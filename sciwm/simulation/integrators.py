@@ -60,11 +60,11 @@ class VelocityVerlet(Integrator):
 
     v½ = v + Δt a(x) / 2,  x' = x + Δt v½,  v' = v½ + Δt a(x') / 2
 
-    | symbol | variable             |
-    |--------|----------------------|
-    | Δt     | `dt`                 |
-    | x, v   | positions, velocities|
-    | a Δt/2 | `_mobility` × forces |
+    | symbol | variable                    |
+    |--------|-----------------------------|
+    | Δt     | `dt`                        |
+    | x, v   | positions, velocities       |
+    | a Δt/2 | `impulse` × forces / masses |
     """
 
     temperature = None
@@ -75,11 +75,11 @@ class VelocityVerlet(Integrator):
     def step(
         self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
     ) -> tuple[State, Evaluation]:
-        mobility = _mobility(simulator, state, 0.5 * self.dt)
-        half = _kicked(state.velocities, mobility, evaluation)
-        state = moved(state, positions=state.positions + self.dt * half)
+        impulse = 0.5 * self.dt * simulator.units.acceleration
+        half = _kicked(state, impulse, evaluation)
+        state = moved(state, torch.add(state.positions, half, alpha=self.dt), half)
         evaluation = simulator.evaluate(state)
-        state.velocities = _kicked(half, mobility, evaluation)
+        state.velocities = _kicked(state, impulse, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "VelocityVerlet":
@@ -121,14 +121,15 @@ class Langevin(Integrator):
     def step(
         self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
     ) -> tuple[State, Evaluation]:
-        mobility = _mobility(simulator, state, 0.5 * self.dt)
-        velocities = _kicked(state.velocities, mobility, evaluation)
+        impulse = 0.5 * self.dt * simulator.units.acceleration
+        velocities = _kicked(state, impulse, evaluation)
         positions = state.positions + 0.5 * self.dt * velocities
         state = moved(state, positions, velocities)
         velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
         state.positions = positions + 0.5 * self.dt * velocities
+        state.velocities = velocities
         evaluation = simulator.evaluate(state)
-        state.velocities = _kicked(velocities, mobility, evaluation)
+        state.velocities = _kicked(state, impulse, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "Langevin":
@@ -213,14 +214,14 @@ def select(state: State, systems: Sequence[int]) -> State:
     return chosen
 
 
-def _mobility(simulator: Simulator, state: State, time: float) -> Tensor:
-    """(A, 1) change of velocity per force over a time."""
-    return (time * simulator.units.acceleration / state.masses)[:, None]
+def _kicked(state: State, impulse: float, evaluation: Evaluation) -> Tensor:
+    """(A, 3) velocities after the forces have acted.
 
-
-def _kicked(velocities: Tensor, mobility: Tensor, evaluation: Evaluation) -> Tensor:
-    """(A, 3) velocities after the forces have acted."""
-    return torch.addcmul(velocities, mobility, evaluation.forces.to(velocities))
+    Args:
+        impulse: For how long, times the units' acceleration.
+    """
+    forces = evaluation.forces.to(state.velocities)
+    return torch.addcdiv(state.velocities, forces, state.masses[:, None], value=impulse)
 
 
 def _checked_step(dt: float) -> float:
