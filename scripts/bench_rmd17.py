@@ -1,12 +1,18 @@
 """Accuracy on ethanol of revised MD17 from 50 frames, beside the null model.
 
-Draws 50 frames from the published split (split a, 1000 frames), trains `configs/rmd17.yaml` on one thread
-and reports mean absolute errors on the other 950, once for each seed, which draws its own 50. Then again,
-from weights that first learned GFN2-xTB (`--reference`): dynamics with it from the 50 frames gives as many
-labels as wanted at milliseconds each, and what is left to learn is how the two methods differ. Published
-after full training on 50 frames alone: MACE 6.7 meV and 32.6 meV/Å (arXiv:2206.07697), NequIP 8.7 and 40.2.
+Draws 50 frames from the published split (split a, 1000 frames), trains on one thread and reports mean
+absolute errors on the other 950, once for each seed, which draws its own 50. Three ways:
 
-    python scripts/bench_rmd17.py [--seeds 3] [--reference 0] [--json_file FILE]
+- one model: `configs/rmd17.yaml` on the 50 frames;
+- taught: several such models, whose mean then labels their own dynamics, and one model that learns these
+  labels and the 50 frames (`committee.py`): nothing else of the reference, less than an hour in all;
+- after GFN2-xTB: dynamics with it from the 50 frames gives as many labels as wanted at milliseconds each, and
+  what is left to learn from the 50 frames is how the two methods differ.
+
+Published after full training on 50 frames alone: MACE 6.7 meV and 32.6 meV/Å (arXiv:2206.07697), NequIP 8.7
+and 40.2.
+
+    python scripts/bench_rmd17.py [--seeds 3] [--only taught ...] [--json_file FILE]
 """
 
 import json
@@ -18,6 +24,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import torch
+from committee import taught
 from gfn2_first import GFN2_ATOMS, sciwm_command, trained
 from jsonargparse import auto_cli
 
@@ -26,15 +33,23 @@ from sciwm.data.collection import Collection
 from sciwm.evaluation.evaluate import evaluate
 
 PRESET = "configs/rmd17.yaml"
+UNITS = {"force": "meV/Å", "energy": "meV"}
+
+
+WAYS = ("one model", "taught", "after GFN2-xTB")
 
 
 def main(
     source: str = "../shared/data/rmd17/ethanol_split_a.xyz",
     frames: int = 50,
-    budget: int = 150,
-    seeds: int = 1,
+    budget: int = 60,
+    members: int = 8,
+    student_budget: int = 300,
+    seeds: list[int] | None = None,
+    only: list[str] | None = None,
     reference: int = 2000,
     reference_budget: int = 500,
+    refining_budget: int = 150,
     json_file: str | None = None,
     folder: str = "runs/bench_rmd17",
 ) -> None:
@@ -44,45 +59,84 @@ def main(
         source: The 1000 frames.
         frames: How many to learn from, held-back ones included.
         budget: Processor seconds of learning them; more did not help (results/search.md).
-        seeds: Runs, each with its own frames and weights.
-        reference: Frames of GFN2-xTB; none leaves that part out.
+        members: Models whose mean teaches.
+        student_budget: Processor seconds of learning from them.
+        seeds: Runs, each with its own frames and weights; 0, 1 and 2 by default.
+        only: Which ways; all by default.
+        reference: Frames of GFN2-xTB.
         reference_budget: Processor seconds of learning those.
+        refining_budget: Processor seconds of learning the frames after them.
         json_file: Where to write the figures as JSON too.
         folder: Where to work.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    values: dict[str, list[float]] = {}
-    nulls: dict[str, float] = {}
-    for seed in range(seeds):
+    rows: list[tuple[str, float, dict[str, tuple[float, float]]]] = []
+    for seed in seeds or [0, 1, 2]:
         place = Path(folder, f"{frames}-frames-seed{seed}")
         train, test = _divided(Path(source), frames, seed, place)
-        runs = {"alone": trained(PRESET, place / f"alone-{budget}s", train, budget, seed)}
-        if reference:
-            runs["after GFN2-xTB"] = _corrected(
-                place, train, budget, seed, reference, reference_budget
-            )
-        for kind, run in runs.items():
-            rows = {
-                row.name: row for row in evaluate(sciwm.load(run).model, Collection([test])).rows
-            }
-            for name, unit in (("force", "meV/Å"), ("energy", "meV")):
-                values.setdefault(f"{name}_mae {kind}", []).append(rows[name].errors.mae)
-                nulls[f"{name}_mae {kind}"] = rows[name].null.mae
-                print(f"seed {seed}, {kind}: {name} {rows[name].errors.mae:.2f} {unit}", flush=True)
+        for way in only or WAYS:
+            if way == "one model":
+                run, spent = _member(place, train, budget, seed, 0), 0.0
+            elif way == "taught":
+                run, spent = _taught(place, train, budget, members, student_budget, seed)
+            else:
+                run, spent = _corrected(
+                    place, train, refining_budget, seed, reference, reference_budget
+                )
+            errors = evaluate(sciwm.load(run).model, Collection([test])).rows
+            found = {row.name: (row.errors.mae, row.null.mae) for row in errors}
+            rows.append((way, spent + _cost(run), found))
+            text = ", ".join(f"{name} {found[name][0]:.2f} {unit}" for name, unit in UNITS.items())
+            print(f"seed {seed}, {way}: {text}, {rows[-1][1]:.0f} s of one core", flush=True)
     print(
         f"\n{'mean absolute error':28s}{'median':>10s}{'lowest':>10s}{'highest':>10s}{'null':>10s}"
     )
-    figures = {}
-    for name, found in values.items():
-        unit = "meV/Å" if name.startswith("force") else "meV"
-        row = (statistics.median(found), min(found), max(found), nulls[name])
-        print(f"{name:28s}" + "".join(f"{value:10.2f}" for value in row) + f"  {unit}")
-        figures[name] = {"value": row[0], "unit": unit, "null": row[3], "each": found}
+    figures: dict[str, object] = {"frames": frames, "members": members}
+    for way in only or WAYS:
+        for name, unit in UNITS.items():
+            each = [found[name][0] for kind, _, found in rows if kind == way]
+            nulls = [found[name][1] for kind, _, found in rows if kind == way]
+            line = (statistics.median(each), min(each), max(each), statistics.median(nulls))
+            print(f"{name + ' ' + way:28s}" + "".join(f"{x:10.2f}" for x in line) + f"  {unit}")
+            kept = {"value": line[0], "unit": unit, "null": line[3], "each": each}
+            figures[f"{name}_mae {way}"] = kept
+        figures[f"cpu_seconds {way}"] = [round(spent) for kind, spent, _ in rows if kind == way]
     if json_file:
-        content = {"frames": frames, "budget": budget} | figures
-        content |= {"reference_frames": reference, "reference_budget": reference_budget}
-        Path(json_file).write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        Path(json_file).write_text(json.dumps(figures, indent=1, ensure_ascii=False))
+
+
+def _cost(run: Path) -> float:
+    """Seconds of training, compiling included."""
+    record = json.loads((run / "metrics.json").read_text())
+    return float(record["cpu_seconds"] + record["build_seconds"])
+
+
+def _member(folder: Path, train: Path, budget: int, seed: int, number: int) -> Path:
+    """A run that learns the frames, with weights and held-back frames of its own."""
+    run = folder / f"member{number}-{budget}s"
+    return trained(PRESET, run, train, budget, 100 * seed + number)
+
+
+def _taught(
+    folder: Path, train: Path, budget: int, members: int, student_budget: int, seed: int
+) -> tuple[Path, float]:
+    """A run that learns the frames and what models of them agree on, and what those cost."""
+    teachers = [_member(folder, train, budget, seed, number) for number in range(members)]
+    student, labelling = taught(
+        PRESET,
+        folder,
+        train,
+        teachers,
+        *("--data.valid", "0.04", "--data.batch_size", "5"),
+        *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
+        starts=":",
+        time_each="250fs",
+        temperature="500K",
+        budget=student_budget,
+        seed=seed,
+    )
+    return student, labelling + sum(_cost(teacher) for teacher in teachers)
 
 
 def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, Path]:
@@ -101,19 +155,18 @@ def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, 
 
 def _corrected(
     folder: Path, train: Path, budget: int, seed: int, reference: int, reference_budget: int
-) -> Path:
-    """A run that learns the 50 frames after it has learned GFN2-xTB."""
+) -> tuple[Path, float]:
+    """A run that learns the 50 frames after it has learned GFN2-xTB, and what came before."""
     labels = folder / f"gfn2-{reference}.h5md"
-    if not labels.is_file():
+    cost = labels.with_suffix(".seconds")
+    if not cost.is_file():
         began = time.monotonic()
         starts, every, step = 5, 16, 0.5
         duration = f"{reference / starts * every * step:g}fs"
         words = ["--frames", ",".join(str(k) for k in range(starts)), "--temperature", "600K"]
         words += ["--dt", f"{step}fs", "--every", str(every), "--seed", str(seed)]
-        unfinished = labels.with_name("unfinished.h5md")
-        sciwm_command("simulate", "gfn2", str(train), duration, *words, "--out", str(unfinished))
-        unfinished.rename(labels)
-        print(f"{reference} frames of GFN2-xTB took {time.monotonic() - began:.0f} s", flush=True)
+        sciwm_command("simulate", "gfn2", str(train), duration, *words, "--out", str(labels))
+        cost.write_text(f"{time.monotonic() - began:.0f}")
     learned = trained(
         PRESET,
         folder / f"gfn2-{reference}-{reference_budget}s",
@@ -124,7 +177,7 @@ def _corrected(
         *("--data.split", "time", "--data.valid", "100", "--data.batch_size", "5"),
         *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
     )
-    return trained(
+    corrected = trained(
         PRESET,
         folder / f"after-gfn2-{reference}-{reference_budget}s-{budget}s",
         train,
@@ -133,6 +186,7 @@ def _corrected(
         *("--task.start", str(learned / "model.pt")),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "3e-4"),
     )
+    return corrected, _cost(learned) + float(cost.read_text())
 
 
 if __name__ == "__main__":
