@@ -4,8 +4,8 @@ Draws 50 frames from the published split (split a, 1000 frames), trains on one t
 absolute errors on the other 950, once for each seed, which draws its own 50. Three ways:
 
 - one model: `configs/rmd17.yaml` on the 50 frames;
-- taught: several such models, whose mean then labels their own dynamics, and one model that learns these
-  labels and the 50 frames (`committee.py`): nothing else of the reference, less than an hour in all;
+- taught: several such models, whose mean then labels their own dynamics from the 50 frames, and one model
+  that learns these labels (`committee.py`): nothing else of the reference, less than an hour in all;
 - after GFN2-xTB: dynamics with it from the 50 frames gives as many labels as wanted at milliseconds each, and
   what is left to learn from the 50 frames is how the two methods differ.
 
@@ -121,14 +121,14 @@ def _member(folder: Path, train: Path, budget: int, seed: int, number: int) -> P
 def _taught(
     folder: Path, train: Path, budget: int, members: int, student_budget: int, seed: int
 ) -> tuple[Path, float]:
-    """A run that learns the frames and what models of them agree on, and what those cost."""
+    """A run that learns what models of the frames agree on, and what those cost."""
     teachers = [_member(folder, train, budget, seed, number) for number in range(members)]
     student, labelling = taught(
         PRESET,
         folder,
         train,
         teachers,
-        *("--data.valid", "0.04", "--data.batch_size", "5"),
+        *("--data.batch_size", "5"),
         *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
         starts=":",
         time_each="250fs",

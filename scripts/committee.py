@@ -1,8 +1,8 @@
 """One model that learned what several agree on, for the benchmarks of learning from few labels.
 
 Models of the same frames that start from other weights err differently; their mean errs less (deep
-ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474). It moves the molecules and labels them where no
-labels were, and one model learns that together with the frames (distillation, Hinton et al. 2015,
+ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474). It moves the molecules and labels them on the way,
+from the frames they learned on, and one model learns those labels (distillation, Hinton et al. 2015,
 arXiv:1503.02531): as good as the mean, as fast as one. No other method's labels enter.
 """
 
@@ -42,15 +42,9 @@ def taught(
         words += ["--seed", str(seed), "--out", str(labels)]
         sciwm_command("simulate", names, str(frames), time_each, *words)
         cost.write_text(f"{_spent_by_commands() - began:.0f}")
-    student = trained(
-        preset,
-        folder / f"taught-by-{len(members)}-{budget}s",
-        frames,
-        budget,
-        seed,
-        *("--data.train", f"[{frames}, {labels}]", "--data.split", "time"),
-        *options,
-    )
+    run = folder / f"taught-by-{len(members)}-{budget}s"
+    words = ("--data.split", "time", "--data.valid", "0.04", *options)
+    student = trained(preset, run, labels, budget, seed, *words)
     return student, float(cost.read_text())
 
 

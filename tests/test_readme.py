@@ -18,6 +18,7 @@ BUDGETS = {
     "--task.cpu_seconds 600": "--task.cpu_seconds 8",
     "discover configs/quinones.yaml": "discover configs/quinones.yaml --plan.calls 4 --plan.start 4",
     "10ps": "20fs",
+    "250fs": "30fs",
     '"1ps"': '"20fs"',
 }
 """Times that are cut down, so that the tests stay quick; everything else is run as it stands."""
