@@ -10,11 +10,10 @@ from the 450 frames alone: MACE 0.9 meV and 5.1 meV/Å (arXiv:2206.07697).
 
 import json
 import os
-import time
 from pathlib import Path
 
 import torch
-from gfn2_first import GFN2_ATOMS, sciwm_command, trained
+from gfn2_first import GFN2_ATOMS, labelled, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -22,7 +21,6 @@ from sciwm.data.collection import Collection
 from sciwm.evaluation.evaluate import evaluate
 
 PRESET = "configs/acac.yaml"
-SMOOTH = ("--task.model.init_args.encoder.basis_decay", "1")
 
 
 def main(
@@ -49,13 +47,9 @@ def main(
     for target, name in ((train, "train_300K.xyz"), (test, "test_MD_300K.xyz")):
         if not target.is_file():
             sciwm_command("import", f"{source}/{name}", "--to", str(target))
-    cost = place / "gfn2.json"
-    if not cost.is_file():
-        began = time.monotonic()
-        words = ["--frames", "0,100,200,300,400", "--temperature", "400K", "--every", "16"]
-        sciwm_command("simulate", "gfn2", str(train), "3.2ps", *words, "--out", str(labels))
-        cost.write_text(json.dumps({"seconds": time.monotonic() - began}))
-    first = (*SMOOTH, *GFN2_ATOMS, "--data.split", "time")
+    words = ["--frames", "0,100,200,300,400", "--temperature", "400K", "--every", "16"]
+    labelling = labelled(labels, "gfn2", train, "3.2ps", *words)
+    first = (*GFN2_ATOMS, "--data.split", "time")
     learned = trained(PRESET, place / "gfn2", labels, reference_budget, 0, *first)
     refined = trained(
         PRESET,
@@ -63,15 +57,12 @@ def main(
         train,
         budget,
         0,
-        *SMOOTH,
         *("--task.start", str(learned), "--task.matrix_rounds", "1"),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "5e-4"),
     )
     rows = {row.name: row for row in evaluate(sciwm.load(refined).model, Collection([test])).rows}
     spent = [json.loads((run / "metrics.json").read_text()) for run in (learned, refined)]
-    seconds = json.loads(cost.read_text())["seconds"] + sum(
-        one["cpu_seconds"] + one["build_seconds"] for one in spent
-    )
+    seconds = labelling + sum(one["cpu_seconds"] + one["build_seconds"] for one in spent)
     figures: dict[str, object] = {
         "budget": round(seconds),
         "steps": [one["steps"] for one in spent],

@@ -12,20 +12,20 @@ absolute errors on the other 950, once for each seed, which draws its own 50. Th
 Published after full training on 50 frames alone: MACE 6.7 meV and 32.6 meV/Å (arXiv:2206.07697), NequIP 8.7
 and 40.2.
 
-    python scripts/bench_rmd17.py [--seeds 3] [--only taught ...] [--json_file FILE]
+    python scripts/bench_rmd17.py [--seeds '[0, 1, 2]'] [--only '["taught"]'] [--json_file FILE]
 """
 
 import json
 import os
 import statistics
-import time
 from pathlib import Path
+from typing import Literal, get_args
 
 import ase.io
 import numpy as np
 import torch
 from committee import taught
-from gfn2_first import GFN2_ATOMS, sciwm_command, trained
+from gfn2_first import GFN2_ATOMS, labelled, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -36,7 +36,7 @@ PRESET = "configs/rmd17.yaml"
 UNITS = {"force": "meV/Å", "energy": "meV"}
 
 
-WAYS = ("one model", "taught", "after GFN2-xTB")
+Way = Literal["one model", "taught", "after GFN2-xTB"]
 
 
 def main(
@@ -46,7 +46,7 @@ def main(
     members: int = 8,
     student_budget: int = 300,
     seeds: list[int] | None = None,
-    only: list[str] | None = None,
+    only: list[Way] | None = None,
     reference: int = 2000,
     reference_budget: int = 500,
     refining_budget: int = 150,
@@ -58,7 +58,7 @@ def main(
     Args:
         source: The 1000 frames.
         frames: How many to learn from, held-back ones included.
-        budget: Processor seconds of learning them; more did not help (results/search.md).
+        budget: Processor seconds of learning them; twice as many hardly help (results/search.md).
         members: Models whose mean teaches.
         student_budget: Processor seconds of learning from them.
         seeds: Runs, each with its own frames and weights; 0, 1 and 2 by default.
@@ -75,7 +75,7 @@ def main(
     for seed in seeds or [0, 1, 2]:
         place = Path(folder, f"{frames}-frames-seed{seed}")
         train, test = _divided(Path(source), frames, seed, place)
-        for way in only or WAYS:
+        for way in only or get_args(Way):
             if way == "one model":
                 run, spent = _member(place, train, budget, seed, 0), 0.0
             elif way == "taught":
@@ -92,8 +92,19 @@ def main(
     print(
         f"\n{'mean absolute error':28s}{'median':>10s}{'lowest':>10s}{'highest':>10s}{'null':>10s}"
     )
-    figures: dict[str, object] = {"frames": frames, "members": members}
-    for way in only or WAYS:
+    figures: dict[str, object] = {
+        "frames": frames,
+        "seeds": seeds or [0, 1, 2],
+        "members": members,
+        "budgets": {
+            "one model": budget,
+            "taught": student_budget,
+            "reference": reference_budget,
+            "after it": refining_budget,
+        },
+        "reference_frames": reference,
+    }
+    for way in only or get_args(Way):
         for name, unit in UNITS.items():
             each = [found[name][0] for kind, _, found in rows if kind == way]
             nulls = [found[name][1] for kind, _, found in rows if kind == way]
@@ -131,7 +142,7 @@ def _taught(
         *("--data.batch_size", "5"),
         *("--task.matrix_rate", "0.005", "--task.matrix_rounds", "5"),
         starts=":",
-        time_each="250fs",
+        duration="250fs",
         temperature="500K",
         budget=student_budget,
         seed=seed,
@@ -157,16 +168,12 @@ def _corrected(
     folder: Path, train: Path, budget: int, seed: int, reference: int, reference_budget: int
 ) -> tuple[Path, float]:
     """A run that learns the 50 frames after it has learned GFN2-xTB, and what came before."""
+    starts, every, step = 5, 16, 0.5
+    duration = f"{reference / starts * every * step:g}fs"
+    words = ["--frames", f":{starts}", "--temperature", "600K"]
+    words += ["--dt", f"{step}fs", "--every", str(every), "--seed", str(seed)]
     labels = folder / f"gfn2-{reference}.h5md"
-    cost = labels.with_suffix(".seconds")
-    if not cost.is_file():
-        began = time.monotonic()
-        starts, every, step = 5, 16, 0.5
-        duration = f"{reference / starts * every * step:g}fs"
-        words = ["--frames", ",".join(str(k) for k in range(starts)), "--temperature", "600K"]
-        words += ["--dt", f"{step}fs", "--every", str(every), "--seed", str(seed)]
-        sciwm_command("simulate", "gfn2", str(train), duration, *words, "--out", str(labels))
-        cost.write_text(f"{time.monotonic() - began:.0f}")
+    spent = labelled(labels, "gfn2", train, duration, *words)
     learned = trained(
         PRESET,
         folder / f"gfn2-{reference}-{reference_budget}s",
@@ -186,7 +193,7 @@ def _corrected(
         *("--task.start", str(learned / "model.pt")),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "3e-4"),
     )
-    return corrected, _cost(learned) + float(cost.read_text())
+    return corrected, _cost(learned) + spent
 
 
 if __name__ == "__main__":

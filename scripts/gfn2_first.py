@@ -1,5 +1,6 @@
-"""Steps that benchmarks of learning GFN2-xTB first have in common; each is done once and found again."""
+"""Steps that benchmarks of learning from others' labels share; each is done once and found again."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,41 @@ GFN2_ATOMS = (
 """eV, free atoms in GFN2-xTB (datasets/ethanol_xtb/recipe.py)."""
 
 
-def sciwm_command(*words: str) -> None:
-    """Runs `sciwm`."""
-    subprocess.run([sys.executable, "-m", "sciwm", *words], check=True)
+def sciwm_command(*words: str, may_stop: bool = False) -> None:
+    """Runs `sciwm`.
+
+    Args:
+        may_stop: Simulations of which some stopped early are good enough.
+    """
+    done = subprocess.run([sys.executable, "-m", "sciwm", *words])
+    if done.returncode not in ((0, 1) if may_stop else (0,)):
+        raise SystemExit(done.returncode)
+
+
+def labelled(labels: Path, simulator: str, start: Path, time: str, *words: str) -> float:
+    """Writes dynamics with labels, and tells the processor seconds that took, over all attempts."""
+    finished, cost = labels.with_suffix(".finished"), labels.with_suffix(".seconds")
+    if not finished.is_file():
+        began = _spent_by_commands()
+        command = ["simulate", simulator, str(start), time, "--out", str(labels), *words]
+        try:
+            sciwm_command(*command, may_stop=True)
+            finished.touch()
+        finally:
+            with cost.open("a") as file:
+                print(_spent_by_commands() - began, file=file)
+    return sum(float(line) for line in cost.read_text().split())
 
 
 def trained(preset: str, run: Path, train: Path, budget: int, seed: int, *options: str) -> Path:
     """The run folder, after `budget` processor seconds of training."""
-    if not (run / "model.pt").is_file():
+    if not (run / "metrics.json").is_file():
         where = ["--name", run.name, "--folder", str(run.parent), "--seed", str(seed)]
         words = ["--data.train", str(train), "--task.cpu_seconds", str(budget), *options]
         sciwm_command("train", preset, *words, *where)
     return run
+
+
+def _spent_by_commands() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -28,7 +28,7 @@ ROWS = {
     "matrix rate 0.0025": ["--task.matrix_rate", "0.0025"],
     "batch of 10": ["--data.batch_size", "10"],
     "energy weight 10": ["--task.energy_weight", "10"],
-    "basis decay 1": [f"{ENCODER}.basis_decay", "1"],
+    "no basis decay": [f"{ENCODER}.basis_decay", "0"],
     "2 rounds of orthogonalisation": ["--task.matrix_rounds", "2"],
     "not compiled": ["--task.compiled", "false"],
 }

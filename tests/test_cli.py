@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sciwm.cli import COMMANDS, main
-from sciwm.cli.simulate import frames_named
+from sciwm.cli.simulate import frames_named, simulator_named
 from sciwm.data.h5md import H5MDFile
 
 
@@ -81,7 +81,7 @@ def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
         assert file.trajectories[0].timestep == pytest.approx(2.0)
 
 
-def test_several_models_move_things_by_their_mean_and_label_frames_with_it(labelled, tmp_path):
+def test_several_models_label_frames_with_their_mean(labelled, tmp_path, capsys):
     import torch
 
     from sciwm import load
@@ -117,6 +117,11 @@ def test_several_models_move_things_by_their_mean_and_label_frames_with_it(label
     assert frame.energy == pytest.approx(np.mean(energies), abs=1e-5)
     np.testing.assert_allclose(frame.forces, np.mean(forces, axis=0), atol=1e-5)
 
+    # Labels of others do not go into the same file.
+    command[1:4] = [names[0], str(labelled), "8fs"]
+    assert main([*command, "--temperature", "100K", "--every", "4", "--frames", ":3"]) == 2
+    assert "belongs to another run: its start, model" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("words", "chosen"),
@@ -126,7 +131,23 @@ def test_frames_are_named_by_numbers_and_slices(words, chosen):
     assert frames_named(words, 10) == chosen
 
 
-@pytest.mark.parametrize("words", ["x", "1:2:3:4", "", "10", "-11", "::0"])
-def test_frames_that_are_not_there_are_refused(words):
-    with pytest.raises(ValueError, match=r"names no frames|there is no frame"):
+@pytest.mark.parametrize("words", ["x", "1:2:3:4", "", "::0"])
+def test_words_that_name_no_frames_are_refused(words):
+    with pytest.raises(ValueError, match="names no frames"):
         frames_named(words, 10)
+
+
+@pytest.mark.parametrize("words", ["10", "-11", "0,12:", "10:"])
+def test_frames_that_are_not_there_are_refused(words):
+    with pytest.raises(ValueError, match=r"of 10 frames has none.*0 to 9"):
+        frames_named(words, 10)
+
+
+def test_one_of_several_models_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no run folder or model file 'gfn2'.*alone"):
+        simulator_named(f"{tmp_path}, gfn2")
+    with pytest.raises(FileNotFoundError, match="model file ''"):
+        simulator_named(f"{tmp_path},")
+    with pytest.raises(FileNotFoundError, match=r"a,b"):
+        simulator_named(str(tmp_path / "a,b"))  # one folder, without a model

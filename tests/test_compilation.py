@@ -214,6 +214,12 @@ def test_a_program_that_deviates_is_refused(program):
     require_same([ones + 3e-3], [ones - 1e-3], lambda: [ones.double()], "rounding")
     with pytest.raises(DeviationError, match=r"is off by 0.02.*itself is off by 0.001"):
         require_same([ones + 2e-2], [ones - 1e-3], lambda: [ones.double()], "too much")
+    # Results that are noise allow nothing to those that are not.
+    noise, exact = ones * 1e-7, [ones.double(), 0 * ones.double()]
+    with pytest.raises(DeviationError, match="result 0"):
+        require_same([0 * ones, noise], [ones, noise], lambda: exact, "beside noise")
+    with pytest.raises(DeviationError, match="result 0"):
+        require_same([ones], [ones * torch.inf], lambda: [ones.double()], "not finite itself")
 
 
 def test_a_compiled_loss_has_the_gradient_of_the_loss():

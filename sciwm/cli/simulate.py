@@ -25,7 +25,8 @@ def simulate(
 
     Args:
         model: A run folder, a model file, or the reference "gfn2" or "emt". Several run folders separated by
-            commas move things by their mean, which is what frames are then labelled with.
+            commas move things by their mean, which is what frames are then labelled with; where they
+            disagree is not looked at.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
@@ -34,7 +35,7 @@ def simulate(
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
-            0,10 or :20 or ::5; -1 is the last.
+            0,10 or :20 or ::5; -1 is the last. What begins with a minus needs --frames=-2: to be read.
         copies: Simulations from each of them, with their own random numbers.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.
@@ -94,15 +95,18 @@ def frames_named(words: str, count: int) -> list[int]:
             raise ValueError(
                 f"{word!r} names no frames; give numbers or slices such as 0,10 or :20 or ::5"
             ) from error
-        outside = [k for k in several if not -count <= k < count]
-        if outside:
-            raise ValueError(f"there is no frame {outside[0]}: a trajectory has {count} frames")
+        if not several or not -count <= several[0] < count:
+            raise ValueError(
+                f"a trajectory of {count} frames has none that {word!r} names; choose among 0 to {count - 1}"
+            )
         chosen += [k % count for k in several]
     return chosen
 
 
 def simulator_named(model: str) -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
+    from pathlib import Path
+
     if model == "gfn2":
         from sciwm.simulation.references.xtb import GFN2
 
@@ -113,7 +117,15 @@ def simulator_named(model: str) -> "Simulator":
         return emt()
     from sciwm.interfaces.world import load
 
-    simulators = [load(name).simulator() for name in model.split(",")]
+    # A folder may have a comma in its name.
+    names = [model] if Path(model).exists() else [name.strip() for name in model.split(",")]
+    for name in names:
+        if len(names) > 1 and not Path(name or "nothing").exists():
+            raise FileNotFoundError(
+                f"there is no run folder or model file {name!r} to take the mean of {model} with; "
+                "reference simulators move things alone"
+            )
+    simulators = [load(name).simulator() for name in names]
     if len(simulators) == 1:
         return simulators[0]
     from sciwm.simulation.ensemble import Ensemble

@@ -7,6 +7,7 @@ Every constructor argument of a model is kept by the module as an attribute of t
 is all `describe` relies on.
 """
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -60,6 +61,15 @@ def describe(module: nn.Module) -> dict[str, Any]:
             arguments[name] = describe(value) if isinstance(value, nn.Module) else value
     kind = type(module)
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of every number that a model holds."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build(description: dict[str, Any]) -> nn.Module:

@@ -26,7 +26,7 @@ from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
-from sciwm.models.archive import describe
+from sciwm.models.archive import describe, weights_digest
 from sciwm.models.potential import DerivedPotential, Potential
 from sciwm.models.statistics import Statistics
 from sciwm.models.tracing import CompilationError, Function, exported, loaded, require_same
@@ -178,10 +178,7 @@ def program_file(model: Potential) -> Path:
     Raises:
         CompilationError: If there is no home folder and no $SCIWM_CACHE.
     """
-    digest = hashlib.sha256(repr(describe(model)).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digest = hashlib.sha256(f"{describe(model)} {weights_digest(model)}".encode())
     device = next(model.parameters()).device
     built_on = (
         __version__,

@@ -46,6 +46,11 @@ class Ensemble:
     def units(self) -> UnitSystem:
         return self.members[0].units
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells its members from all others."""
+        return " ".join(member.fingerprint for member in self.members)
+
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
         """The mean energy, whose derivatives are the mean forces and stress."""
         return _mean([member.evaluate(state, stress) for member in self.members])

@@ -7,6 +7,7 @@ import torch
 from sciwm.core.neighbours import NeighbourTable, SkinTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
+from sciwm.models.archive import weights_digest
 from sciwm.models.compilation import CompiledPotential
 from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
@@ -39,6 +40,15 @@ class LearnedSimulator:
     def units(self) -> UnitSystem:
         return self.model.units
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells its model from every other, and not whether there is a program for it."""
+        return weights_digest(self._written)
+
+    @property
+    def _written(self) -> Potential:
+        return self.model.model if isinstance(self.model, CompiledPotential) else self.model
+
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
         """See `Simulator`.
 
@@ -66,7 +76,7 @@ class LearnedSimulator:
             SimulatorError: If the model has no head for a property, or a system has none.
             UnseenSpeciesError: As for `evaluate`.
         """
-        model = self.model.model if isinstance(self.model, CompiledPotential) else self.model
+        model = self._written
         offered = model.properties if isinstance(model, OutcomeModel) else ()
         missing = [name for name in names if name not in offered]
         if missing or not isinstance(model, OutcomeModel):

@@ -70,8 +70,8 @@ class Checkpoint:
         with np.load(self._path, allow_pickle=False) as content:
             if str(content["identity"]) != self._identity:
                 raise ValueError(
-                    f"{self._path} belongs to another run: its start, integrator, names or frame "
-                    "spacing differ. Resume with the same ones, or choose another output"
+                    f"{self._path} belongs to another run: its start, model, integrator, names or "
+                    "frame spacing differ. Resume with the same ones, or choose another output"
                 )
             whole = blank.whole
 

@@ -192,5 +192,8 @@ class Rollout:
         digest = hashlib.sha256()
         for key in ("numbers", "positions", "velocities", "masses", "charges", "cell", "batch"):
             digest.update(state[key].detach().cpu().numpy().tobytes())
-        digest.update(json.dumps([list(names), self.every, self.integrator.parameters]).encode())
+        # References have none: they do not change under their name.
+        moved_by = getattr(self.simulator, "fingerprint", "")
+        parts = [list(names), self.every, self.integrator.parameters, moved_by]
+        digest.update(json.dumps(parts).encode())
         return digest.hexdigest()
