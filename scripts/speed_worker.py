@@ -32,6 +32,7 @@ from sciwm.core.state import State, frame_from_ase
 from sciwm.models.archive import build
 from sciwm.models.compilation import compile_model
 from sciwm.models.encoder import Encoder
+from sciwm.models.force_field import ForceField
 from sciwm.models.potential import Potential
 from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import VelocityVerlet
@@ -68,12 +69,12 @@ class Worker:
         ]
         self.ready: dict[str, Callable[[], object]] = {}
 
-    def model(self, frames: list, seed: int = 0) -> Potential:
+    def model(self, frames: list, seed: int = 0) -> ForceField:
         torch.manual_seed(seed)
         encoder = Encoder(**self.description["init_args"]["encoder"])
         options = self.description["init_args"] | {"encoder": encoder}
         model = build({"class_path": self.description["class_path"], "init_args": options})
-        assert isinstance(model, Potential)
+        assert isinstance(model, ForceField)
         model.adapt(survey(frames, model.cutoff, model.units, model.reference_table()))
         return model
 
@@ -90,6 +91,7 @@ class Worker:
 
     def finished(self, frames: list) -> Potential:
         model = self.model(frames)
+        model.scale.mul_(1e-3)  # untrained forces are so steep that dynamics would be stopped
         return compile_model(model) if self.compiled else model.requires_grad_(False)
 
     def training(self) -> Callable[[], object]:
