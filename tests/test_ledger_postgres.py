@@ -121,23 +121,19 @@ class Wire:
                 break
             if self.cut and b"COMMIT" in data:
                 self.cut -= 1
-                if self.cut:
-                    far.sendall(data)
-                    continue
-                self.cuts += 1
-                near.shutdown(socket.SHUT_RDWR)  # we hear no more of it
-                far.sendall(data)
-                time.sleep(0.2)  # while the server does as it was told
+                if not self.cut:
+                    self.cuts += 1
+                    ended(near)  # we hear no more of it
+                    sent(far, data)
+                    time.sleep(0.2)  # while the server does as it was told
+                    break
+            if not sent(far, data):
                 break
-            far.sendall(data)
         ended(near, far)
 
     def _answers(self, far, near):
-        while data := received(far):
-            try:
-                near.sendall(data)
-            except OSError:
-                break
+        while (data := received(far)) and sent(near, data):
+            pass
         ended(near, far)
 
 
@@ -146,6 +142,15 @@ def received(end):
         return end.recv(65536)
     except OSError:
         return b""
+
+
+def sent(end, data):
+    """Whether the other side still took it: either may hang up while the other is talking."""
+    try:
+        end.sendall(data)
+    except OSError:
+        return False
+    return True
 
 
 def ended(*ends):
