@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sciwm.cli import COMMANDS, main
-from sciwm.cli.simulate import frames_named, simulator_named
+from sciwm.cli.simulate import SOME_STOPPED, frames_named, simulator_named
 from sciwm.data.h5md import H5MDFile
 
 
@@ -79,6 +79,42 @@ def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
         energies = [t.read("energy") for t in file.trajectories]
         assert not np.array_equal(*energies)
         assert file.trajectories[0].timestep == pytest.approx(2.0)
+
+
+def test_a_simulation_of_which_a_part_stopped_ends_with_a_status_of_its_own(tmp_path, capsys):
+    from ase.build import bulk
+
+    from sciwm.core.state import frame_from_ase
+    from sciwm.data.h5md import H5MDWriter
+
+    frame = frame_from_ase(bulk("Cu", cubic=True))
+    start = tmp_path / "copper.h5md"
+    with H5MDWriter(start) as writer:
+        writer.append(frame)
+        # Two atoms nearly on top of each other fly apart.
+        close = frame.positions[0] + np.array([[0.0, 0.0, 0.0], [0.3, 0.0, 0.0]])
+        writer.append(frame.with_(positions=np.concatenate([close, frame.positions[2:]])))
+    out = tmp_path / "out.h5md"
+    command = [
+        "simulate",
+        "emt",
+        str(start),
+        "40fs",
+        "--out",
+        str(out),
+        "--dt",
+        "10fs",
+        "--every",
+        "1",
+    ]
+    assert main([*command, "--frames", ":2"]) == SOME_STOPPED
+    printed = capsys.readouterr().out
+    assert "system 0: 4 of 4 steps, completed" in printed
+    assert "system 1: 0 of 4 steps, stopped" in printed
+    with H5MDFile(out) as file:
+        assert [t.n_frames for t in file.trajectories] == [5, 1]
+    command[command.index(str(out))] = str(tmp_path / "whole.h5md")
+    assert main([*command, "--frames", "0"]) == 0
 
 
 def test_several_models_label_frames_with_their_mean(labelled, tmp_path, capsys):

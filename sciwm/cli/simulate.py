@@ -6,6 +6,9 @@ if TYPE_CHECKING:
     from sciwm.simulation.simulator import Simulator
 
 
+SOME_STOPPED = 3
+
+
 def simulate(
     model: str,
     start: str,
@@ -22,6 +25,8 @@ def simulate(
     resume: bool = True,
 ) -> int:
     """Simulates systems side by side and writes H5MD as it goes; the same command continues a broken run.
+
+    Ends with status 3 if some systems stopped early; what they did until then is in the file.
 
     Args:
         model: A run folder, a model file, or the reference "gfn2" or "emt". Several run folders separated by
@@ -81,7 +86,8 @@ def simulate(
         ended = "completed" if reason is None else f"stopped: {reason}"
         print(f"system {number}: {done} of {steps} steps, {ended}")
     print(f"trajectory: {output}")
-    return 0 if all(reason is None for reason in result.reasons) else 1
+    # Not 1, with which Python itself ends where it crashes.
+    return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
 
 
 def frames_named(words: str, count: int) -> list[int]:
