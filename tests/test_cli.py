@@ -1,9 +1,11 @@
 """The command line: quick help, plain errors, and the whole job on a small scale."""
 
+import json
 import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -152,6 +154,18 @@ def test_several_models_label_frames_with_their_mean(labelled, tmp_path, capsys)
     assert abs(forces[0] - forces[1]).max() > 1e-3
     assert frame.energy == pytest.approx(np.mean(energies), abs=1e-5)
     np.testing.assert_allclose(frame.forces, np.mean(forces, axis=0), atol=1e-5)
+
+    # The file tells who labelled it.
+    def labelled_by(path):
+        with h5py.File(path) as file:
+            return json.loads(file["parameters/sciwm/settings"][()])["simulator_fingerprint"]
+
+    alone = str(tmp_path / "alone.h5md")
+    assert main(["simulate", names[1], str(labelled), "0.5fs", "--out", alone, "--every", "1"]) == 0
+    one, two = (simulator_named(name).fingerprint for name in names)
+    assert one != two
+    assert labelled_by(out) == f"{one} {two}"
+    assert labelled_by(alone) == two
 
     # Labels of others do not go into the same file.
     command[1:4] = [names[0], str(labelled), "8fs"]

@@ -102,7 +102,10 @@ class Rollout:
             progress, written = self._start(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
             checkpoint.save(progress, written)
-        parameters = self.integrator.parameters | {"simulator": type(self.simulator).__name__}
+        parameters = self.integrator.parameters | {
+            "simulator": type(self.simulator).__name__,
+            "simulator_fingerprint": self._fingerprint,
+        }
         with H5MDWriter(
             self.output, units=self.simulator.units, parameters=parameters, resume=started
         ) as writer:
@@ -187,13 +190,16 @@ class Rollout:
         found = self.simulator.outside(progress.state, progress.evaluation)
         return {s: f"left the simulator's domain: {reason}" for s, reason in found.items()}
 
+    @property
+    def _fingerprint(self) -> str:
+        """Of the models that move the systems; references have none, they are known by name."""
+        return getattr(self.simulator, "fingerprint", "")
+
     def _identity(self, state: State, names: Sequence[str]) -> str:
         """A digest of everything that must be the same for a run to be continued."""
         digest = hashlib.sha256()
         for key in ("numbers", "positions", "velocities", "masses", "charges", "cell", "batch"):
             digest.update(state[key].detach().cpu().numpy().tobytes())
-        # References have none: they do not change under their name.
-        moved_by = getattr(self.simulator, "fingerprint", "")
-        parts = [list(names), self.every, self.integrator.parameters, moved_by]
+        parts = [list(names), self.every, self.integrator.parameters, self._fingerprint]
         digest.update(json.dumps(parts).encode())
         return digest.hexdigest()
