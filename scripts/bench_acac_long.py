@@ -60,29 +60,38 @@ def main(
     torch.set_num_threads(1)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    train, test, labels = (place / name for name in ("train.h5md", "test.h5md", "gfn2.h5md"))
+    train, test, labels = (
+        place / name for name in ("train.h5md", "test.h5md", f"gfn2-{reference_time}.h5md")
+    )
     for target, name in ((train, "train_300K.xyz"), (test, "test_MD_300K.xyz")):
         if not target.is_file():
             sciwm_command("import", f"{source}/{name}", "--to", str(target))
     words = ["--frames", "0,100,200,300,400", "--temperature", "400K", "--every", "16"]
     labelling = labelled(labels, "gfn2", train, reference_time, *words)
     first = (*GFN2_ATOMS, "--data.split", "time")
-    learned = trained(PRESET, place / "gfn2", labels, reference_budget, 0, *first)
+    learned = trained(
+        PRESET, place / f"{labels.stem}-{reference_budget}s", labels, reference_budget, 0, *first
+    )
     values: dict[str, list[float]] = {"force": [], "energy": []}
     nulls: dict[str, float] = {}
     costs: list[float] = []
-    steps: list[int] = []
+    steps: list[list[int]] = []
     for seed in range(seeds):
         start = ("--task.start", str(learned), *GENTLY)
-        run = trained(PRESET, place / f"refined{seed}", train, budget, seed, *start)
+        name = f"{learned.name}-refined{seed}-{budget}s"
+        run = trained(PRESET, place / name, train, budget, seed, *start)
         rows = {row.name: row for row in evaluate(sciwm.load(run).model, Collection([test])).rows}
         for name, found in values.items():
             found.append(rows[name].errors.rmse)
             nulls[name] = rows[name].null.rmse
         spent = [json.loads((one / "metrics.json").read_text()) for one in (learned, run)]
         costs.append(labelling + sum(one["cpu_seconds"] + one["build_seconds"] for one in spent))
-        steps = [one["steps"] for one in spent]
-    figures: dict[str, object] = {"budget": round(statistics.median(costs)), "steps": steps}
+        steps.append([one["steps"] for one in spent])
+    figures: dict[str, object] = {
+        "budget": round(statistics.median(costs)),
+        "labels": len(Collection([labels]).frames),
+        "steps": steps,
+    }
     for name, unit in (("force", "meV/Å"), ("energy", "meV")):
         found, null = values[name], nulls[name]
         middle = statistics.median(found)

@@ -109,7 +109,7 @@ def test_a_simulation_of_which_a_part_stopped_ends_with_a_status_of_its_own(tmp_
         "--every",
         "1",
     ]
-    assert main([*command, "--frames", ":2"]) == SOME_STOPPED
+    assert main([*command, "--frames", ":2"]) == SOME_STOPPED == 3
     printed = capsys.readouterr().out
     assert "system 0: 4 of 4 steps, completed" in printed
     assert "system 1: 0 of 4 steps, stopped" in printed

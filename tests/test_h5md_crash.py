@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import h5py
@@ -16,6 +17,8 @@ import pytest
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import FormatError, H5MDFile, H5MDWriter
+from sciwm.data.h5md.interruption import uninterrupted
+from sciwm.data.h5md.recorder import Recorder
 from sciwm.data.h5md.recovery import END_OF_FILE, FLAGS, lookup3, recover
 
 
@@ -320,3 +323,55 @@ def test_recovery_leaves_sound_files_alone_and_refuses_damaged_ones(written):
 def test_nothing_here_needs_torch():
     out, _ = finished(started("print('torch' in sys.modules)"))
     assert out == "False\n"
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_ctrl_c_waits_for_the_end_of_a_write(tmp_path, monkeypatch, guarded):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    plain = Recorder.write_clock
+
+    def pressed(recorder, file):
+        os.kill(os.getpid(), signal.SIGINT)
+        plain(recorder, file)
+
+    if not guarded:
+        bare = H5MDWriter._write.__wrapped__
+        monkeypatch.setattr(H5MDWriter, "_write", bare)
+    path = tmp_path / "w.h5md"
+    writer = H5MDWriter(path)
+    for k in range(3):
+        writer.append(frame(k))
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "write_clock", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)
+    # Unguarded, the press ends the write between values and clock.
+    assert writer._recorders["trajectory"].written == (3 if guarded else 0)
+    writer.close()
+    with H5MDFile(path) as file:
+        assert file.trajectories[0].n_frames == 3
+
+
+def test_an_ignored_ctrl_c_stays_ignored_and_other_threads_write_too(tmp_path):
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    def write():
+        with H5MDWriter(tmp_path / "w.h5md") as writer:
+            writer.append(frame(0))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    with H5MDFile(tmp_path / "w.h5md") as file:
+        assert file.trajectories[0].n_frames == 1

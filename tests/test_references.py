@@ -49,6 +49,26 @@ def rattled(name, charge=0):
     return atoms
 
 
+def test_references_tell_themselves_apart():
+    made = [
+        lambda: GFN2(),
+        lambda: GFN2(solvent="water"),
+        lambda: GFN2(electronic_temperature=1000.0),
+        emt,
+        lambda: lennard_jones(1.0, 1.0, 3.0, REDUCED),
+        lambda: lennard_jones(1.0, 1.1, 3.0, REDUCED),
+    ]
+    names = []
+    for make in made:
+        one, again = make(), make()
+        assert one.fingerprint == again.fingerprint
+        names.append(one.fingerprint)
+        for simulator in (one, again):
+            if isinstance(simulator, GFN2):
+                simulator.close()
+    assert len(set(names)) == len(made), names
+
+
 def force_error(simulator, state, step=1e-3):
     """Largest difference of the forces from central differences of the energy."""
     forces = simulator.evaluate(state).forces

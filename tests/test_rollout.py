@@ -16,11 +16,11 @@ from ase.build import bulk
 from ase.cluster import Octahedron
 
 from sciwm.core.frame import Frame
-from sciwm.core.state import State
+from sciwm.core.state import State, frame_from_ase
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.h5md import H5MDFile
 from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet
-from sciwm.simulation.references.ase_potentials import emt
+from sciwm.simulation.references.ase_potentials import emt, lennard_jones
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 from sciwm.simulation.thermostats import maxwell_boltzmann
@@ -450,6 +450,21 @@ class TestResuming:
         ):
             with pytest.raises(ValueError, match="belongs to another run"):
                 Rollout(Springs(), other, path).run(start, 10, resume=True)
+
+    def test_another_simulator_does_not_continue_it(self, tmp_path):
+        path = tmp_path / "run.h5md"
+        state = State.from_frame(frame_from_ase(bulk("Cu", cubic=True)))
+        close = [lennard_jones(2.3, epsilon, 3.5, MOLECULAR) for epsilon in (0.4, 0.5)]
+        Rollout(close[0], VelocityVerlet(1.0), path).run(state, 2)
+        for other in (close[1], emt()):
+            with pytest.raises(ValueError, match="belongs to another run"):
+                Rollout(other, VelocityVerlet(1.0), path).run(state, 4, resume=True)
+        again = lennard_jones(2.3, 0.4, 3.5, MOLECULAR)
+        Rollout(again, VelocityVerlet(1.0), path).run(state, 4, resume=True)
+        with h5py.File(path) as file:
+            made_by = json.loads(file["parameters/sciwm/settings"][()])["simulator_fingerprint"]
+        assert made_by.startswith("LennardJones ")
+        assert "epsilon=0.4" in made_by
 
     def test_a_file_that_no_run_wrote_is_left_alone(self, tmp_path):
         path = tmp_path / "run.h5md"

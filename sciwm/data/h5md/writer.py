@@ -17,6 +17,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.properties import PROPERTIES, property_name
 from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem
 from sciwm.data.h5md.errors import FormatError
+from sciwm.data.h5md.interruption import uninterrupted
 from sciwm.data.h5md.layout import CREATOR, FORMAT_VERSION, PARAMETERS, group_parameters
 from sciwm.data.h5md.particles import read_group
 from sciwm.data.h5md.reader import read_root
@@ -54,6 +55,7 @@ class H5MDWriter:
         OSError: If another process has it open, or it cannot be created.
     """
 
+    @uninterrupted()
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -115,6 +117,7 @@ class H5MDWriter:
         elif time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
+    @uninterrupted()
     def write_replicas(self, group: str, replicas: Replicas) -> None:
         """Write a group that holds many copies of one system, all at once.
 
@@ -142,6 +145,7 @@ class H5MDWriter:
         """
         self._flush(last=False)
 
+    @uninterrupted()
     def truncate(self, group: str, n_frames: int) -> None:
         """Drop all frames of a group from `n_frames` on, to go on from there.
 
@@ -159,6 +163,7 @@ class H5MDWriter:
         self._recorders[group].truncate(self._storage.file, n_frames)
         self._storage.protect()
 
+    @uninterrupted()
     def close(self) -> None:
         """Write what is held back and close the file.
 
@@ -179,6 +184,7 @@ class H5MDWriter:
         if waiting:
             self._write(waiting, last)
 
+    @uninterrupted()
     def _write(self, recorders: list[Recorder], last: bool = False) -> None:
         with self._storing(sum(recorder.waiting_bytes for recorder in recorders)):
             self._storage.protect()
@@ -205,6 +211,7 @@ class H5MDWriter:
                 "the file with resume=True"
             ) from error
 
+    @uninterrupted()
     def _started(self, group: str, frame: Frame) -> Recorder:
         self._require_new(group)
         recorder = Recorder(group, frame, self.units, self._dtype, self._compression)

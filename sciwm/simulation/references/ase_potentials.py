@@ -32,6 +32,15 @@ class AsePotential:
     def units(self) -> UnitSystem:
         return self._units
 
+    @property
+    def fingerprint(self) -> str:
+        """The calculator's name and those of its parameters that are words or numbers."""
+        if not self._calculators:
+            self._calculators.append(self._make())
+        found = sorted(dict(self._calculators[0].parameters).items())
+        plain = [f"{key}={value}" for key, value in found if isinstance(value, (str, int, float))]
+        return " ".join([type(self._calculators[0]).__name__, *plain])
+
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
         """See `Simulator`.
 

@@ -92,6 +92,11 @@ class GFN2:
         self._gas: GFN2 | None = None
 
     @property
+    def fingerprint(self) -> str:
+        """The method and its settings."""
+        return " ".join(["GFN2-xTB", *(f"{key}={value}" for key, value in self._settings.items())])
+
+    @property
     def units(self) -> UnitSystem:
         return MOLECULAR
 

@@ -192,7 +192,7 @@ class Rollout:
 
     @property
     def _fingerprint(self) -> str:
-        """Of the models that move the systems; references have none, they are known by name."""
+        """A digest of models, name and settings of references; empty for simulators that tell none."""
         return getattr(self.simulator, "fingerprint", "")
 
     def _identity(self, state: State, names: Sequence[str]) -> str:
