@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from gfn2_first import GFN2_ATOMS, labelled, sciwm_command, trained
+from gfn2_first import GFN2_ATOMS, cost, labelled, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -84,9 +84,9 @@ def main(
         for name, found in values.items():
             found.append(rows[name].errors.rmse)
             nulls[name] = rows[name].null.rmse
-        spent = [json.loads((one / "metrics.json").read_text()) for one in (learned, run)]
-        costs.append(labelling + sum(one["cpu_seconds"] + one["build_seconds"] for one in spent))
-        steps.append([one["steps"] for one in spent])
+        costs.append(labelling + cost(learned) + cost(run))
+        metrics = [json.loads((one / "metrics.json").read_text()) for one in (learned, run)]
+        steps.append([one["steps"] for one in metrics])
     figures: dict[str, object] = {
         "budget": round(statistics.median(costs)),
         "labels": len(Collection([labels]).frames),

@@ -25,7 +25,7 @@ import ase.io
 import numpy as np
 import torch
 from committee import taught
-from gfn2_first import GFN2_ATOMS, labelled, sciwm_command, trained
+from gfn2_first import GFN2_ATOMS, cost, labelled, sciwm_command, trained
 from jsonargparse import auto_cli
 
 import sciwm
@@ -86,7 +86,7 @@ def main(
                 )
             errors = evaluate(sciwm.load(run).model, Collection([test])).rows
             found = {row.name: (row.errors.mae, row.null.mae) for row in errors}
-            rows.append((way, spent + _cost(run), found))
+            rows.append((way, spent + cost(run), found))
             text = ", ".join(f"{name} {found[name][0]:.2f} {unit}" for name, unit in UNITS.items())
             print(f"seed {seed}, {way}: {text}, {rows[-1][1]:.0f} s of one core", flush=True)
     print(
@@ -117,12 +117,6 @@ def main(
         Path(json_file).write_text(json.dumps(figures, indent=1, ensure_ascii=False))
 
 
-def _cost(run: Path) -> float:
-    """Seconds of training, compiling included."""
-    record = json.loads((run / "metrics.json").read_text())
-    return float(record["cpu_seconds"] + record["build_seconds"])
-
-
 def _member(folder: Path, train: Path, budget: int, seed: int, number: int) -> Path:
     """A run that learns the frames, with weights and held-back frames of its own."""
     run = folder / f"member{number}-{budget}s"
@@ -147,7 +141,7 @@ def _taught(
         budget=student_budget,
         seed=seed,
     )
-    return student, labelling + sum(_cost(teacher) for teacher in teachers)
+    return student, labelling + sum(cost(teacher) for teacher in teachers)
 
 
 def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, Path]:
@@ -193,7 +187,7 @@ def _corrected(
         *("--task.start", str(learned / "model.pt")),
         *("--task.matrix_rate", "0.001", "--task.learning_rate", "3e-4"),
     )
-    return corrected, _cost(learned) + spent
+    return corrected, cost(learned) + spent
 
 
 if __name__ == "__main__":

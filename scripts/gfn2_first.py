@@ -1,5 +1,6 @@
 """Steps that benchmarks of learning from others' labels share; each is done once and found again."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def sciwm_command(*words: str, may_stop: bool = False) -> None:
 
 def labelled(labels: Path, simulator: str, start: Path, time: str, *words: str) -> float:
     """Writes dynamics with labels, and tells the processor seconds that took, over all attempts."""
-    finished, cost = labels.with_suffix(".finished"), labels.with_suffix(".seconds")
+    finished, spent = labels.with_suffix(".finished"), labels.with_suffix(".seconds")
     if not finished.is_file():
         began = _spent_by_commands()
         command = ["simulate", simulator, str(start), time, "--out", str(labels), *words]
@@ -35,9 +36,9 @@ def labelled(labels: Path, simulator: str, start: Path, time: str, *words: str) 
             sciwm_command(*command, may_stop=True)
             finished.touch()
         finally:
-            with cost.open("a") as file:
+            with spent.open("a") as file:
                 print(_spent_by_commands() - began, file=file)
-    return sum(float(line) for line in cost.read_text().split())
+    return sum(float(line) for line in spent.read_text().split())
 
 
 def trained(preset: str, run: Path, train: Path, budget: int, seed: int, *options: str) -> Path:
@@ -47,6 +48,12 @@ def trained(preset: str, run: Path, train: Path, budget: int, seed: int, *option
         words = ["--data.train", str(train), "--task.cpu_seconds", str(budget), *options]
         sciwm_command("train", preset, *words, *where)
     return run
+
+
+def cost(run: Path) -> float:
+    """Seconds of training, compiling included."""
+    record = json.loads((run / "metrics.json").read_text())
+    return float(record["cpu_seconds"] + record["build_seconds"])
 
 
 def _spent_by_commands() -> float:
