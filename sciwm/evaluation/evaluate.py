@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.data.collection import Collection, Entry
@@ -16,7 +17,7 @@ from sciwm.evaluation.metrics import Comparison, compare, reported_in
 from sciwm.evaluation.result import EvaluationResult, Row, WorstFrame
 from sciwm.models.domain import UnseenSpeciesError
 from sciwm.models.potential import Potential
-from sciwm.simulation.learned import predict
+from sciwm.simulation.learned import outside, predict
 from sciwm.simulation.simulator import Evaluation
 
 LABELS = ("energy", "forces", "stress")
@@ -56,6 +57,10 @@ def evaluate(model: Potential, data: Collection, batch_size: int = 16) -> Evalua
         stress = any(_stressed(frame) for frame in frames)
         offsets = model.total_offset(state)
         found = predict(model, state, stress=stress)
+        tally.outside |= {
+            entries[s]: reason
+            for s, reason in outside(model, state, NeighbourTable.from_pairs(state), found).items()
+        }
         parts = _separated(found, offsets.numpy(force=True), frames)
         for entry, frame, part in zip(entries, frames, parts, strict=True):
             tally.add(entry, frame, *part)
@@ -87,6 +92,8 @@ class _Tally:
         self._worst_forces: list[tuple[float, Entry]] = []
         self._labelled = dict.fromkeys(LABELS, 0)
         self._frames = 0
+        self.outside: dict[Entry, str] = {}
+        """Frames beyond what training covered, each with the reason."""
 
     def add(
         self, entry: Entry, frame: Frame, energy: float, offset: float, forces: Array, stress: Array
@@ -129,6 +136,7 @@ class _Tally:
             frames=self._frames,
             labelled=self._labelled,
             null_models={name: what for name, what in NULL_MODELS.items() if name in used},
+            outside={self._place(entry): reason for entry, reason in self.outside.items()},
         )
 
     def _add_forces(self, entry: Entry, frame: Frame, found: Array, true: Array) -> None:

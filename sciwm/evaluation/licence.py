@@ -20,6 +20,7 @@ from sciwm.evaluation.checks.check import Check, Status
 from sciwm.evaluation.checks.conservation import Thermal, conservation_checks, suitable_step
 from sciwm.evaluation.checks.cost import cost_checks
 from sciwm.evaluation.checks.derivatives import derivative_checks
+from sciwm.evaluation.checks.dissociation import dissociation_checks
 from sciwm.evaluation.checks.smoothness import smoothness_checks
 from sciwm.evaluation.checks.statistics import statistics_checks
 from sciwm.evaluation.checks.symmetry import symmetry_checks
@@ -114,6 +115,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         "symmetry": lambda: symmetry_checks(double, systems),
         "derivatives": lambda: derivative_checks(double, systems),
         "smoothness": lambda: smoothness_checks(double, systems),
+        "dissociation": lambda: dissociation_checks(double, systems),
         "conservation": lambda: conservation_checks(model, double, systems, thermal),
         "statistics": lambda: statistics_checks(model, systems, thermal),
         "cost": lambda: cost_checks(model, systems),

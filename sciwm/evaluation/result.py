@@ -58,6 +58,7 @@ class EvaluationResult:
         frames: Frames evaluated: all there are.
         labelled: How many of them had each kind of label.
         null_models: What the null model of each quantity predicts.
+        outside: Frames beyond what training covered, each with the reason.
     """
 
     rows: list[Row]
@@ -65,6 +66,7 @@ class EvaluationResult:
     frames: int
     labelled: dict[str, int]
     null_models: dict[str, str]
+    outside: dict[str, str]
 
     def row(self, name: str) -> Row:
         """The row of that name; KeyError if there is none."""
@@ -88,6 +90,7 @@ class EvaluationResult:
             "frames": self.frames,
             "labelled": self.labelled,
             "null models": self.null_models,
+            "outside the training domain": len(self.outside),
             "metrics": self.metrics(),
             "worst frames": [vars(frame) for frame in self.worst],
         }
@@ -111,6 +114,11 @@ class EvaluationResult:
         lines += [f"null model of {name}: {what}" for name, what in self.null_models.items()]
         counts = ", ".join(f"{count} with {name}" for name, count in self.labelled.items())
         lines += [f"{self.frames} frames: {counts}"]
+        if self.outside:
+            place, reason = next(iter(self.outside.items()))
+            lines += [
+                f"{len(self.outside)} of them are beyond what training covered; {place}: {reason}"
+            ]
         if self.worst:
             lines += ["", _worst_table(self.worst)]
         return "\n".join(lines)

@@ -1,6 +1,7 @@
 """A trained model to ask questions of: `world = sciwm.load("runs/acac")`."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -17,6 +18,7 @@ from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.compilation import accelerated, compile_model
+from sciwm.models.domain import OutsideDomainWarning
 from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.relaxation import relax
@@ -50,6 +52,7 @@ class World:
         self.archive = source
         self.model = source.model
         self._potential = accelerated(source.model)
+        self._warned = False
 
     @property
     def units(self) -> UnitSystem:
@@ -70,8 +73,21 @@ class World:
         return LearnedSimulator(self._potential)
 
     def evaluate(self, system: System, stress: bool = False) -> Evaluation:
-        """Energies, forces and, if asked for, stress."""
-        return self.simulator().evaluate(self.state(system), stress)
+        """Energies, forces and, if asked for, stress; warns once if training did not cover a system."""
+        simulator, state = self.simulator(), self.state(system)
+        found = simulator.evaluate(state, stress)
+        if not self._warned:
+            reasons = simulator.outside(state, found)
+            for system_index, reason in reasons.items():
+                self._warned = True
+                warnings.warn(
+                    f"training did not cover this system ({system_index}): {reason}. Its energy and forces "
+                    "may be wrong by any amount; train on data that has the like (said once)",
+                    OutsideDomainWarning,
+                    stacklevel=3,
+                )
+                break
+        return found
 
     def energy(self, system: System) -> float:
         """Potential energy of one system."""

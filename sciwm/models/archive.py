@@ -26,7 +26,8 @@ from sciwm.core.state import State
 from sciwm.models.potential import Potential
 
 FORMAT = "sciwm-model"
-VERSION = 1
+VERSION = 2
+"""In version 1 free atoms are not at their reference energies, and repulsion is added to what was learned."""
 
 
 class ModelFileError(ValueError):
@@ -92,6 +93,15 @@ def build(description: dict[str, Any]) -> nn.Module:
         raise ModelFileError(f"{path!r} is not a model class")
     arguments = {name: _built(value) for name, value in description.get("init_args", {}).items()}
     return kind(**arguments)
+
+
+def _mark_first_version(description: dict[str, Any]) -> None:
+    """Has force fields built as they were in version 1."""
+    arguments = description["init_args"]
+    if description["class_path"] == "sciwm.models.force_field.ForceField":
+        arguments["exact_limits"] = False
+    elif "force_field" in arguments:
+        _mark_first_version(arguments["force_field"])
 
 
 def _built(value: Any) -> Any:
@@ -172,6 +182,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:
             f"{path} has format version {content['version']}, newer than {VERSION}, which this "
             f"sciwm ({__version__}) reads; upgrade sciwm"
         )
+    if content["version"] < 2:
+        _mark_first_version(content["model"])
     model = build(content["model"])
     if not isinstance(model, Potential):
         raise ModelFileError(f"{path} holds a {type(model).__name__}, which is not a potential")

@@ -17,6 +17,9 @@ CLOSER = 0.8
 STRONGER = 5.0
 """A force larger than this multiple of the largest in training is outside."""
 
+ANY_DISTANCE = 1e-3
+"""Closest approach of all pairs before a domain is adapted, in Å or reduced units: none is too near."""
+
 HIGHEST_CHARGE = 20
 """Total charges beyond this, of either sign, count as this."""
 
@@ -33,10 +36,14 @@ class UnseenSpeciesError(ValueError):
         self.systems = systems or {}
 
 
+class OutsideDomainWarning(UserWarning):
+    """A state beyond what training covered was evaluated."""
+
+
 class Domain(nn.Module):
     """The species, net charges, closest approaches and forces of the training data, stored with the model.
 
-    Before it is adapted, and in model files older than the record of charges, any charge is inside.
+    Before it is adapted any distance and charge is inside, and any charge in files older than their record.
     """
 
     seen: Tensor
@@ -50,7 +57,7 @@ class Domain(nn.Module):
         self.register_buffer("seen", torch.zeros(size, dtype=torch.bool))
         # Entry q + HIGHEST_CHARGE: whether systems of net charge q occurred.
         self.register_buffer("charged", torch.ones(2 * HIGHEST_CHARGE + 1, dtype=torch.bool))
-        self.register_buffer("closest", torch.zeros(size, size))
+        self.register_buffer("closest", torch.full((size, size), ANY_DISTANCE))
         self.register_buffer("force_max", torch.tensor(np.inf))
 
     def adapt(self, statistics: Statistics) -> None:
@@ -75,6 +82,11 @@ class Domain(nn.Module):
             torch.where(met, torch.minimum(closest, other), torch.maximum(closest, other))
         )
         self.force_max.copy_(torch.maximum(self.force_max, further.force_max.to(self.force_max)))
+
+    def closest_of(self, geometry: Geometry) -> Tensor:
+        """(A, K) closest approach in training of the types of each pair; zero if they never met."""
+        kinds = geometry.numbers[:, None] * len(self.closest) + geometry.numbers[geometry.sender]
+        return self.closest.flatten()[kinds]
 
     def unseen(self, numbers: Tensor, batch: Tensor) -> dict[int, str]:
         """Systems that hold a particle type which never occurred in training, each with the reason.
@@ -106,8 +118,14 @@ class Domain(nn.Module):
                 systems,
             )
 
-    def outside(self, geometry: Geometry, forces: Tensor) -> dict[int, str]:
-        """Systems beyond what training covered, each with the reason."""
+    def outside(self, geometry: Geometry, forces: Tensor, cutoff: float) -> dict[int, str]:
+        """Systems beyond what training covered, each with the reason.
+
+        Args:
+            geometry: Of neighbours within the cutoff at least.
+            forces: (A, 3) as the model gives them.
+            cutoff: The model's.
+        """
         n = geometry.numbers
         reasons = self.unseen(n, geometry.batch)
         strange = ~self.charged[_charge_entry(geometry.total_charge)]
@@ -118,22 +136,29 @@ class Domain(nn.Module):
                 f"has a total charge of {float(geometry.total_charge[s]):+g}; training held "
                 f"{', '.join(f'{q:+d}' if q else '0' for q in known.tolist())}",
             )
-        limit = CLOSER * self.closest[n[:, None], n[geometry.sender]]
-        near = (geometry.distance < limit) & geometry.real
-        for atom, slot in torch.nonzero(near)[:50].tolist():
-            s = int(geometry.batch[atom])
-            other = int(geometry.sender[atom, slot])
+        closest = self.closest_of(geometry)
+        near = geometry.distance < CLOSER * closest
+        strangers = (closest == 0) & (geometry.distance < cutoff)
+        odd = torch.nonzero((near | strangers) & geometry.real)
+        for s, row in _first_of_each(geometry.batch[odd[:, 0]]).items():
+            atom, slot = odd[row].tolist()
+            nearest = float(closest[atom, slot])
             reasons.setdefault(
                 s,
-                f"particles of types {int(n[atom])} and {int(n[other])} are "
-                f"{float(geometry.distance[atom, slot]):.3f} apart; training came no nearer than "
-                f"{float(limit[atom, slot]) / CLOSER:.3f}",
+                f"particles of types {int(n[atom])} and {int(n[geometry.sender[atom, slot]])} are "
+                f"{float(geometry.distance[atom, slot]):.3f} apart; "
+                + (
+                    f"training came no nearer than {nearest:.3f}"
+                    if nearest
+                    else "in training such particles were never within the cutoff of each other"
+                ),
             )
         size = forces.norm(dim=-1)
-        for atom in torch.nonzero(size > STRONGER * self.force_max)[:50, 0].tolist():
+        pulled = torch.nonzero(size > STRONGER * self.force_max)[:, 0]
+        for s, row in _first_of_each(geometry.batch[pulled]).items():
             reasons.setdefault(
-                int(geometry.batch[atom]),
-                f"a force of {float(size[atom]):.3g} exceeds {STRONGER:g} times the largest in "
+                s,
+                f"a force of {float(size[pulled[row]]):.3g} exceeds {STRONGER:g} times the largest in "
                 f"training ({float(self.force_max):.3g})",
             )
         return reasons
@@ -141,6 +166,14 @@ class Domain(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.setdefault(prefix + "charged", torch.ones_like(self.charged))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _first_of_each(systems: Tensor) -> dict[int, int]:
+    """The first row of each system, of rows sorted by system."""
+    first: dict[int, int] = {}
+    for row, system in enumerate(systems.tolist()):
+        first.setdefault(system, row)
+    return first
 
 
 def _charge_entry(charges: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ The encoder alone owns the cutoff. It maps geometry to features and never sees e
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from sciwm.core.state import MAX_NUMBER
 from sciwm.models.geometry import Geometry
@@ -68,29 +69,48 @@ class Encoder(nn.Module):
         )
         self.register_buffer("neighbour_count", torch.tensor(10.0))
 
-    def forward(self, geometry: Geometry) -> list[Tensor]:
-        """(A, C) invariant features after each layer."""
-        return [features[:, 0] for features, _ in self._rounds(geometry)]
+    def forward(self, geometry: Geometry, presence: Tensor | None = None) -> list[Tensor]:
+        """(A, C) invariant features after each layer.
 
-    def tensors(self, geometry: Geometry) -> list[Tensor]:
+        Args:
+            presence: (A,) how much of each particle its neighbours see; all of it where absent.
+        """
+        return [features[:, 0] for features, _ in self._rounds(geometry, presence)]
+
+    def tensors(self, geometry: Geometry, presence: Tensor | None = None) -> list[Tensor]:
         """(A, M, C) features of all degrees after each layer; the first components are `forward`'s.
 
         The last layer updates invariants only: its other components are what arrived and was
         coupled there, ungated.
         """
-        *earlier, (last, coupled) = self._rounds(geometry)
+        *earlier, (last, coupled) = self._rounds(geometry, presence)
         return [*(features for features, _ in earlier), torch.cat([last, coupled[:, 1:]], dim=1)]
 
-    def _rounds(self, geometry: Geometry) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer, (A, 1 or M, C) features and (A, M, C) what was coupled on the way."""
-        harmonics = self.harmonics(geometry.direction)
-        basis = self.basis(geometry.distance)
-        norm = self.neighbour_count.rsqrt()
+    def alone(self, geometry: Geometry) -> list[Tensor]:
+        """(A, C) what `forward` would give if no particle had neighbours."""
+        scalars = self._species(geometry)
+        outputs = []
+        for interaction in self.interactions:
+            assert isinstance(interaction, Interaction)
+            scalars = interaction.alone(scalars)
+            outputs.append(scalars)
+        return outputs
+
+    def _species(self, geometry: Geometry) -> Tensor:
+        """(A, C) what particles are before they see one another."""
         carried = torch.stack(
             [geometry.charges, geometry.total_charge[geometry.batch] / 10.0], dim=-1
         )
-        scalars = self.species(geometry.numbers) + carried @ self.charge
-        features = scalars[:, None]
+        return self.species(geometry.numbers) + carried @ self.charge
+
+    def _rounds(self, geometry: Geometry, presence: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, (A, 1 or M, C) features and (A, M, C) what was coupled on the way."""
+        harmonics = self.harmonics(geometry.direction)
+        basis = self.basis(geometry.distance)
+        if presence is not None:
+            basis = basis * presence[geometry.sender][..., None]
+        norm = self.neighbour_count.rsqrt()
+        features = self._species(geometry)[:, None]
         outputs = []
         for interaction in self.interactions:
             features, coupled = interaction(features, geometry, harmonics, basis, norm)
@@ -171,3 +191,13 @@ class Interaction(nn.Module):
         if not self.first:
             tensors = tensors + features[:, 1:]
         return torch.cat([scalars, tensors], dim=1), coupled
+
+    def alone(self, scalars: Tensor) -> Tensor:
+        """(A, C) invariants to the next round of particles to which nothing arrives."""
+        first, activation, second = self.update
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        channels = self.channels
+        # All other invariants are zero, and no tensors come of them.
+        hidden = activation(linear(scalars, first.weight[:, :channels], first.bias))
+        return scalars + linear(hidden, second.weight[:channels], second.bias[:channels])

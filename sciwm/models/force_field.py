@@ -1,9 +1,14 @@
 """The many-body force field: an encoder's features summed up to an energy.
 
-E = Σ_i [E0(z_i) + shift + scale · readout(features_i)] + short-range repulsion.
+E = Σ_i E0(z_i) + Σ_i presence_i · scale · [readout(features_i) - readout(features of i alone)]
+    + Σ_pairs (repulsion in collisions - mean bond energy of bonds),
+
+so that free atoms have their reference energies, and atoms that collide repel, whatever was learned
+(`short_range`).
 """
 
 import inspect
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +23,17 @@ from sciwm.models.encoder import Encoder
 from sciwm.models.geometry import Geometry
 from sciwm.models.potential import Potential
 from sciwm.models.repulsion import ScreenedNuclearRepulsion
+from sciwm.models.short_range import ShortRange, presence
 from sciwm.models.statistics import Statistics
+
+STRONGEST_BOND = 15.0
+"""eV. That of carbon monoxide is 11.2."""
+
+UNBOUND = 0.5
+"""eV per particle that may be learned without being accounted for by bonds."""
+
+FEWEST_BONDS = 0.05
+"""Bonds per particle from which on their mean energy means something."""
 
 
 class ForceField(Potential):
@@ -26,14 +41,18 @@ class ForceField(Potential):
 
     Args:
         encoder: Perception; it owns the cutoff.
-        repulsion: Adds the ZBL potential between nuclei; leave it off in reduced units.
+        repulsion: Lets nuclei repel where training never came so close (the ZBL potential), in place of
+            what was learned; leave it off in reduced units.
         reference_energies: Energy of each isolated atom by element symbol, in eV. Where absent they
             are fitted to the training energies, which leaves dissociation energies undetermined.
         unit_system: "molecular" (Å, eV, fs, u) or "reduced".
+        exact_limits: Off in files of the first format only: there a constant stands for the mean energy of
+            an atom in the data, free or not, and the repulsion is added to what was learned.
     """
 
     scale: Tensor
     constants: Tensor
+    bond_energy: Tensor
 
     def __init__(
         self,
@@ -41,6 +60,7 @@ class ForceField(Potential):
         repulsion: bool = True,
         reference_energies: dict[str, float] | None = None,
         unit_system: str = "molecular",
+        exact_limits: bool = True,
     ):
         super().__init__()
         if repulsion and unit_system != "molecular":
@@ -57,9 +77,11 @@ class ForceField(Potential):
         self.repulsion = repulsion
         self.reference_energies = reference_energies
         self.unit_system = unit_system
+        self.exact_limits = exact_limits
         self.cutoff = encoder.cutoff
         self.domain = Domain()
-        self.nuclear = ScreenedNuclearRepulsion() if repulsion else None
+        self.nuclear = ScreenedNuclearRepulsion() if repulsion and not exact_limits else None
+        self.short_range = ShortRange(encoder.cutoff) if repulsion and exact_limits else None
         channels = encoder.channels
         linear = [nn.Linear(channels, 1, bias=False) for _ in range(encoder.layers - 1)]
         final = nn.Linear(32, 1, bias=False)
@@ -70,14 +92,14 @@ class ForceField(Potential):
             [*linear, nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), final)]
         )
         self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("bond_energy", torch.tensor(0.0))
         self.register_buffer("constants", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
 
     def adapt(self, statistics: Statistics) -> None:
         self.domain.adapt(statistics)
         self.encoder.neighbour_count.fill_(statistics.neighbour_count)
         self.scale.fill_(statistics.force_rms)
-        constants = torch.as_tensor(statistics.reference_energies) + statistics.energy_shift
-        self.constants.copy_(constants)
+        self._set_zero(statistics, statistics.energy_shift)
 
     def reference_table(self) -> Array | None:
         """(119,) given energies of isolated atoms; None where they are to be fitted."""
@@ -110,23 +132,68 @@ class ForceField(Potential):
         """Moves the zero of energies to that of other data, such as another method's.
 
         Args:
-            learned: Mean energy per particle that the weights give on that data.
+            learned: Mean energy per particle that the model gives on that data, constants aside.
         """
-        shift = statistics.energy_shift - learned
+        bonding = float(self.bond_energy) * statistics.bonds
+        self._set_zero(statistics, statistics.energy_shift - learned - bonding)
+
+    def _set_zero(self, statistics: Statistics, shift: float) -> None:
+        """Shares out what a particle of the data has on average beyond its reference energy.
+
+        Bonds take it where they can; then free atoms are at their reference energies.
+        """
+        if self.short_range is not None:
+            bond_energy = -shift / statistics.bonds if statistics.bonds > FEWEST_BONDS else 0.0
+            self.bond_energy.fill_(0.0)
+            if abs(shift) > UNBOUND and not 0.0 <= bond_energy <= STRONGEST_BOND:
+                warnings.warn(
+                    f"particles of the data have {shift:.4g} eV more than their reference energies and "
+                    f"{statistics.bonds:.3g} bonds on average, which no bonds account for: reference "
+                    "energies and data are of different methods or units. Energies will be right near "
+                    "the data, those of free atoms will not",
+                    stacklevel=3,
+                )
+            else:
+                self.bond_energy.fill_(min(max(bond_energy, 0.0), STRONGEST_BOND))
+                shift = 0.0
         self.constants.copy_(torch.as_tensor(statistics.reference_energies) + shift)
 
+    def presence(self, geometry: Geometry) -> Tensor | None:
+        """(A,) how much of each particle what is learned may see; None where that is all."""
+        if self.short_range is None:
+            return None
+        return presence(self.short_range.contacts(geometry, self.domain))
+
     def energy(self, geometry: Geometry) -> Tensor:
-        features = self.encoder(geometry)
-        learned = sum(
-            readout(feature)[:, 0] for readout, feature in zip(self.readouts, features, strict=True)
-        )
+        if not self.exact_limits:
+            return self._overlaid_energy(geometry)
+        contacts = seen = None
+        if self.short_range is not None:
+            contacts = self.short_range.contacts(geometry, self.domain)
+            seen = presence(contacts)
+        learned = self._readout(self.encoder(geometry, seen))
+        learned = learned - self._readout(self.encoder.alone(geometry))
         energy = self.scale * learned
-        if self.nuclear is not None:
-            energy = energy + self.nuclear(geometry)
-        return energy
+        if self.short_range is None or contacts is None or seen is None:
+            return energy
+        pairs = self.short_range.pair_energy(geometry, self.domain, contacts, self.bond_energy)
+        return seen * energy + pairs
+
+    def _overlaid_energy(self, geometry: Geometry) -> Tensor:
+        energy = self.scale * self._readout(self.encoder(geometry))
+        return energy if self.nuclear is None else energy + self.nuclear(geometry)
+
+    def _readout(self, features: list[Tensor]) -> Tensor:
+        """(A,) what the invariants of all layers add up to."""
+        parts = [read(one)[:, 0] for read, one in zip(self.readouts, features, strict=True)]
+        return torch.stack(parts).sum(dim=0)
 
     def offsets(self, numbers: Tensor) -> Tensor:
         return self.constants[numbers]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(prefix + "bond_energy", torch.zeros_like(self.bond_energy))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # `model.float()` must not round total energies of 1e4 eV to single precision.
@@ -142,5 +209,6 @@ def _settings(model: Potential) -> dict[str, Any]:
     names = inspect.signature(Encoder).parameters
     return {name: getattr(encoder, name, None) for name in names} | {
         "repulsion": getattr(model, "repulsion", None),
+        "exact_limits": getattr(model, "exact_limits", None),
         "unit_system": model.unit_system,
     }

@@ -68,8 +68,8 @@ class OutcomeModel(DerivedPotential):
         Differentiable by the weights where gradients are enabled.
         """
         vectors = table.vectors(state.positions, state.cell, state.batch)
-        geometry = Geometry.of(state, table, vectors, self._beyond())
-        features = self.force_field.encoder.tensors(geometry)
+        geometry = Geometry.of(state, table, vectors, self.beyond)
+        features = self.force_field.encoder.tensors(geometry, self.force_field.presence(geometry))
         return {str(head.name): head(features, state) for head in self.heads}
 
     def start_from(self, other: Potential) -> None:

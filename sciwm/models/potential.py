@@ -96,7 +96,7 @@ class Potential(nn.Module, abc.ABC):
         if not vectors.requires_grad:
             vectors = vectors.detach().requires_grad_(True)
         with torch.enable_grad():
-            particles = self.energy(Geometry.of(state, table, vectors, self._beyond()))
+            particles = self.energy(Geometry.of(state, table, vectors, self.beyond))
             (gradient,) = torch.autograd.grad(
                 particles.sum(), vectors, create_graph=differentiable, allow_unused=True
             )
@@ -134,7 +134,9 @@ class Potential(nn.Module, abc.ABC):
         offsets = self.offsets(state.numbers)
         return offsets.new_zeros(state.n_systems).index_add(0, state.batch, offsets)
 
-    def _beyond(self) -> float:
+    @property
+    def beyond(self) -> float:
+        """A distance at which nothing is felt, for empty slots of the neighbour table."""
         return self.cutoff if self.cutoff != float("inf") else 1e6
 
 

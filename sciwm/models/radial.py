@@ -19,6 +19,11 @@ def envelope(x: Tensor, p: int = 6) -> Tensor:
     return 1 - x**p * (a - x * (b - c * x))
 
 
+def switch(x: Tensor, start: Tensor | float, stop: Tensor | float) -> Tensor:
+    """From 1 at `start` to 0 at `stop`, with two continuous derivatives."""
+    return envelope(((x - start) / (stop - start)).clamp(min=0.0), p=3)
+
+
 class RadialBasis(nn.Module, abc.ABC):
     """A fixed set of functions of distance in which models expand what they learn.
 

@@ -1,4 +1,4 @@
-"""Short-range repulsion: what keeps a learned energy from collapsing where it has no data."""
+"""Short-range repulsion between nuclei, for distances of which a model has no data."""
 
 import torch
 from ase.data import covalent_radii
@@ -15,11 +15,21 @@ _SCREENING_LENGTH = 0.88534  # bohr
 _REACH = 0.7
 
 
-class ScreenedNuclearRepulsion(nn.Module):
-    """The ZBL potential, switched off smoothly at 0.7 sums of covalent radii.
+def screened_repulsion(geometry: Geometry) -> Tensor:
+    """(A, K) the ZBL potential of every pair, in eV for distances in Å."""
+    z = geometry.numbers.to(geometry.distance.dtype)
+    zi, zj = z[:, None], z[geometry.sender]
+    r = geometry.distance
+    x = r * (zi**0.23 + zj**0.23) / (_SCREENING_LENGTH * BOHR)
+    screening = sum(w * torch.exp(-rate * x) for w, rate in zip(_WEIGHTS, _RATES, strict=True))
+    return HARTREE * BOHR * zi * zj / r * screening
 
-    That is just inside the shortest bonds (N≡N is 0.77, C=O 0.86 of the sum): further out, the steep
-    potential would have to be unlearned. Below, it outweighs anything a model extrapolates. In eV and Å.
+
+class ScreenedNuclearRepulsion(nn.Module):
+    """The ZBL potential, switched off smoothly at 0.7 sums of covalent radii, as older models have it.
+
+    What was learned is not switched off where this is switched on, so extrapolation can outweigh it:
+    `ShortRange` has taken its place.
     """
 
     radii: Tensor
@@ -31,12 +41,7 @@ class ScreenedNuclearRepulsion(nn.Module):
 
     def forward(self, geometry: Geometry) -> Tensor:
         """(A,) half of every pair's energy on each particle."""
-        z = geometry.numbers.to(geometry.distance.dtype)
-        zi, zj = z[:, None], z[geometry.sender]
         radius = _REACH * self.radii[geometry.numbers]
         reach = radius[:, None] + radius[geometry.sender]
-        r = geometry.distance
-        x = r * (zi**0.23 + zj**0.23) / (_SCREENING_LENGTH * BOHR)
-        screening = sum(w * torch.exp(-rate * x) for w, rate in zip(_WEIGHTS, _RATES, strict=True))
-        pair = HARTREE * BOHR * zi * zj / r * screening * envelope(r / reach)
+        pair = screened_repulsion(geometry) * envelope(geometry.distance / reach)
         return 0.5 * torch.where(geometry.real, pair, 0.0).sum(dim=1)

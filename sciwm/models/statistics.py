@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from ase.data import covalent_radii
 
 from sciwm.core.frame import Array, Frame
 from sciwm.core.geometry import minimum_image
@@ -10,6 +12,7 @@ from sciwm.core.neighbours import neighbour_pairs
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import MAX_NUMBER
 from sciwm.core.units import MOLECULAR, UnitSystem
+from sciwm.models.bonding import bond_weight
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Statistics:
         force_max: Largest force on a particle.
         reference_energies: (T,) energy of each isolated particle, eV; zero where unknown.
         energy_shift: Mean of (energy - reference energies) per particle.
+        bonds: Mean number of bonds per particle, as `bonding.bond_weight` counts them.
         total_charges: Sorted net charges that occur, rounded; empty where unknown.
         labels: By property, those of the frames that have it.
     """
@@ -56,6 +60,7 @@ class Statistics:
     force_max: float = np.inf
     reference_energies: Array = field(default_factory=lambda: np.zeros(MAX_NUMBER + 1))
     energy_shift: float = 0.0
+    bonds: float = 0.0
     total_charges: list[int] = field(default_factory=list)
     labels: dict[str, LabelStatistics] = field(default_factory=dict)
 
@@ -86,7 +91,7 @@ def survey(
     """
     result = Statistics(units=units)
     result.species = sorted({int(n) for frame in frames for n in frame.numbers})
-    neighbours, particles = 0, 0
+    neighbours, particles, bonds = 0, 0, 0.0
     for frame in frames:
         search = cutoff if np.isfinite(cutoff) else _extent(frame)
         (first, second), shifts = neighbour_pairs(frame.positions, frame.cell, frame.pbc, search)
@@ -97,8 +102,12 @@ def survey(
         np.minimum.at(result.closest, (low, high), distance)
         neighbours += 2 * len(first)
         particles += len(frame)
+        radii = covalent_radii[frame.numbers]
+        reach = torch.from_numpy(radii[first] + radii[second])
+        bonds += float(bond_weight(torch.from_numpy(distance), reach, cutoff).sum())
     result.closest = np.minimum(result.closest, result.closest.T)
     result.neighbour_count = max(neighbours / max(particles, 1), 1.0)
+    result.bonds = bonds / max(particles, 1)
     forces = [frame.forces for frame in frames if frame.forces is not None]
     if forces:
         result.force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))

@@ -64,10 +64,7 @@ class LearnedSimulator:
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         state = self._recognised(state)
-        table = self._neighbours.update(state)
-        vectors = table.vectors(state.positions, state.cell, state.batch)
-        geometry = Geometry.of(state, table, vectors, self._neighbours.cutoff)
-        return self.model.domain.outside(geometry, evaluation.forces)
+        return outside(self.model, state, self._neighbours.update(state), evaluation)
 
     def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """See `PropertySimulator`.
@@ -126,6 +123,15 @@ class LearnedSimulator:
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 cast[key] = value.to(self._dtype)
         return cast
+
+
+def outside(
+    model: Potential, state: State, table: NeighbourTable, evaluation: Evaluation
+) -> dict[int, str]:
+    """Systems beyond what the model's training covered, each with the reason."""
+    vectors = table.vectors(state.positions, state.cell, state.batch)
+    geometry = Geometry.of(state, table, vectors, model.beyond)
+    return model.domain.outside(geometry, evaluation.forces, model.cutoff)
 
 
 def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:

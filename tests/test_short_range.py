@@ -1,0 +1,252 @@
+"""Whatever was learned, atoms that collide repel and free atoms have their own energies."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.units import Bohr, Hartree
+from scipy.constants import physical_constants
+
+from sciwm.core.frame import Frame
+from sciwm.core.state import State
+from sciwm.evaluation.checks.dissociation import dissociation_checks
+from sciwm.models import Encoder, ForceField
+from sciwm.models.bonding import bond_weight
+from sciwm.models.domain import Domain
+from sciwm.models.statistics import survey
+from sciwm.simulation.learned import LearnedSimulator, predict
+
+CUTOFF = 4.0
+ENERGIES = {"H": -13.6, "C": -1026.0, "O": -2037.0}
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def ethanol(seed=0, spread=0.03):
+    atoms = molecule("CH3CH2OH")
+    rng = np.random.default_rng(seed)
+    places = atoms.positions + spread * rng.standard_normal(atoms.positions.shape)
+    return Frame(numbers=atoms.numbers, positions=places)
+
+
+def labelled(seed):
+    """Ethanol whose energy is that of its atoms less 4 eV for each of its eight bonds."""
+    frame = ethanol(seed)
+    free = sum(ENERGIES[symbol] for symbol in molecule("CH3CH2OH").symbols)
+    forces = np.random.default_rng(seed).standard_normal((9, 3))
+    return frame.with_(energy=free - 8 * 4.0, forces=forces)
+
+
+def wild(seed=0, strength=30.0, **options):
+    """A force field with large random weights, which knows ethanol: the worst that can be learned."""
+    torch.manual_seed(seed)
+    model = ForceField(Encoder(CUTOFF, 8, 2, 2), reference_energies=ENERGIES, **options)
+    model.adapt(
+        survey([labelled(k) for k in range(20)], CUTOFF, model.units, model.reference_table())
+    )
+    with torch.no_grad():
+        for parameter in model.readouts.parameters():
+            parameter.mul_(strength)
+    return model.eval()
+
+
+def energy(model, numbers, positions):
+    frame = Frame(numbers=np.array(numbers), positions=np.array(positions, dtype=float))
+    found = predict(model, State.from_frame(frame, torch.float64)).energy
+    return float(found) - sum(float(model.reference_table()[z]) for z in numbers)
+
+
+def pair_energies(model, first, second, distances):
+    return np.array([energy(model, [first, second], [[0, 0, 0], [r, 0, 0]]) for r in distances])
+
+
+@pytest.mark.parametrize("z", [1, 6, 8])
+def test_a_free_atom_has_its_reference_energy_exactly(z):
+    assert energy(wild(), [z], [[0, 0, 0]]) == 0.0
+    # Out of reach of all others, it has that energy too, and feels nothing.
+    far = [*ethanol().positions, [90.0, 0.0, 0.0]]
+    alone = energy(wild(), ethanol().numbers, ethanol().positions)
+    assert energy(wild(), [*ethanol().numbers, z], far) == pytest.approx(alone, abs=1e-9)
+
+
+def test_older_models_have_their_mean_energy_there_instead():
+    assert abs(energy(wild(exact_limits=False), [1], [[0, 0, 0]])) > 1.0
+
+
+@pytest.mark.parametrize("pair", [(1, 1), (1, 6), (1, 8), (6, 6), (6, 8), (8, 8)])
+def test_colliding_nuclei_have_the_screened_repulsion_alone(pair):
+    """The ZBL potential with SciPy's constants, and nothing that was learned."""
+    first, second = pair
+    length = 0.88534 * Bohr / (first**0.23 + second**0.23)
+    hartree = physical_constants["Hartree energy in eV"][0]
+    bohr = physical_constants["Bohr radius"][0] * 1e10
+    for r in (0.1, 0.2, 0.4):
+        x = r / length
+        terms = [(0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.02817, 0.20162)]
+        screening = sum(w * np.exp(-rate * x) for w, rate in terms)
+        expected = hartree * bohr * first * second / r * screening
+        assert pair_energies(wild(), first, second, [r])[0] == pytest.approx(expected, rel=1e-5)
+    assert Hartree == pytest.approx(hartree, rel=1e-6)
+
+
+def squeezed_energies(seed, **options):
+    """Of ethanol's atoms thrown together in many ways, by models whose weights differ in sign."""
+    rng = np.random.default_rng(seed)
+    models = [wild(seed, strength, **options) for strength in (3000.0, -3000.0)]
+    places = [rng.uniform(-0.6, 0.6, (9, 3)) for _ in range(10)]
+    return [energy(model, ethanol().numbers, one) for model in models for one in places]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_squeezed_molecule_falls_into_a_hole(seed):
+    assert min(squeezed_energies(seed)) > 0.0
+
+
+def test_a_repulsion_that_is_only_added_does_not_hold():
+    assert min(squeezed_energies(0, exact_limits=False)) < -1000.0
+
+
+def test_training_configurations_are_not_touched():
+    """Contacts begin inside the closest approach, so energies there are what was learned."""
+    model = wild()
+    state = State.collate([State.from_frame(ethanol(k), torch.float64) for k in range(20)])
+    learned = predict(model, state).energy
+    model.domain.closest.mul_(0.1)
+    assert torch.equal(learned, predict(model, state).energy)
+    model.domain.closest.mul_(20.0)
+    assert not torch.allclose(learned, predict(model, state).energy)
+
+
+def test_neighbours_do_not_see_an_atom_that_collides():
+    """A third atom has the same energy whether two others coincide there or are not there at all."""
+    model = wild()
+    collided = energy(model, [6, 6, 8], [[0, 0, 0], [0.3, 0, 0], [0.1, 1.4, 0]])
+    without_repulsion = collided - pair_energies(model, 6, 6, [0.3])[0]
+    # All that is left are bonds, of a fixed energy each.
+    bonds = without_repulsion / float(model.bond_energy)
+    assert bonds == pytest.approx(-2.0, abs=1e-9)
+    model.domain.closest.zero_()
+    model.short_range = None
+    seen = energy(model, [6, 6, 8], [[0, 0, 0], [0.3, 0, 0], [0.1, 1.4, 0]])
+    assert abs(seen - without_repulsion) > 1.0
+
+
+@pytest.mark.parametrize("pair", [(1, 1), (6, 8), (8, 8)])
+def test_energy_and_its_two_derivatives_are_continuous_in_distance(pair):
+    model = wild(strength=1.0)
+    fine = np.linspace(0.3, CUTOFF + 0.1, 2000)
+    curve = pair_energies(model, *pair, fine)
+    third = np.diff(curve, 3)
+    coarse = np.diff(curve[::2], 3)
+    # The third difference of a curve with a jump in its curvature falls as h² instead of h³.
+    scale = np.abs(curve[:-3]) + 1.0
+    ratio = np.abs(coarse / scale[::2][: len(coarse)]).max() / np.abs(third / scale).max()
+    assert ratio > 6.0
+
+
+def test_bonds_share_what_the_data_is_worth():
+    # Atoms with a common neighbour count as a little of a bond too.
+    assert 3.5 < float(wild().bond_energy) <= 4.0
+
+
+def test_bond_weights_go_from_one_to_nothing_before_the_cutoff():
+    r = torch.linspace(0.1, 4.0, 500)
+    weights = bond_weight(r, torch.tensor(1.5), 2.0)
+    assert float(weights[0]) == 1.0
+    assert float(weights[r >= 2.0].max()) == 0.0
+    assert bool((weights.diff() <= 0).all())
+
+
+def test_reference_energies_of_another_method_are_noticed():
+    torch.manual_seed(0)
+    wrong = dict.fromkeys(ENERGIES, 0.0)
+    model = ForceField(Encoder(CUTOFF, 8, 1, 1), reference_energies=wrong)
+    statistics = survey(
+        [labelled(k) for k in range(5)], CUTOFF, model.units, model.reference_table()
+    )
+    with pytest.warns(UserWarning, match="no bonds account for"):
+        model.adapt(statistics)
+    # Energies near the data are right all the same.
+    state = State.from_frame(labelled(0), torch.float64)
+    assert float(predict(model, state).energy) == pytest.approx(labelled(0).energy, rel=1e-2)
+
+
+def test_a_new_zero_of_energies_keeps_free_atoms_exact():
+    model = wild(strength=1.0)
+    moved = {symbol: value + 7.0 for symbol, value in ENERGIES.items()}
+    model.reference_energies = moved
+    frames = [labelled(k).with_(energy=labelled(k).energy + 9 * 7.0 - 8 * 0.5) for k in range(20)]
+    statistics = survey(frames, CUTOFF, model.units, model.reference_table())
+    state = State.collate([State.from_frame(frame, torch.float64) for frame in frames])
+    bare = predict(model, state).energy - model.total_offset(state)
+    model.rebase(statistics, float(bare.mean()) / 9)
+    assert energy(model, [8], [[0, 0, 0]]) == 0.0
+    found = predict(model, state).energy.mean()
+    assert float(found) == pytest.approx(np.mean([frame.energy for frame in frames]), abs=1e-6)
+
+
+def test_elements_that_never_met_are_outside_and_kept_apart():
+    model = wild()
+    places = [*ethanol().positions, *(ethanol().positions + np.array([0.0, 0.0, 3.0]))]
+    frame = Frame(numbers=np.tile(ethanol().numbers, 2), positions=np.array(places))
+    state = State.from_frame(frame, torch.float64)
+    simulator = LearnedSimulator(model)
+    assert "never within the cutoff" in simulator.outside(state, simulator.evaluate(state))[0]
+    model.domain.force_max.fill_(torch.inf)
+    inside = State.from_frame(ethanol(), torch.float64)
+    assert simulator.outside(inside, simulator.evaluate(inside)) == {}
+    assert pair_energies(model, 8, 8, [0.8])[0] > 10.0
+
+
+def test_every_system_of_a_batch_that_is_outside_is_named():
+    """Also the last, however many pairs of the first are."""
+    domain = Domain()
+    domain.seen[1] = True
+    domain.closest[1, 1] = 5.0
+    model = ForceField(Encoder(CUTOFF, 8, 1, 1))
+    model.domain = domain
+    cluster = Frame(
+        numbers=np.ones(12, dtype=np.int64),
+        positions=np.random.default_rng(0).uniform(0, 4, (12, 3)),
+    )
+    state = State.collate([State.from_frame(cluster, torch.float64) for _ in range(3)])
+    simulator = LearnedSimulator(model)
+    assert sorted(simulator.outside(state, simulator.evaluate(state))) == [0, 1, 2]
+
+
+def checks(model):
+    atoms = molecule("H2O")
+    water = Frame(numbers=atoms.numbers, positions=1.05 * atoms.positions)
+    found = dissociation_checks(model, [State.from_frame(water, torch.float64)])
+    return {check.name: check for check in found}
+
+
+def test_a_sound_model_passes_the_scans():
+    found = checks(wild(strength=0.1))
+    assert {name: check.status for name, check in found.items()} == dict.fromkeys(found, "pass")
+    assert found["weakest bond"].value == pytest.approx(4.0, abs=1.0)
+
+
+def test_a_model_with_holes_fails_the_scans():
+    found = checks(wild(0, 3000.0, exact_limits=False))
+    failed = {name for name, check in found.items() if check.status == "fail"}
+    assert failed >= {
+        "deepest pair",
+        "attraction in collisions",
+        "free atoms",
+        "deepest along bonds",
+    }
+
+
+def test_a_model_whose_bonds_cost_nothing_fails():
+    model = wild(strength=0.01)
+    model.bond_energy.fill_(-1.0)
+    assert checks(model)["weakest bond"].status == "fail"
+
+
+def test_fitted_reference_energies_are_a_warning():
+    model = wild(strength=0.1)
+    model.reference_energies = None
+    found = checks(model)["free atoms"]
+    assert found.status == "warn"
+    assert "mean nothing" in found.explanation
