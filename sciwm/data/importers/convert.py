@@ -286,7 +286,8 @@ def _read(importer: Importer, source: Path, options: ImportOptions) -> Iterator[
     """The frames, with the number of the frame at which reading failed in any other way."""
     frames = importer.frames(source, options)
     for index in count():
-        with foreign_reader(source, f"frame {index}"):
+        # Damaged numbers may overflow on their way here, and are refused when they arrive.
+        with foreign_reader(source, f"frame {index}"), np.errstate(all="ignore"):
             frame = next(frames, None)
         if frame is None:
             return
