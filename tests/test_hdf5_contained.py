@@ -154,6 +154,7 @@ def test_a_group_that_is_a_link_to_another_file_is_refused_however_it_is_reached
                 reach()
         assert file.get("circle") is None
         assert "circle" not in file
+        assert file.get("methane/conformations/x") is None
 
 
 def test_links_inside_a_file_are_followed(conformers):

@@ -34,7 +34,8 @@ class _Contained:
     filename: str
 
     def __getitem__(self, name: Any) -> Any:
-        self._follow(name)
+        if not self._leads(name):
+            raise KeyError(f"{name} leads nowhere in {self.name}")
         node = super().__getitem__(name)  # type: ignore[misc]
         if isinstance(node, h5py.Group):
             return ContainedGroup(node.id)
@@ -47,11 +48,7 @@ class _Contained:
         return node
 
     def __contains__(self, name: Any) -> bool:
-        try:
-            self._follow(name)
-        except KeyError:
-            return False
-        return super().__contains__(name)  # type: ignore[misc]
+        return self._leads(name)
 
     def get(self, name: str, default: Any = None) -> Any:
         try:
@@ -63,27 +60,31 @@ class _Contained:
     def file(self) -> "ContainedFile":
         return ContainedFile(h5i.get_file_id(self.id))
 
-    def _follow(self, name: Any, links: int = 0) -> None:
-        """Refuses a path that leaves the file, before HDF5 opens what is there."""
+    def _leads(self, name: Any, links: int = 0) -> bool:
+        """Whether a path leads anywhere; refuses one that leaves the file, before HDF5 goes there."""
         if not isinstance(name, str):
-            return
+            return True  # a reference; these stay inside
         trail = "/" if name.startswith("/") else ""
         members = self.id.links
         for part in filter(None, name.split("/")):
             trail += part
             place = trail.encode()
-            if not members.exists(place):
-                return
+            try:
+                if not members.exists(place):
+                    return False
+            except RuntimeError:  # the way goes on behind something that is no group
+                return False
             kind = members.get_info(place).type
             if kind == h5l.TYPE_SOFT:
-                if links == _SOFT_LINKS:
-                    raise KeyError(f"soft links lead on from {trail} without an end")
                 target = members.get_val(place).decode(errors="surrogateescape")
-                self._follow(posixpath.join(posixpath.dirname(trail), target), links + 1)
+                onward = posixpath.join(posixpath.dirname(trail), target)
+                if links == _SOFT_LINKS or not self._leads(onward, links + 1):
+                    return False
             elif kind != h5l.TYPE_HARD:
                 where = posixpath.join("/", self.name, trail)
                 raise _foreign(self.file.filename, where, "an external link")
             trail += "/"
+        return True
 
 
 class ContainedGroup(_Contained, h5py.Group):
