@@ -161,3 +161,32 @@ def test_links_inside_a_file_are_followed(conformers):
     with h5py.File(conformers, "r+") as file:
         file["again"] = h5py.SoftLink("/methane")
     assert imported(conformers).frames == 6
+
+
+def test_a_file_that_declares_more_frames_than_it_holds_says_so(conformers, trajectory, capsys):
+    with h5py.File(conformers, "r+") as file:
+        values = file["methane/conformations"][()]
+        del file["methane/conformations"]
+        layout = {"shape": (10**12, 5, 3), "chunks": (3, 5, 3), "dtype": "f8"}
+        file.create_dataset("methane/conformations", **layout)[:3] = values
+    with pytest.raises(SourceError, match="declares 1000000000000 rows and holds no more than 3"):
+        imported(conformers)
+    with h5py.File(trajectory, "r+") as file:
+        for element in ("position", "force"):
+            for name in ("value", "step", "time"):
+                file[f"particles/trajectory/{element}/{name}"].resize(10**12, axis=0)
+    assert main(["info", str(trajectory)]) == 2
+    assert "declares 1000000000000 rows" in capsys.readouterr().err
+
+
+def test_a_large_dataset_that_was_written_is_read(tmp_path):
+    path = tmp_path / "large.h5"
+    with h5py.File(path, "w") as file:
+        layout = {"shape": (101, 1_000_000), "chunks": (101, 1_000_000), "compression": 1}
+        file.create_dataset("chunked", dtype="i1", **layout)[:] = 0
+        file["whole"] = np.zeros((101, 1_000_000), dtype=np.int8)
+        file.create_dataset("nothing", shape=(101, 1_000_000), dtype="i1")
+    with ContainedFile(path, "r") as file:
+        assert file["chunked"].shape == file["whole"].shape
+        with pytest.raises(FormatError, match="declares 101 rows and holds no more than 0"):
+            file["nothing"]

@@ -6,6 +6,7 @@ private files of the reader's disk copied into whatever is made from it. What is
 `ContainedFile` is looked at when it is reached, before anything is read.
 """
 
+import math
 import posixpath
 from typing import Any
 
@@ -16,6 +17,10 @@ from sciwm.data.h5md.errors import FormatError
 
 _SOFT_LINKS = 16
 """As many in a row does HDF5 follow."""
+
+
+_MANY = 100_000_000
+"""Numbers in a dataset; in smaller ones it is not counted how many were written."""
 
 
 class ForeignDataError(FormatError):
@@ -45,6 +50,7 @@ class _Contained:
                 raise _foreign(self.file.filename, node.name, "a virtual dataset")
             if properties.get_external_count() > 0:
                 raise _foreign(self.file.filename, node.name, "external storage")
+            _require_filled(node)
         return node
 
     def __contains__(self, name: Any) -> bool:
@@ -97,6 +103,25 @@ class ContainedFile(_Contained, h5py.File):
     Raises:
         ForeignDataError: Where a member is asked for whose data are elsewhere.
     """
+
+
+def _require_filled(dataset: h5py.Dataset) -> None:
+    """Refuses a dataset that is huge by its shape alone: HDF5 makes up what was never written."""
+    shape = dataset.id.shape
+    if not shape or math.prod(shape) < _MANY:
+        return
+    row = math.prod(shape[1:])
+    if dataset.chunks is None:
+        held = dataset.id.get_storage_size() // (row * dataset.dtype.itemsize)
+    else:
+        held = dataset.id.get_num_chunks() * math.prod(dataset.chunks) // row
+    if held < shape[0] / 2:
+        raise FormatError(
+            dataset.file.filename,
+            dataset.name,
+            f"this declares {shape[0]} rows and holds no more than {held}",
+            "The file is incomplete or damaged: copy it again, or make it anew",
+        )
 
 
 def _foreign(file: str, where: str, feature: str) -> ForeignDataError:

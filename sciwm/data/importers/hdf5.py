@@ -7,7 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sciwm.data.h5md.contained import ContainedFile, ForeignDataError
+from sciwm.data.h5md.contained import ContainedFile
+from sciwm.data.h5md.errors import FormatError
 from sciwm.data.importers.source import SourceError
 
 BLOCK_BYTES = 16 << 20
@@ -30,7 +31,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         with file:
             yield file
-    except ForeignDataError as error:
+    except FormatError as error:
         raise SourceError(path, error.where, error.reason, error.remedy) from error
 
 
