@@ -23,7 +23,7 @@ setup: .venv/.done
 
 $(RUN)/train.h5md: datasets/ethanol_xtb/ethanol_400K.extxyz | .venv/.done
 	mkdir -p $(RUN)
-	$(BIN)/sciwm import $< --to $@
+	$(BIN)/sciwm import $< --to $@ --overwrite true
 
 # An interrupted training is continued; a finished one that is out of date starts anew.
 $(RUN)/model.pt: configs/ethanol.yaml $(RUN)/train.h5md | .venv/.done

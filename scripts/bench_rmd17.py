@@ -154,7 +154,7 @@ def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, 
         for file, rows in zip(files, (order[:frames], order[frames:]), strict=True):
             part = file.with_suffix(".extxyz")
             ase.io.write(part, [found[i] for i in rows])
-            sciwm_command("import", str(part), "--to", str(file))
+            sciwm_command("import", str(part), "--to", str(file), "--overwrite")
     return files
 
 

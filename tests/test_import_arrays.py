@@ -1,5 +1,6 @@
 """NumPy archives: MD17 and its relatives, Timewarp, DeePMD folders."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,20 @@ def test_the_water_sample_has_the_density_of_water():
 
     mass = atomic_masses[frames[0].numbers].sum() * 1.66053907  # g per 1e-24
     assert mass / np.linalg.det(frames[0].cell) == pytest.approx(1.0, abs=0.02)
+
+
+def test_an_archive_that_declares_more_frames_than_it_holds_says_so(tmp_path):
+    path = tmp_path / "md.npz"
+    places = np.zeros((3, 2, 3))
+    np.savez(path, R=places, E=np.zeros((3, 1)), F=places, z=np.array([1, 1]))
+    whole = path.read_bytes()
+    # The header of an array is text, padded with blanks.
+    stated, claimed = b"'shape': (3, 2, 3), }            ", b"'shape': (1000000000000, 2, 3), }"
+    assert whole.count(stated) == 2
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(stated, claimed))
+    with pytest.raises(SourceError, match="R: declares 1000000000000 rows, but holds 3"):
+        list(NpzArray(path, "R").rows())

@@ -1,10 +1,12 @@
 """A source becomes one H5MD file, complete or not at all, and doubtful data are named."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sciwm.data.h5md.reader import H5MDFile
 from sciwm.data.importers.convert import convert, fingerprint
 from sciwm.data.importers.plausibility import atomic_energy
 from sciwm.data.importers.source import ImportOptions, SourceError
+from sciwm.data.importers.target import replacing
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 FORMATS = DATA / "md_formats"
@@ -125,9 +128,41 @@ def test_a_failed_import_leaves_the_old_file_and_no_other(tmp_path):
     bad = tmp_path / "bad.xyz"
     bad.write_text((tmp_path / "good.xyz").read_text() + "3\nshort\nO 0 0 0\n")
     with pytest.raises(SourceError, match="ends after 1"):
-        imported(bad, target)
+        convert(bad, target, progress=False, overwrite=True)
     assert target.read_bytes() == before
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.xyz", "good.xyz", "w.h5md"]
+
+
+def test_a_file_that_exists_is_replaced_only_where_that_is_asked_for(tmp_path, capsys):
+    source, target = written(tmp_path / "w.xyz", frames_of_water()), tmp_path / "w.h5md"
+    target.write_text("a year of work")
+    assert main(["import", str(source), "--to", str(target)]) == 2
+    assert f"{target} exists; pass --overwrite to replace it" in capsys.readouterr().err
+    assert target.read_text() == "a year of work"
+    assert main(["import", str(source), "--to", str(target), "--overwrite"]) == 0
+    assert len(read_back(target)[0]) == 6
+    folder = tmp_path / "folder.h5md"
+    folder.mkdir()
+    with pytest.raises(FileExistsError, match="is a folder"):
+        convert(source, folder, progress=False, overwrite=True)
+    link = tmp_path / "link.h5md"
+    link.symlink_to(tmp_path / "on a disk that is not mounted.h5md")
+    with pytest.raises(FileExistsError, match="exists"):
+        imported(source, link)
+
+
+def test_what_appears_during_an_import_is_not_replaced(tmp_path):
+    target = tmp_path / "w.h5md"
+
+    def write():
+        with replacing(target, overwrite=False) as partial:
+            partial.write_text("new")
+            target.write_text("put there meanwhile")
+
+    with pytest.raises(FileExistsError, match="exists"):
+        write()
+    assert target.read_text() == "put there meanwhile"
+    assert [p.name for p in tmp_path.iterdir()] == ["w.h5md"]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
@@ -139,12 +174,13 @@ def test_an_interrupted_import_leaves_nothing_at_the_target(tmp_path, kind):
     # A shell that runs tests in the background passes on that Ctrl-C is ignored.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"from sciwm.cli.import_command import import_; import_({str(source)!r}, to={str(target)!r})"
+        "from sciwm.cli.import_command import import_; "
+        f"import_({str(source)!r}, to={str(target)!r}, overwrite=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-    partial = tmp_path / "w.h5md.partial"
+    others = "w.h5md.*"
     deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size > 100_000):
+    while not any(p.stat().st_size > 100_000 for p in tmp_path.glob("*.partial")):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -153,21 +189,72 @@ def test_an_interrupted_import_leaves_nothing_at_the_target(tmp_path, kind):
     process.stderr.close()
     assert process.returncode == -kind
     assert target.read_text() == "an older file"
-    assert partial.exists() == (kind == signal.SIGKILL)
-    # What a killed import left behind does not stand in the way of the next.
-    imported(written(tmp_path / "small.xyz", frames_of_water()), target)
-    assert not partial.exists()
+    assert len(list(tmp_path.glob(others))) == (2 if kind == signal.SIGKILL else 0)
+    # What a killed import left behind does not stand in the way of the next, which removes it.
+    neighbour = tmp_path / "w.h5md.12345678.h5md.12345678.partial"
+    neighbour.write_text("of another target")
+    small = written(tmp_path / "small.xyz", frames_of_water())
+    convert(small, target, progress=False, overwrite=True)
+    assert list(tmp_path.glob(others)) == [neighbour]
 
 
-def test_two_imports_into_one_file_do_not_mix(tmp_path):
-    import fcntl
+def test_two_imports_into_one_file_exclude_each_other(tmp_path):
+    source, target = written(tmp_path / "w.xyz", frames_of_water()), tmp_path / "w.h5md"
+    with replacing(target, overwrite=True) as partial:
+        partial.write_text("half a file")
+        with pytest.raises(FileExistsError, match=f"another import is writing {target}"):
+            convert(source, target, progress=False, overwrite=True)
+        assert partial.read_text() == "half a file"
+        imported(source, tmp_path / "v.h5md")
+    assert target.read_text() == "half a file"
+    convert(source, target, progress=False, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.h5md", "w.h5md", "w.xyz"]
 
-    partial = tmp_path / "w.h5md.partial"
-    with partial.open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(FileExistsError, match="another import is writing"):
-            imported(written(tmp_path / "w.xyz", frames_of_water()), tmp_path / "w.h5md")
-    imported(tmp_path / "w.xyz", tmp_path / "w.h5md")
+
+def test_only_one_of_many_is_ever_inside(tmp_path):
+    target = tmp_path / "w.h5md"
+    inside = 0
+    most = 0
+    done = []
+
+    def attempt(number):
+        nonlocal inside, most
+        for _ in range(200):
+            try:
+                with replacing(target, overwrite=True) as partial:
+                    inside += 1
+                    most = max(most, inside)
+                    partial.write_text(str(number))
+                    inside -= 1
+                done.append(number)
+            except FileExistsError:
+                pass
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert done
+    assert [p.name for p in tmp_path.iterdir()] == ["w.h5md"]
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    target = tmp_path / "w.h5md"
+    lock = tmp_path / "w.h5md.importing"
+    taken = fcntl.flock
+
+    def late(descriptor, operation):
+        taken(descriptor, operation)
+        monkeypatch.setattr(fcntl, "flock", taken)
+        lock.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with replacing(target, overwrite=False) as partial:
+        assert lock.exists()
+        partial.write_text("whole")
+    assert target.read_text() == "whole"
 
 
 def test_a_file_is_not_imported_onto_itself(tmp_path):

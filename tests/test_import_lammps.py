@@ -136,6 +136,22 @@ def test_types_without_elements_are_refused_in_physical_units(tmp_path):
     assert read(path, elements="Na4Cl3")[0].numbers.tolist() == [11] * 4 + [17] * 3
 
 
+def test_a_dump_without_types_is_not_told_to_name_their_elements(tmp_path):
+    path = tmp_path / "run.lammpstrj"
+    path.write_text(
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+        "ITEM: ATOMS id x y z\n1 0 0 0\n2 1 1 1\n"
+    )
+    with pytest.raises(SourceError, match="neither elements nor particle types") as refusal:
+        read(path, elements=None)
+    assert "per type" not in str(refusal.value)
+    with pytest.raises(SourceError, match=r"'Na,Cl' names one per particle type, .* no types"):
+        read(path)
+    # What is suggested works.
+    assert "a formula in the order of the ids" in str(refusal.value)
+    assert read(path, elements="NaCl")[0].numbers.tolist() == [11, 17]
+
+
 def test_steps_become_times(tmp_path):
     path = tmp_path / "a.lammpstrj"
     for step in (0, 10, 20):

@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
 from sciwm.core.units import KJ_PER_MOL
+from sciwm.data.importers.convert import convert
 from sciwm.data.importers.dcd import AKMA_TIME, DCD
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.elements import topology_numbers
@@ -270,3 +271,28 @@ def test_trr_in_double_precision_agrees_with_the_same_run_in_xtc(mdanalysis):
         np.testing.assert_allclose(one.cell, other.cell, atol=1e-5)
     # A box of right angles, a sheared one, none; MDAnalysis fills the last with old memory in TRR.
     assert [bool(frame.pbc.any()) for frame in doubles] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "elements"),
+    [
+        ("trr/cell_shapes_d.trr", "H10"),
+        ("dcd/fixed-atoms.dcd", "H12"),
+        ("netcdf/water.nc", WATER),
+    ],
+)
+def test_a_damaged_byte_is_an_error_of_ours_or_harmless(tmp_path, name, elements):
+    content = needed(FORMATS / name).read_bytes()
+    path = tmp_path / Path(name).name
+    rng = np.random.default_rng(0)
+    refused = 0
+    for k in range(30):
+        damaged = bytearray(content)
+        # Half of the changes hit the headers, where lengths and counts stand.
+        damaged[rng.integers(len(content) if k % 2 else min(len(content), 1024))] = 0xFF
+        path.write_bytes(damaged)
+        try:
+            convert(path, tmp_path / "x.h5md", ImportOptions(elements=elements), False, True)
+        except SourceError:
+            refused += 1
+    assert refused > 0

@@ -13,6 +13,7 @@ def import_(
     forces_key: str | None = None,
     properties: dict[str, str] | None = None,
     skip_bad: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Converts a data set or trajectory to H5MD in Å, eV and fs, and shows what it holds.
 
@@ -35,6 +36,7 @@ def import_(
         properties: Further labels of extended XYZ files, as {"dipole": "REF_dipole"}: the property
             and its name in the file.
         skip_bad: Leave out frames that are broken or lack a label, and count them.
+        overwrite: Replace a file that stands at `to`, once the new one is complete.
     """
     from pathlib import Path
 
@@ -51,5 +53,5 @@ def import_(
         properties=properties or {},
         skip_bad=skip_bad,
     )
-    print(convert(source, to, options))
+    print(convert(source, to, options, overwrite=overwrite))
     return 0

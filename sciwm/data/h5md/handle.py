@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 
+from sciwm.data.h5md.contained import ContainedFile
 from sciwm.data.h5md.errors import FormatError
 
 OPEN_DATASETS = 16
@@ -75,18 +76,18 @@ def open_for_reading(path: Path, cache_bytes: int) -> h5py.File:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        FormatError: If HDF5 cannot read it.
+        FormatError: If HDF5 cannot read it; on use of the file, where its data are in another one.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        return h5py.File(path, "r", rdcc_nbytes=cache_bytes)
+        return ContainedFile(path, "r", rdcc_nbytes=cache_bytes)
     except OSError as error:
         if _in_use(str(error)):
             # What a writer has flushed can be read beside it, or after it was killed. Not tried
             # with damaged files, which HDF5 would wait for a writer to complete.
             with suppress(OSError):
-                return h5py.File(path, "r", rdcc_nbytes=cache_bytes, swmr=True, locking=False)
+                return ContainedFile(path, "r", rdcc_nbytes=cache_bytes, swmr=True, locking=False)
         reason, remedy = _diagnosis(str(error))
         raise FormatError(path, "/", reason, remedy) from error
 

@@ -1,5 +1,6 @@
 """One particles group of an H5MD file: its elements, its box and its clock, read once."""
 
+import posixpath
 from dataclasses import dataclass, field
 
 import h5py
@@ -222,7 +223,8 @@ def _particle_numbers(
     group: h5py.Group, nodes: dict[str, Node], elements: dict[str, Element], clocks: Clocks
 ) -> float | NDArray[np.float64]:
     """The number of particles at each sample of the energy."""
-    node = nodes["energy"].parent.get("particle_number")
+    home = posixpath.dirname(nodes["energy"].name)
+    node = group.file.get(f"{home}/particle_number")
     energy = elements["energy"]
     if node is None:
         return float(elements["positions"].shape[0])

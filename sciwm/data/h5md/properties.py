@@ -10,6 +10,7 @@ import h5py
 
 from sciwm.core.properties import PROPERTIES, property_field
 from sciwm.core.units import UnitError
+from sciwm.data.h5md.contained import ForeignDataError
 from sciwm.data.h5md.elements import Clocks, Element, Node, read_element
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.scales import Scales, unit_of
@@ -43,6 +44,8 @@ def read_properties(
         try:
             element = read_element(node, clocks)
             scale = _scale(name, node, scales)
+        except ForeignDataError:
+            raise
         except (FormatError, UnitError) as error:
             unreadable[property_field(name)] = str(error)
             continue

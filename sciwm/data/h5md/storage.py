@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 
+from sciwm.data.h5md.contained import ContainedFile
 from sciwm.data.h5md.recovery import recorded_size, recover
 
 FORMAT = ("v110", "v110")
@@ -93,7 +94,7 @@ class Storage:
             os.close(self._descriptor)
 
     def _open(self, mode: str) -> h5py.File:
-        return h5py.File(self.path, mode, libver=FORMAT, locking=False)
+        return ContainedFile(self.path, mode, libver=FORMAT, locking=False)
 
 
 def _locked(path: Path, resume: bool) -> int:

@@ -3,7 +3,9 @@
 Å, ps and kcal/mol unless the file says otherwise; velocities come with a scale factor.
 """
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class Amber:
         return head[:3] == b"CDF" and b"AMBER" in head
 
     def units(self, path: Path, options: ImportOptions) -> SourceUnits:
-        with foreign_reader(path, "header"), netcdf_file(path, "r", mmap=True) as file:
+        with foreign_reader(path, "header"), _mapped(path) as file:
             length = _spelled(path, file.variables["coordinates"]) or "Å"
             time = _spelled(path, file.variables["time"]) if "time" in file.variables else None
         default = SourceUnits(energy="kcal/mol", length=length, time=time or "ps")
@@ -47,9 +49,7 @@ class Amber:
 
     def frames(self, path: Path, options: ImportOptions) -> Iterator[Frame]:
         units = self.units(path, options)
-        with foreign_reader(path, "header"):
-            file = netcdf_file(path, "r", mmap=True)  # read as asked for, not whole
-        with file:
+        with _mapped(path) as file:
             count = file.dimensions["atom"]
             numbers = numbers_of_atoms(count, options, path)
 
@@ -83,6 +83,20 @@ class Amber:
                         trajectory=path.name,
                     )
                 )
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[netcdf_file]:
+    """The file, read as asked for, not whole."""
+    with foreign_reader(path, "header"):
+        file = netcdf_file(path, "r", mmap=True)
+    try:
+        yield file
+    finally:
+        with warnings.catch_warnings():
+            # After an error its traceback still holds arrays, and scipy warns that they live on.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            file.close()
 
 
 def _spelled(path: Path, variable: Any) -> str | None:

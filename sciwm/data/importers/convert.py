@@ -1,10 +1,9 @@
 """From any source to one H5MD file: streamed, checked, and never half written."""
 
 import datetime
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, pairwise
 from pathlib import Path
@@ -22,6 +21,7 @@ from sciwm.data.importers.detection import detect
 from sciwm.data.importers.plausibility import doubts
 from sciwm.data.importers.source import Importer, ImportOptions, SourceError, foreign_reader
 from sciwm.data.importers.source_units import SourceUnits
+from sciwm.data.importers.target import replacing
 from sciwm.data.table import FieldTable, describe
 
 PREVIEW_FRAMES = 64
@@ -66,15 +66,18 @@ class ImportReport:
 
 
 def convert(
-    source: Path | str, to: Path | str, options: ImportOptions | None = None, progress: bool = True
+    source: Path | str,
+    to: Path | str,
+    options: ImportOptions | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
 ) -> ImportReport:
-    """Imports a source into a new H5MD file.
-
-    The file takes its place only once it is complete: until then it is called `<to>.partial`, and
-    whatever stood at `to` before stays as it is.
+    """Imports a source into a new H5MD file, which takes its place only once it is complete.
 
     Raises:
         SourceError: If the source cannot be read, or a frame is refused and not to be skipped.
+        FileExistsError: If there is a file at `to` that is not to be overwritten, or another
+            import is writing there.
         OSError: If the target cannot be written.
     """
     source, to, options = Path(source), Path(to), options or ImportOptions()
@@ -84,45 +87,50 @@ def convert(
     with foreign_reader(source, ""):
         units = importer.units(source, options)
     report = ImportReport(source, to, importer.name, units)
+    with replacing(to, overwrite) as partial:
+        _write(report, importer, options, partial, progress)
+    report.table = describe(to)
+    return report
+
+
+def _write(
+    report: ImportReport, importer: Importer, options: ImportOptions, path: Path, progress: bool
+) -> None:
+    """Writes the file, and counts in the report."""
+    source = report.source
     provenance = {
         "source": source.name,
         "fingerprint": fingerprint(source),
         "format": importer.name,
-        "units": str(units),
+        "units": str(report.units),
         "options": {k: str(v) for k, v in vars(options).items() if v not in (None, False)},
         "imported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    partial = _fresh_partial(to)
     admission = _Admission(report, options)
-    try:
-        with H5MDWriter(
-            partial,
-            units=units.system,
+    with (
+        H5MDWriter(
+            path,
+            units=report.units.system,
             creator_note=f"imported from {source.name} ({importer.name})",
             parameters=provenance,
-        ) as writer:
-            raw = _read(importer, source, options)
-            shown = tqdm(raw, desc=source.name, unit=" frames", disable=None if progress else True)
-            for frame, group in admission.admitted(shown):
-                writer.append(frame, group)
-                report.frames += 1
-        if report.frames == 0:
-            raise SourceError(source, "", "holds no usable frame", "See what was left out and why")
-        absent = options.properties.keys() - admission.properties
-        if absent:
-            keys = ", ".join(repr(options.properties[name]) for name in sorted(absent))
-            raise SourceError(
-                source,
-                "",
-                f"no frame holds {keys}, wanted as {', '.join(sorted(absent))}",
-                "Name the right keys; properties are read from extended XYZ only",
-            )
-        os.replace(partial, to)
-    finally:
-        # Also when interrupted from the keyboard.
-        partial.unlink(missing_ok=True)
-    report.table = describe(to)
-    return report
+        ) as writer,
+        closing(_read(importer, source, options)) as raw,
+    ):
+        shown = tqdm(raw, desc=source.name, unit=" frames", disable=None if progress else True)
+        for frame, group in admission.admitted(shown):
+            writer.append(frame, group)
+            report.frames += 1
+    if report.frames == 0:
+        raise SourceError(source, "", "holds no usable frame", "See what was left out and why")
+    absent = options.properties.keys() - admission.properties
+    if absent:
+        keys = ", ".join(repr(options.properties[name]) for name in sorted(absent))
+        raise SourceError(
+            source,
+            "",
+            f"no frame holds {keys}, wanted as {', '.join(sorted(absent))}",
+            "Name the right keys; properties are read from extended XYZ only",
+        )
 
 
 def fingerprint(source: Path) -> str:
@@ -137,24 +145,6 @@ def fingerprint(source: Path) -> str:
             file.seek(max(0, size - (1 << 20)))
             digest.update(file.read())
     return digest.hexdigest()
-
-
-def _fresh_partial(to: Path) -> Path:
-    """The name to write under, cleared of what an interrupted import left there."""
-    if not to.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {to.parent} to write {to.name} into")
-    partial = to.with_name(to.name + ".partial")
-    if partial.exists():
-        # A living writer holds a lock; its file must not be pulled from under it.
-        with partial.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FileExistsError(
-                    f"another import is writing {partial}; wait for it, or choose another target"
-                ) from error
-        partial.unlink()
-    return partial
 
 
 class _Admission:
@@ -282,11 +272,12 @@ class _Admission:
         return self._groups.setdefault(digest.digest(), name)
 
 
-def _read(importer: Importer, source: Path, options: ImportOptions) -> Iterator[Frame]:
+def _read(importer: Importer, source: Path, options: ImportOptions) -> Generator[Frame, None, None]:
     """The frames, with the number of the frame at which reading failed in any other way."""
     frames = importer.frames(source, options)
     for index in count():
-        with foreign_reader(source, f"frame {index}"):
+        # Damaged numbers may overflow on their way here, and are refused when they arrive.
+        with foreign_reader(source, f"frame {index}"), np.errstate(all="ignore"):
             frame = next(frames, None)
         if frame is None:
             return

@@ -111,6 +111,11 @@ def topology_numbers(path: Path) -> np.ndarray:
     MDAnalysis = required_mdanalysis(path)
     with foreign_reader(path, "topology"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Trajectories name no atoms, and their compiled readers trust what a damaged file says.
+        if MDAnalysis.core._get_readers.get_parser_for(str(path)).__name__ == "MinimalParser":
+            raise SourceError(
+                path, "", "is a trajectory, and names no atoms", "Pass a PDB, GRO or PSF file"
+            )
         atoms = MDAnalysis.Universe(str(path), to_guess=()).atoms
         names = atoms.names if hasattr(atoms, "names") else atoms.types
         stated = atoms.elements if hasattr(atoms, "elements") else [""] * len(atoms)

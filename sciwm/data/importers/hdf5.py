@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from sciwm.data.h5md.contained import ContainedFile
+from sciwm.data.h5md.errors import FormatError
 from sciwm.data.importers.source import SourceError
 
 BLOCK_BYTES = 16 << 20
@@ -18,16 +20,19 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """The file for reading.
 
     Raises:
-        SourceError: If HDF5 cannot read it.
+        SourceError: If HDF5 cannot read it; on use of the file, where its data are in another one.
     """
     try:
-        file = h5py.File(path, "r")
+        file = ContainedFile(path, "r")
     except OSError as error:
         raise SourceError(
             path, "", f"HDF5 cannot open it ({error})", "Copy or download the file again"
         ) from error
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except FormatError as error:
+        raise SourceError(path, error.where, error.reason, error.remedy) from error
 
 
 def first_group(path: Path, depth: int) -> dict[str, tuple[int, ...]] | None:

@@ -276,16 +276,31 @@ def _numbers(
     if "element" in columns:
         return numbers_from_symbols(columns["element"], path, block.where)
     types = columns["type"].astype(np.int64) if "type" in columns else None
+    whole = "a formula in the order of the ids (--elements Na256Cl256) or a topology (--topology "
+    whole += "system.pdb)"
+    if types is None and "," in (options.elements or ""):
+        raise SourceError(
+            path,
+            block.where,
+            f"elements {options.elements!r} names one per particle type, but the dump has no types",
+            f"Pass {whole}, or dump the column type",
+        )
     if types is not None and (numbers := numbers_of_types(types, options, path)) is not None:
         return numbers
     if options.elements is not None or options.topology is not None:
         return numbers_of_atoms(count, options, path)
     if units.system is REDUCED:
         return np.ones(count, dtype=np.int64) if types is None else types
+    if types is None:
+        raise SourceError(
+            path,
+            block.where,
+            "has neither elements nor particle types",
+            f"Pass {whole}, or dump one of the columns element and type",
+        )
     raise SourceError(
         path,
         block.where,
         "has particle types but no elements",
-        "Pass one element per type (--elements Na,Cl), a formula in the order of the ids "
-        "(--elements Na256Cl256) or a topology (--topology system.pdb)",
+        f"Pass one element per type (--elements Na,Cl), {whole}",
     )

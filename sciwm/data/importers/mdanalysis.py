@@ -1,10 +1,12 @@
 """Files that name their own atoms, through MDAnalysis: GRO, PDB, Tinker; and TNG with a topology.
 
-MDAnalysis converts to Å and ps. GRO and PDB give a box and, in GRO, velocities.
+MDAnalysis converts to Å and ps. GRO and PDB give a box and, in GRO, velocities. The decoder of TNG
+is compiled, so it runs in a process of its own; the others are text, and read by Python.
 """
 
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sciwm.data.importers.elements import (
     required_mdanalysis,
     topology_numbers,
 )
+from sciwm.data.importers.isolation import Record, isolated
 from sciwm.data.importers.source import ImportOptions, SourceError, foreign_reader
 from sciwm.data.importers.source_units import SourceUnits
 from sciwm.data.importers.text import first_lines, open_text
@@ -38,38 +41,63 @@ class MDAnalysisFile:
 
     def frames(self, path: Path, options: ImportOptions) -> Iterator[Frame]:
         units = self.units(path, options)
-        MDAnalysis = required_mdanalysis(path)
         _refuse_further_frames(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if path.suffix.lower() == ".tng":
-                reader = _tng_reader(path)
-            else:
-                with foreign_reader(path, ""):
-                    reader = MDAnalysis.Universe(str(path), to_guess=()).trajectory
-            if options.topology is None and options.elements is None and path.suffix != ".tng":
-                numbers = topology_numbers(path)
-            else:
-                numbers = numbers_of_atoms(reader.n_atoms, options, path)
-            for k in range(reader.n_frames):
-                with foreign_reader(path, f"frame {k}"):
-                    raw = reader[k]
-                periodic = raw.dimensions is not None and (raw.dimensions[:3] > 0).all()
-                time = raw.data.get("time")
+        compressed = path.suffix.lower() == ".tng"
+        named = options.topology is None and options.elements is None and not compressed
+        numbers = topology_numbers(path) if named else None
+        with isolated(_decompressed, path) if compressed else nullcontext(_read(path)) as records:
+            for raw in records:
+                if numbers is None:
+                    numbers = numbers_of_atoms(len(raw["positions"]), options, path)
+                box, time = raw.get("dimensions"), raw.get("time")
+                periodic = box is not None and (box[:3] > 0).all()
                 yield units.applied(
                     Frame(
                         numbers=numbers,
-                        positions=raw.positions.astype(np.float64),
-                        cell=cellpar_to_cell(raw.dimensions) if periodic else np.zeros((3, 3)),
+                        positions=raw["positions"],
+                        cell=cellpar_to_cell(box) if periodic else np.zeros((3, 3)),
                         pbc=np.full(3, periodic),
-                        velocities=raw.velocities.astype(np.float64)
-                        if raw.has_velocities
-                        else None,
-                        forces=raw.forces.astype(np.float64) if raw.has_forces else None,
+                        velocities=raw.get("velocities"),
+                        forces=raw.get("forces"),
                         time=None if time is None else float(time),
                         trajectory="" if time is None else path.name,
                     )
                 )
+
+
+def _read(path: Path) -> Iterator[Record]:
+    MDAnalysis = required_mdanalysis(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with foreign_reader(path, ""):
+            reader = MDAnalysis.Universe(str(path), to_guess=()).trajectory
+        yield from _records(reader, path)
+
+
+def _decompressed(path: Path) -> Iterator[Record]:
+    required_mdanalysis(path)
+    with foreign_reader(path, ""):
+        reader = _tng_reader(path)
+    yield from _records(reader, path)
+
+
+def _records(reader: Any, path: Path) -> Iterator[Record]:
+    """Positions (N, 3) of every frame; box lengths and angles, time, ... where it has them."""
+    for k in range(reader.n_frames):
+        with foreign_reader(path, f"frame {k}"):
+            raw = reader[k]
+        found = {
+            "positions": raw.positions,
+            "dimensions": raw.dimensions,
+            "velocities": raw.velocities if raw.has_velocities else None,
+            "forces": raw.forces if raw.has_forces else None,
+            "time": raw.data.get("time"),
+        }
+        yield {
+            name: np.array(value, dtype=np.float64)
+            for name, value in found.items()
+            if value is not None
+        }
 
 
 def _tng_reader(path: Path) -> Any:
@@ -82,8 +110,7 @@ def _tng_reader(path: Path) -> Any:
             "TNG is read by pytng, which is not installed",
             "Install pytng, or convert the file: gmx trjconv -f in.tng -o out.xtc",
         )
-    with foreign_reader(path, ""):
-        return TNGReader(str(path))
+    return TNGReader(str(path))
 
 
 def _refuse_further_frames(path: Path) -> None:

@@ -68,9 +68,15 @@ class NpzArray:
             for start in range(0, self.shape[0], ROWS):
                 count = min(ROWS, self.shape[0] - start)
                 with foreign_reader(self.path, f"{self.name}, row {start}"):
-                    block = np.frombuffer(member.read(count * size), dtype=self._dtype)
-                    rows = block.reshape(count, *shape)
-                yield from rows
+                    content = member.read(count * size)
+                if len(content) < count * size:
+                    raise SourceError(
+                        self.path,
+                        self.name,
+                        f"declares {self.shape[0]} rows, but holds {start + len(content) // size}",
+                        "Copy or download the file again",
+                    )
+                yield from np.frombuffer(content, dtype=self._dtype).reshape(count, *shape)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
