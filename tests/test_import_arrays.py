@@ -178,6 +178,13 @@ def test_deepmd_types_without_names_need_elements(tmp_path):
     assert read(folder, elements="O,H")[0].numbers.tolist() == [8, 1, 1]
 
 
+def test_deepmd_elements_of_the_user_count_more_than_those_of_the_system(tmp_path):
+    folder = system(tmp_path / "water")
+    assert read(folder, elements="S,F")[0].numbers.tolist() == [16, 9, 9]
+    with pytest.raises(SourceError, match="'OHH' does not list"):
+        read(folder, elements="OHH")
+
+
 def test_sets_of_different_length_are_refused(tmp_path):
     with pytest.raises(SourceError, match=r"has 2 frames, but coord.npy has 3"):
         read(system(tmp_path / "water", energy=E[:2, 0]))

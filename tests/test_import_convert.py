@@ -18,8 +18,9 @@ from sciwm.cli import main
 from sciwm.cli.import_command import import_
 from sciwm.data.h5md.reader import H5MDFile
 from sciwm.data.importers.convert import convert, fingerprint
+from sciwm.data.importers.detection import IMPORTERS
 from sciwm.data.importers.plausibility import atomic_energy
-from sciwm.data.importers.source import ImportOptions, SourceError
+from sciwm.data.importers.source import COMMON_OPTIONS, ImportOptions, SourceError
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 FORMATS = DATA / "md_formats"
@@ -261,3 +262,62 @@ def test_importing_needs_no_torch(tmp_path):
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("importer", IMPORTERS, ids=lambda importer: importer.name)
+def test_an_importer_accepts_only_options_that_there_are(importer):
+    assert importer.accepts < ImportOptions.__dataclass_fields__.keys()
+    assert not importer.accepts & COMMON_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("topology", Path("water.pdb")), ("elements", "OHH"), ("properties", {"dipole": "mu"})],
+)
+def test_an_option_that_the_format_has_no_use_for_is_refused(tmp_path, option, value):
+    source = tmp_path / "a.traj"
+    ase.io.write(source, frames_of_water(), format="traj")
+    assert imported(source, tmp_path / "sound.h5md").frames == 6
+    with pytest.raises(SourceError, match=f"ASE, which has no use for --{option}"):
+        imported(source, tmp_path / "a.h5md", **{option: value})
+
+
+def test_elements_named_twice_are_refused(tmp_path):
+    source = FORMATS / "xtc" / "cell_shapes.xtc"
+    if not source.exists():
+        pytest.skip("needs the reference data md_formats")
+    with pytest.raises(SourceError, match="Pass one of --topology and --elements"):
+        imported(source, tmp_path / "a.h5md", topology=source, elements="H10")
+
+
+def test_a_label_asked_for_by_a_name_that_no_frame_has_is_refused(tmp_path):
+    source = tmp_path / "molecules.h5"
+    with h5py.File(source, "w") as file:
+        group = file.create_group("water")
+        group["conformations"] = WATER.positions[None]
+        group["atomic_numbers"] = WATER.numbers
+        group["dft_total_energy"] = [-76.0]
+    assert imported(source, tmp_path / "sound.h5md").table.fields["energy"].present == 1
+    with pytest.raises(SourceError, match="no frame holds 'dft_energy', wanted as energy"):
+        imported(source, tmp_path / "a.h5md", energy_key="dft_energy")
+
+
+def test_where_nothing_is_left_the_error_counts_what_was_left_out(tmp_path):
+    images = frames_of_water(3)
+    for atoms in images:
+        atoms.positions[1] = atoms.positions[2]
+    source = written(tmp_path / "a.xyz", images)
+    with pytest.raises(SourceError, match="left out were: 3 frames, overlapping atoms"):
+        imported(source, tmp_path / "a.h5md", skip_bad=True)
+
+
+def test_a_stated_time_step_counts_more_than_the_times_of_the_file(tmp_path):
+    source = FORMATS / "trr" / "water.trr"
+    if not source.exists():
+        pytest.skip("needs the reference data md_formats")
+    elements = "(OHH)99"
+    own = imported(source, tmp_path / "own.h5md", elements=elements).table.timestep
+    told = imported(source, tmp_path / "told.h5md", elements=elements, timestep=0.5).table.timestep
+    (frames,) = read_back(tmp_path / "told.h5md")
+    assert [frame.time for frame in frames] == [0.5 * frame.step for frame in frames]
+    assert told != own

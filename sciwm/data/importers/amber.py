@@ -30,6 +30,7 @@ class Amber:
     """One run, with velocities and forces where the file has them."""
 
     name = "AMBER NetCDF"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():

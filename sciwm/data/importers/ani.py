@@ -22,6 +22,7 @@ class ANI:
     """Conformers, each an independent sample."""
 
     name = "ANI HDF5"
+    accepts = frozenset({"energy_key", "forces_key"})
 
     def matches(self, path: Path) -> bool:
         return any(

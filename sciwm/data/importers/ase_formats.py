@@ -22,6 +22,7 @@ class ASEFormats:
     """Frames with the energies, forces and stresses that ASE finds beside them."""
 
     name = "ASE"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():

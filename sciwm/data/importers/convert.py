@@ -20,7 +20,14 @@ from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.data.importers.checks import LABELS, Fault, fault
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.plausibility import doubts
-from sciwm.data.importers.source import Importer, ImportOptions, SourceError, foreign_reader
+from sciwm.data.importers.remarks import Remarks
+from sciwm.data.importers.source import (
+    COMMON_OPTIONS,
+    Importer,
+    ImportOptions,
+    SourceError,
+    foreign_reader,
+)
 from sciwm.data.importers.source_units import SourceUnits
 from sciwm.data.table import FieldTable, describe
 
@@ -42,6 +49,7 @@ class ImportReport:
         units: The units converted from.
         frames: Frames written.
         skipped: Kind of fault -> frames left out for it.
+        left_out: What was left out of frames that were written.
         warnings: What the user should know.
         table: The fields of the new file.
     """
@@ -52,6 +60,7 @@ class ImportReport:
     units: SourceUnits
     frames: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     table: FieldTable | None = None
 
@@ -60,9 +69,14 @@ class ImportReport:
             f"{self.frames} frames from {self.source} ({self.format}) to {self.target}",
             f"read as: {self.units}",
         ]
-        lines += [f"left out: {count} frames, {kind}" for kind, count in self.skipped.items()]
+        lines += [f"left out: {part}" for part in (*self.skipped_frames, *self.left_out)]
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         return "\n".join([*lines, str(self.table)])
+
+    @property
+    def skipped_frames(self) -> list[str]:
+        """One line per kind of fault."""
+        return [f"{count} frames, {kind}" for kind, count in self.skipped.items()]
 
 
 def convert(
@@ -74,13 +88,16 @@ def convert(
     whatever stood at `to` before stays as it is.
 
     Raises:
-        SourceError: If the source cannot be read, or a frame is refused and not to be skipped.
+        SourceError: If the source cannot be read, a frame is refused and not to be skipped, or an
+            option is of no use for this source.
         OSError: If the target cannot be written.
     """
-    source, to, options = Path(source), Path(to), options or ImportOptions()
+    source, to = Path(source), Path(to)
+    options = replace(options or ImportOptions(), remarks=Remarks())
     importer = detect(source)
     if to.exists() and to.resolve() == source.resolve():
         raise SourceError(source, "", "is both source and target", "Name another target")
+    _require_useful(options, importer, source)
     with foreign_reader(source, ""):
         units = importer.units(source, options)
     report = ImportReport(source, to, importer.name, units)
@@ -89,7 +106,7 @@ def convert(
         "fingerprint": fingerprint(source),
         "format": importer.name,
         "units": str(units),
-        "options": {k: str(v) for k, v in vars(options).items() if v not in (None, False)},
+        "options": {name: str(value) for name, value in options.given.items()},
         "imported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     partial = _fresh_partial(to)
@@ -106,23 +123,63 @@ def convert(
             for frame, group in admission.admitted(shown):
                 writer.append(frame, group)
                 report.frames += 1
-        if report.frames == 0:
-            raise SourceError(source, "", "holds no usable frame", "See what was left out and why")
-        absent = options.properties.keys() - admission.properties
-        if absent:
-            keys = ", ".join(repr(options.properties[name]) for name in sorted(absent))
-            raise SourceError(
-                source,
-                "",
-                f"no frame holds {keys}, wanted as {', '.join(sorted(absent))}",
-                "Name the right keys; properties are read from extended XYZ only",
-            )
+        report.left_out = options.remarks.left_out
+        report.warnings += options.remarks.warnings
+        _require_found(report, options, admission)
         os.replace(partial, to)
     finally:
         # Also when interrupted from the keyboard.
         partial.unlink(missing_ok=True)
     report.table = describe(to)
     return report
+
+
+def _require_useful(options: ImportOptions, importer: Importer, source: Path) -> None:
+    """Refuses options that would be ignored."""
+    useless = sorted(options.given.keys() - COMMON_OPTIONS - importer.accepts)
+    if useless:
+        named = " and ".join(f"--{name}" for name in useless)
+        useful = ", ".join(f"--{name}" for name in sorted(importer.accepts)) or "none of that kind"
+        raise SourceError(
+            source,
+            "",
+            f"is {importer.name}, which has no use for {named}",
+            f"Leave it out; this format takes {useful}",
+        )
+    if options.topology is not None and options.elements is not None:
+        raise SourceError(
+            source,
+            "",
+            f"has its elements named twice, by topology {options.topology} and elements "
+            f"{options.elements!r}",
+            "Pass one of --topology and --elements",
+        )
+
+
+def _require_found(report: ImportReport, options: ImportOptions, admission: "_Admission") -> None:
+    """Refuses an import without frames, or without the labels that the user has named."""
+    if report.frames == 0:
+        why = "; ".join([*report.skipped_frames, *report.left_out])
+        raise SourceError(
+            report.source,
+            "",
+            "holds no usable frame" + (f", left out were: {why}" if why else ""),
+            "Mend these frames at their source" if why else "Check that it holds any",
+        )
+    absent = {
+        f"{options.properties[name]!r}, wanted as {name}"
+        for name in options.properties.keys() - admission.properties
+    }
+    for label, key in (("energy", options.energy_key), ("forces", options.forces_key)):
+        if key is not None and label not in admission.labels:
+            absent.add(f"{key!r}, wanted as {label}")
+    if absent:
+        raise SourceError(
+            report.source,
+            "",
+            f"no frame holds {' and '.join(sorted(absent))}",
+            "Name the right keys",
+        )
 
 
 def fingerprint(source: Path) -> str:
@@ -162,6 +219,7 @@ class _Admission:
 
     Attributes:
         properties: Names of those met so far.
+        labels: Of `LABELS`, those met so far.
     """
 
     def __init__(self, report: ImportReport, options: ImportOptions):
@@ -172,6 +230,7 @@ class _Admission:
         self._counts: dict[str, int] = {}
         self._dropped_label = False
         self.properties: set[str] = set()
+        self.labels: set[str] = set()
 
     def admitted(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
         """The frames to write, each with the name of its group."""
@@ -190,6 +249,7 @@ class _Admission:
             reason = fault(frame, self._system) or self._incomplete(frame)
             if reason is None:
                 self.properties |= frame.properties.keys()
+                self.labels |= {one for one in LABELS if getattr(frame, one) is not None}
                 frame = self._completed(frame)
                 yield frame, self._group(frame)
             elif self._options.skip_bad:
@@ -239,7 +299,8 @@ class _Admission:
             return replace(frame, step=None, time=None)
         step = frame.step if frame.step is not None and self._steps_rise else index
         time = frame.time if self._times_rise else None
-        if time is None and timestep is not None:
+        if timestep is not None:
+            # Whoever states it knows better than a file, which may count in another unit.
             time = step * timestep
         return replace(frame, step=step, time=time)
 

@@ -37,6 +37,7 @@ class ExtendedXYZ:
     """One frame after another, refusing what does not match its own header."""
 
     name = "extended XYZ"
+    accepts = frozenset({"energy_key", "forces_key", "properties"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():

@@ -18,6 +18,7 @@ class H5MD:
     """Every trajectory of the file, one after another."""
 
     name = "H5MD"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         if not path.is_file() or not h5py.is_hdf5(path):

@@ -30,6 +30,7 @@ class LammpsDump:
     """One frame per ITEM: TIMESTEP."""
 
     name = "LAMMPS dump"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
@@ -271,15 +272,15 @@ def _numbers(
     units: SourceUnits,
     options: ImportOptions,
 ) -> np.ndarray:
-    """Atomic numbers, or the particle types where units are reduced."""
+    """Atomic numbers, the user's before the dump's; or particle types where units are reduced."""
     path = block.lines.path
-    if "element" in columns:
-        return numbers_from_symbols(columns["element"], path, block.where)
     types = columns["type"].astype(np.int64) if "type" in columns else None
     if types is not None and (numbers := numbers_of_types(types, options, path)) is not None:
         return numbers
     if options.elements is not None or options.topology is not None:
         return numbers_of_atoms(count, options, path)
+    if "element" in columns:
+        return numbers_from_symbols(columns["element"], path, block.where)
     if units.system is REDUCED:
         return np.ones(count, dtype=np.int64) if types is None else types
     raise SourceError(

@@ -34,6 +34,7 @@ class MD17:
     """Conformations of one molecule, or of many padded to one size."""
 
     name = "MD17 npz"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         return _members(path) is not None

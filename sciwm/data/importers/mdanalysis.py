@@ -28,6 +28,7 @@ class MDAnalysisFile:
     """Models or frames one by one; successive in time only if the user says so."""
 
     name = "GRO, PDB, Tinker or TNG"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         # These formats have no signature that others could not have.

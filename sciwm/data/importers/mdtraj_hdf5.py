@@ -25,6 +25,7 @@ class MDTrajHDF5:
     """One run."""
 
     name = "MDTraj HDF5"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         if not path.is_file() or not h5py.is_hdf5(path):

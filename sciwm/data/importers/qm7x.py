@@ -15,6 +15,7 @@ class QM7X:
     """Conformers, each an independent sample."""
 
     name = "QM7-X HDF5"
+    accepts = frozenset({"energy_key", "forces_key"})
 
     def matches(self, path: Path) -> bool:
         return {"atNUM", "atXYZ"} <= set(first_group(path, 2) or {})

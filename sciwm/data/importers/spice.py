@@ -20,6 +20,7 @@ class Spice:
     """Conformers, each an independent sample."""
 
     name = "SPICE HDF5"
+    accepts = frozenset({"energy_key"})
 
     def matches(self, path: Path) -> bool:
         return {"conformations", "atomic_numbers"} <= set(first_group(path, 1) or {})

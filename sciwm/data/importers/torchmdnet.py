@@ -19,6 +19,7 @@ class TorchMDNet:
     """Independent samples of one size per group."""
 
     name = "TorchMD-Net HDF5"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         return {"types", "pos"} <= set(first_group(path, 1) or {})

@@ -20,6 +20,7 @@ class TorchSim:
     """One trajectory, whose steps become times where the user gives the time step."""
 
     name = "TorchSim HDF5"
+    accepts = frozenset({"energy_key"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file() or not h5py.is_hdf5(path):
