@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import atomic_masses
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from sciwm.core.frame import Array, Frame
@@ -55,6 +57,8 @@ class Trajectory:
         times: (n_frames,) in fs, or reduced; None where the file gives none.
         breaks: Frames at which a restart or duplicate makes the step not increase.
         unreadable: Fields that are stored but cannot be interpreted, with the reason.
+        unstated: Quantities that some value is of and whose unit it does not state.
+        unread: HDF5 paths of elements that are no field of a frame.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Trajectory:
         self.times = group.times
         self.breaks = group.breaks
         self.unreadable = group.unreadable
+        self.unstated = group.unstated
+        self.unread = group.unread
 
     def __len__(self) -> int:
         return self.n_frames
@@ -122,7 +128,7 @@ class Trajectory:
             else numbers,
             positions=first["positions"],
             cell=self._group.box.at(k).copy(),
-            pbc=self._group.box.pbc.copy(),
+            pbc=self._group.box.pbc_at(k).copy(),
             velocities=self._given(first.get("velocities")),
             forces=self._given(first.get("forces")),
             energy=None if energy is None or np.isnan(energy) else float(energy),
@@ -259,7 +265,25 @@ class Trajectory:
                 scale = scale[samples]
         if orders is not None and of_particles:
             values = np.stack([value[order] for value, order in zip(values, orders, strict=True)])
-        return self._finished(field, values, scale)
+        finished = self._finished(field, values, scale)
+        if field == "velocities" and group.momenta:
+            return finished / self._weights(rows, orders)[..., None]
+        return finished
+
+    def _weights(self, rows: Rows, orders: list[NDArray[np.int64]] | None) -> np.ndarray:
+        """(W, n) masses; those of the elements where the file gives none."""
+        masses = self._values("masses", rows, orders) if "masses" in self.fields else None
+        if masses is not None:
+            return masses
+        numbers = self._values("numbers", rows, orders) if "numbers" in self.fields else None
+        if numbers is None:
+            raise FormatError(
+                self._source.location,
+                self._group.elements["velocities"].path,
+                "momenta need masses or elements to become velocities",
+                "Store mass or species",
+            )
+        return atomic_masses[numbers]
 
     def _finished(
         self, field: str, values: np.ndarray, scale: float | NDArray[np.float64] = 1.0
@@ -270,6 +294,8 @@ class Trajectory:
             return np.array(decoded).reshape(values.shape)
         if field == "energy" and self._group.elements[field].shape:
             values = values[..., self._replica]  # (S,), or (1,) from writers of one-element rows
+        if field == "stress" and values.shape[-2:] != (3, 3):
+            values = voigt_6_to_full_3x3_stress(values)
         values = values.astype(np.int64) if field in _COUNTS else values.astype(np.float64) * scale
         if field in VECTOR_FIELDS and values.shape[-1] < 3:
             missing = np.zeros((*values.shape[:-1], 3 - values.shape[-1]), dtype=values.dtype)
