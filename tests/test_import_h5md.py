@@ -178,7 +178,7 @@ def water_file(path, species=None, unit="nm", labels=()):
 
 def test_elements_that_the_file_lacks_come_from_a_formula_or_a_topology(tmp_path):
     source = water_file(tmp_path / "a.h5")
-    with pytest.raises(SourceError, match="--topology system.pdb"):
+    with pytest.raises(SourceError, match=r"--topology system\.pdb"):
         imported(source, tmp_path / "b.h5md")
     for options in ({"elements": "(OHH)2"}, {"topology": pdb(tmp_path / "water.pdb")}):
         imported(source, tmp_path / "b.h5md", **options)
@@ -224,7 +224,7 @@ def test_labels_are_read_under_the_names_the_user_gives(tmp_path):
     assert frame.energy == pytest.approx(energy[2], rel=1e-12)
     with pytest.raises(SourceError, match="no frame holds 'nothing', wanted as energy"):
         imported(source, tmp_path / "c.h5md", energy_key="nothing", **options)
-    with pytest.raises(SourceError, match="has no unit.*--units can tell it"):
+    with pytest.raises(SourceError, match=r"has no unit.*--units can tell it"):
         imported(source, tmp_path / "c.h5md", energy_key="plain", **options)
     imported(source, tmp_path / "c.h5md", energy_key="plain", units="kcal/mol", **options)
     told = frames_of(tmp_path / "c.h5md")[2]
@@ -259,3 +259,70 @@ def test_an_id_group_without_ids_is_no_obstacle(tmp_path, filled):
         file["particles/trajectory/id"] = np.arange(5)
     with pytest.raises(SourceError, match=r"ids of shape \(5,\)"):
         imported(source, tmp_path / "c.h5md", elements="(OHH)2")
+
+
+SOLVENT, SOLUTE = 8.0 * RNG.random((T, 6, 3)), 8.0 * RNG.random((T, 2, 3))
+
+
+def grouped_file(path, ids=None, linked=False, groups=None):
+    """A box of 8 Å whose particles are kept in groups: positions, forces, species of each."""
+    groups = groups or {"solute": (SOLUTE, [11, 17]), "water": (SOLVENT, [8, 1, 1] * 2)}
+    file = begin(path, "somebody")
+    for number, (name, (places, species)) in enumerate(groups.items()):
+        if number and linked:
+            file.create_group(f"particles/{name}")["box"] = file["particles/solute/box"]
+        else:
+            box(file, name, "periodic", np.full(3, 8.0), "Angstrom")
+        sampled(file, f"particles/{name}/position", places, "Angstrom")
+        sampled(file, f"particles/{name}/force", 0.1 * places, "eV/Angstrom")
+        file[f"particles/{name}/species"] = species
+        if ids is not None:
+            file[f"particles/{name}/id"] = ids[number]
+    sampled(file, "observables/potential_energy", np.arange(T) * 1.0, "eV")
+    file.close()
+    return path
+
+
+@pytest.mark.parametrize("ids", [None, ([7, 3], [0, 1, 2, 4, 5, 6])], ids=["linked", "ids"])
+def test_parts_of_one_system_become_one_frame(tmp_path, ids):
+    source = grouped_file(tmp_path / "a.h5", ids, linked=ids is None)
+    report = imported(source, tmp_path / "b.h5md")
+    assert any("imported as one system" in one for one in report.warnings)
+    found = frames_of(tmp_path / "b.h5md")
+    assert [frame.energy for frame in found] == [0.0, 1.0, 2.0, 3.0]
+    every = np.concatenate([SOLUTE, SOLVENT], axis=1)
+    order = np.arange(8) if ids is None else np.argsort(np.concatenate(ids))
+    for frame, places in zip(found, every, strict=True):
+        np.testing.assert_allclose(frame.positions, places[order], rtol=1e-12)
+        np.testing.assert_allclose(frame.forces, 0.1 * places[order], rtol=1e-12)
+        assert frame.numbers.tolist() == np.array([11, 17, *[8, 1, 1] * 2])[order].tolist()
+
+
+def test_groups_that_may_or_may_not_be_parts_stay_apart_aloud(tmp_path):
+    report = imported(grouped_file(tmp_path / "a.h5"), tmp_path / "b.h5md")
+    assert report.frames == 2 * T
+    assert any("NOT those of its own particles" in one for one in report.warnings)
+    assert not any(frame.energy is not None for frame in frames_of(tmp_path / "b.h5md"))
+
+
+def test_a_group_inside_another_is_left_out_and_named(tmp_path):
+    inside = {"all": (SOLVENT, [8, 1, 1] * 2), "one": (SOLVENT[:, :3], [8, 1, 1])}
+    for groups in (inside, dict(reversed(inside.items()))):
+        source = grouped_file(tmp_path / "a.h5", groups=groups)
+        report = imported(source, tmp_path / "b.h5md")
+        assert report.left_out == ["1 particles group one: all holds these particles too"]
+        assert "particles group one" in str(report)
+        found = frames_of(tmp_path / "b.h5md")
+        assert [frame.energy for frame in found] == [0.0, 1.0, 2.0, 3.0]
+        assert {len(frame) for frame in found} == {6}
+
+
+def test_groups_sampled_at_other_steps_are_systems_of_their_own(tmp_path):
+    source = grouped_file(tmp_path / "a.h5", linked=True)
+    with h5py.File(source, "r+") as file:
+        for name in ("position", "force"):
+            del file[f"particles/water/{name}/step"]
+            file[f"particles/water/{name}/step"] = 5
+    report = imported(source, tmp_path / "b.h5md")
+    assert report.frames == 2 * T
+    assert not any("one system" in one for one in report.warnings)

@@ -22,6 +22,7 @@ class Root:
         per_particle_energy: Whether energies follow the module `thermodynamics`, which stores
             them divided by the number of particles.
         alone: Whether there is a single particles group, to which global observables belong.
+        own: Whether observables of single groups count.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Root:
     names: Mapping[str, str]
     per_particle_energy: bool
     alone: bool
+    own: bool = True
 
 
 def field_nodes(group: h5py.Group, root: Root) -> dict[str, Node]:
@@ -78,7 +80,7 @@ def is_empty(node: Node) -> bool:
 def homes(group: h5py.Group, root: Root) -> list[str]:
     """Where the observables of a particles group may be, the most particular place first."""
     local = group.name.removeprefix(f"{root.path}particles/")
-    own = [f"{root.path}observables/{local}"]
+    own = [f"{root.path}observables/{local}"] if root.own else []
     return [*own, f"{root.path}observables"] if root.alone else own
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,10 @@ from sciwm.data.h5md.assumptions import ASE, PHYSICAL, Assumptions
 from sciwm.data.h5md.elements import text
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.handle import Handle
-from sciwm.data.h5md.layout import PARAMETERS
+from sciwm.data.h5md.layout import CREATOR, PARAMETERS
 from sciwm.data.h5md.nodes import Root
 from sciwm.data.h5md.particles import ParticleGroup, read_group
+from sciwm.data.h5md.parts import MOST_PARTS, System, grouped
 from sciwm.data.h5md.scales import Scales, unit_of
 from sciwm.data.h5md.trajectory import Trajectory
 
@@ -84,6 +86,21 @@ class H5MDFile:
                 "no particles group has positions",
                 "Check that the writer was asked to store positions",
             )
+        return found
+
+    @cached_property
+    def systems(self) -> list[System]:
+        """The trajectories, those that are parts of one system together."""
+        own = self.creator == CREATOR or len(self._roots) > 1
+        if own or not 1 < len(self.trajectories) <= MOST_PARTS:
+            return [System([one], one) for one in self.trajectories]
+        file = self._handle.file()
+        found = grouped(file, self.trajectories)
+        for system in found:
+            # Observables of the file belong to all its particles, those of a group to its own.
+            group = file[system.parts[0].group.path]
+            root = replace(self._roots[0], alone=len(found) == 1, own=len(system.parts) == 1)
+            system.whole = Trajectory(self._handle, read_group(group, root), system.name)
         return found
 
     @cached_property

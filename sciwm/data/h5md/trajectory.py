@@ -59,6 +59,7 @@ class Trajectory:
         unreadable: Fields that are stored but cannot be interpreted, with the reason.
         unstated: Quantities that some value is of and whose unit it does not state.
         unread: HDF5 paths of elements that are no field of a frame.
+        group: The particles group.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Trajectory:
     ):
         """The particles in `columns` of a group, which are copy number `replica` in it."""
         self._source = source
-        self._group = group
+        self.group = group
         self._columns = columns
         self._replica = replica
         self._roster: Roster | None = None
@@ -103,7 +104,18 @@ class Trajectory:
     @property
     def consecutive(self) -> bool:
         """Whether this is a time series: the step grows by a constant, apart from the breaks."""
-        return self._group.ordered and self.steps is not None and evenly_spaced(self.steps)
+        return self.group.ordered and self.steps is not None and evenly_spaced(self.steps)
+
+    @property
+    def first_ids(self) -> NDArray[np.int64] | None:
+        """(n,) ids of the particles in the first frame, as stored; None where there are none."""
+        ids = self.group.ids
+        if ids is None or self.n_frames == 0:
+            return None
+        dataset = self._source.dataset(ids.path)
+        values = dataset[()] if ids.steps is None else dataset[0]
+        present = values if ids.fill is None else values[values != ids.fill]
+        return np.asarray(present, dtype=np.int64)
 
     def frame(self, k: int) -> Frame:
         """Frame `k`, counted from the end where negative; absent particles are left out.
@@ -117,7 +129,7 @@ class Trajectory:
         k %= self.n_frames
         rows = np.array([k])
         orders = self._order().orders(rows)
-        known = {field: self._values(field, rows, orders) for field in self._group.elements}
+        known = {field: self._values(field, rows, orders) for field in self.group.elements}
         first = {field: value[0] for field, value in known.items() if value is not None}
         self._require_finite(first["positions"][None], rows)
         numbers, images, label = (first.get(name) for name in ("numbers", "images", "label"))
@@ -127,8 +139,8 @@ class Trajectory:
             if numbers is None
             else numbers,
             positions=first["positions"],
-            cell=self._group.box.at(k).copy(),
-            pbc=self._group.box.pbc_at(k).copy(),
+            cell=self.group.box.at(k).copy(),
+            pbc=self.group.box.pbc_at(k).copy(),
             velocities=self._given(first.get("velocities")),
             forces=self._given(first.get("forces")),
             energy=None if energy is None or np.isnan(energy) else float(energy),
@@ -141,7 +153,7 @@ class Trajectory:
             step=None if self.steps is None else int(self.steps[k]),
             trajectory=self._key(k),
             label=None if label is None else str(label) or None,
-            smiles=self._group.smiles,
+            smiles=self.group.smiles,
             dimension=self.dimension,
             properties=self._known_properties(first),
         )
@@ -176,7 +188,7 @@ class Trajectory:
             )
 
         def known(field: str) -> Array | None:
-            if field not in self._group.elements:
+            if field not in self.group.elements:
                 return None
             values = self._values(field, rows, orders)
             return None if values is None or np.isnan(values).any() else values
@@ -184,7 +196,7 @@ class Trajectory:
         positions = self._values("positions", rows, orders)
         assert positions is not None
         self._require_finite(positions, rows)
-        cell = self._group.box.at(rows)
+        cell = self.group.box.at(rows)
         found = {name: known(field) for field, name in self._properties.items()}
         return Window(
             positions,
@@ -207,13 +219,13 @@ class Trajectory:
         Raises:
             ValueError: If the file lacks the field, at all or at one of the frames.
         """
-        if field == "smiles" and self._group.smiles is not None:
-            return np.array(self._group.smiles)
-        if field not in self._group.elements:
+        if field == "smiles" and self.group.smiles is not None:
+            return np.array(self.group.smiles)
+        if field not in self.group.elements:
             reason = self.unreadable.get(field, f"it has {', '.join(sorted(self.fields))}")
             raise ValueError(f"{self._source.location}: {self.name!r} has no {field}: {reason}")
-        if field in self._group.constants:
-            values = self._group.constants[field]
+        if field in self.group.constants:
+            values = self.group.constants[field]
             if not per_particle(field):
                 return self._finished(field, values)
             return self._finished(field, self._order().constants(values, 0))
@@ -226,7 +238,7 @@ class Trajectory:
             )
         found = self._values(field, rows, orders)
         if found is None:
-            missing = int((self._group.rows[field][rows] < 0).sum())
+            missing = int((self.group.rows[field][rows] < 0).sum())
             raise ValueError(
                 f"{self._source.location}: {missing} of the {len(rows)} frames of {self.name!r} "
                 f"have no {field}; it is sampled more seldom than the positions"
@@ -235,14 +247,14 @@ class Trajectory:
 
     def _order(self) -> Roster:
         if self._roster is None:
-            self._roster = Roster(self._source, self._group, self._columns)
+            self._roster = Roster(self._source, self.group, self._columns)
         return self._roster
 
     def _values(
         self, field: str, rows: Rows, orders: list[NDArray[np.int64]] | None
     ) -> np.ndarray | None:
         """(W, ...) finished values; None where a frame has no sample of the field."""
-        group = self._group
+        group = self.group
         of_particles = per_particle(field)
         if field in group.constants:
             constant = group.constants[field]
@@ -279,7 +291,7 @@ class Trajectory:
         if numbers is None:
             raise FormatError(
                 self._source.location,
-                self._group.elements["velocities"].path,
+                self.group.elements["velocities"].path,
                 "momenta need masses or elements to become velocities",
                 "Store mass or species",
             )
@@ -292,7 +304,7 @@ class Trajectory:
         if values.dtype.kind in "OS":
             decoded = [v.decode() if isinstance(v, bytes) else str(v) for v in values.ravel()]
             return np.array(decoded).reshape(values.shape)
-        if field == "energy" and self._group.elements[field].shape:
+        if field == "energy" and self.group.elements[field].shape:
             values = values[..., self._replica]  # (S,), or (1,) from writers of one-element rows
         if field == "stress" and values.shape[-2:] != (3, 3):
             values = voigt_6_to_full_3x3_stress(values)
@@ -323,7 +335,7 @@ class Trajectory:
         window, particle = np.argwhere(~np.isfinite(positions))[0][:2]
         raise FormatError(
             self._source.location,
-            self._group.elements["positions"].path,
+            self.group.elements["positions"].path,
             f"the position of particle {particle} in frame {rows[window]} of {self.name!r} is "
             f"{positions[window, particle]}",
             "Leave that frame out, or cut the file before it: the run has probably blown up",
@@ -331,7 +343,7 @@ class Trajectory:
 
     def _key(self, k: int) -> str:
         """Frames between the same two breaks share a key; independent frames have none."""
-        if not self._group.ordered:
+        if not self.group.ordered:
             return ""
         segment = int(np.searchsorted(self.breaks, k, side="right"))
         return f"{self._source.location}:{self.name}" + (f"#{segment}" if segment else "")

@@ -11,9 +11,8 @@ from sciwm.core.frame import Frame
 from sciwm.core.units import REDUCED
 from sciwm.data.h5md.assumptions import Assumptions
 from sciwm.data.h5md.errors import FormatError
-from sciwm.data.h5md.layout import CREATOR
+from sciwm.data.h5md.layout import CREATOR, PARTICLE_FIELDS
 from sciwm.data.h5md.reader import H5MDFile
-from sciwm.data.h5md.trajectory import Trajectory
 from sciwm.data.importers.elements import numbers_of_atoms, numbers_of_types
 from sciwm.data.importers.hdf5 import opened
 from sciwm.data.importers.source import ImportOptions, SourceError
@@ -64,14 +63,14 @@ class H5MD:
         with _refusals(path), H5MDFile(path, assumptions=assumptions) as file:
             _tell(file, options)
             elements = _Elements(file, options)
-            for trajectory in file.trajectories:
-                for k in range(len(trajectory)):
-                    frame = trajectory.frame(k)
+            for system in file.systems:
+                for k in range(len(system)):
+                    frame = system.frame(k)
                     ordered = bool(frame.trajectory)
                     yield frame.with_(
-                        numbers=elements.of(frame, trajectory),
+                        numbers=elements.of(frame, system.has("numbers")),
                         # Breaks stay inside their group: the steps written with it show them.
-                        trajectory=trajectory.name if ordered else "",
+                        trajectory=system.name if ordered else "",
                         step=frame.step if ordered else None,
                         time=frame.time if ordered else None,
                     )
@@ -90,9 +89,13 @@ class _Elements:
         self._shift = 1 if min(lowest, default=1) == 0 else 0
         self._by_count: dict[int, np.ndarray] = {}
 
-    def of(self, frame: Frame, trajectory: Trajectory) -> np.ndarray:
-        """(N,) atomic numbers, or particle types where units are reduced."""
-        stored = "numbers" in trajectory.fields
+    def of(self, frame: Frame, stored: bool) -> np.ndarray:
+        """(N,) atomic numbers, or particle types where units are reduced.
+
+        Args:
+            frame: Whose particles are asked for.
+            stored: Whether the file has their species.
+        """
         if not self._named and (stored or self._reduced):
             return frame.numbers
         if stored:
@@ -139,6 +142,7 @@ def _tell(file: H5MDFile, options: ImportOptions) -> None:
     Raises:
         SourceError: If the user has asked for it by name.
     """
+    _tell_parts(file, options)
     unreadable: dict[str, str] = {}
     for trajectory in file.trajectories:
         options.remarks.leave_unread(name.rsplit("/", 1)[-1] for name in trajectory.unread)
@@ -149,6 +153,42 @@ def _tell(file: H5MDFile, options: ImportOptions) -> None:
         if asked is not None:
             raise SourceError(file.path, asked, f"{reason}{told}", f"It cannot be read as {field}")
         options.remarks.say(f"{field} are not imported: {reason}{told}")
+
+
+def _tell_parts(file: H5MDFile, options: ImportOptions) -> None:
+    """Reports which particles groups became one system, and which could not be told apart."""
+    unclear: dict[str, None] = {}
+    for system in file.systems:
+        if len(system.parts) > 1:
+            options.remarks.say(
+                f"the particles groups {system.name} share box and steps and hold different "
+                "particles, so they are imported as one system"
+            )
+            lost = {
+                name
+                for part in system.parts
+                for name in part.fields
+                if not (
+                    system.has(name) if name in PARTICLE_FIELDS else name in system.whole.fields
+                )
+            }
+            for name in sorted(lost):
+                options.remarks.say(f"{name} are not known of all these groups together: left out")
+        for name in system.subsets:
+            options.remarks.leave_out(
+                f"particles group {name}: {system.name} holds these particles too", 1
+            )
+        if system.unclear:
+            unclear |= dict.fromkeys([*system.unclear, system.name])
+    if unclear:
+        names = list(unclear)
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        options.remarks.say(
+            f"the particles groups {shown} share box and steps, and nothing tells whether they are "
+            "parts of one system: each is imported by itself, and if they are parts, its forces and "
+            "energies are NOT those of its own particles. Store the `id` of the particles in every "
+            "group, or link their boxes"
+        )
 
 
 @contextmanager
