@@ -66,9 +66,14 @@ def frame_from_atoms(atoms: Atoms) -> Frame:
         pbc=atoms.pbc,
         velocities=atoms.get_velocities() if atoms.has("momenta") else None,
         forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        energy=float(results["energy"]) if "energy" in results else None,
+        energy=_scalar(results["energy"]) if results.get("energy") is not None else None,
         stress=stress if atoms.pbc.all() else None,
         masses=atoms.get_masses() if atoms.has("masses") else None,
-        total_charge=float(atoms.info.get("charge", 0.0)),
+        total_charge=_scalar(atoms.info.get("charge", 0.0)),
         label=None if label is None else str(label),
     )
+
+
+def _scalar(value: object) -> float:
+    """A number that some calculators wrap into an array of one."""
+    return float(np.asarray(value, dtype=np.float64).reshape(()))

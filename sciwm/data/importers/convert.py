@@ -29,6 +29,7 @@ from sciwm.data.importers.source import (
     foreign_reader,
 )
 from sciwm.data.importers.source_units import SourceUnits
+from sciwm.data.importers.virtual_sites import without_virtual_sites
 from sciwm.data.table import FieldTable, describe
 
 PREVIEW_FRAMES = 64
@@ -234,7 +235,7 @@ class _Admission:
 
     def admitted(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
         """The frames to write, each with the name of its group."""
-        stream = iter(frames)
+        stream = (without_virtual_sites(frame, self._options.remarks) for frame in frames)
         preview = _preview(stream)
         self._require_plausible(preview)
         self._wanted = {label for label in LABELS for f in preview if getattr(f, label) is not None}
