@@ -84,6 +84,24 @@ def test_molecules_of_different_composition_get_groups_of_their_own(tmp_path):
     assert report.table.particles == (3, 5)
 
 
+def test_every_frame_knows_its_place_in_the_source(tmp_path):
+    images = frames_of_water(6)
+    images[1] = images[1][::-1]
+    images[3].positions[1] = images[3].positions[2]
+    source = written(tmp_path / "a.xyz", images)
+    report = imported(source, tmp_path / "a.h5md", skip_bad=True)
+    found = [frame for group in read_back(tmp_path / "a.h5md") for frame in group]
+    assert [frame.source_frame for frame in found] == [0, 2, 4, 5, 1]
+    for frame in found:
+        np.testing.assert_allclose(frame.positions, images[frame.source_frame].positions, atol=1e-7)
+    assert "source_frame" in str(report.table)
+    with h5py.File(tmp_path / "a.h5md", "r+") as file:
+        for group in file["observables"].values():
+            del group["source_frame"]  # as files were before
+    (first, *_), _ = read_back(tmp_path / "a.h5md")
+    assert first.source_frame is None
+
+
 def test_a_stated_time_step_makes_a_time_series(tmp_path):
     source = written(tmp_path / "w.xyz", frames_of_water())
     report = imported(source, tmp_path / "w.h5md", timestep=0.5)
@@ -321,3 +339,19 @@ def test_a_stated_time_step_counts_more_than_the_times_of_the_file(tmp_path):
     (frames,) = read_back(tmp_path / "told.h5md")
     assert [frame.time for frame in frames] == [0.5 * frame.step for frame in frames]
     assert told != own
+
+
+def test_the_help_names_the_units_that_the_file_holds(tmp_path, capsys):
+    imported(written(tmp_path / "a.xyz", frames_of_water()), tmp_path / "a.h5md", timestep=1.0)
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    promised = " ".join(capsys.readouterr().out.split()).replace("Å", "Angstrom")
+    (sentence,) = [one for one in promised.split(".") if "The new file states its units" in one]
+    elements = {"particles": ("position/value", "position/time"), "observables": ("energy/value",)}
+    with h5py.File(tmp_path / "a.h5md") as file:
+        for home, names in elements.items():
+            for name in names:
+                unit = file[
+                    f"{home}/trajectory/{name.replace('energy', 'potential_energy')}"
+                ].attrs["unit"]
+                assert unit.replace(" mol-1", "/mol") in sentence

@@ -119,7 +119,7 @@ def test_a_file_of_znh5md_without_units_means_what_ase_held(tmp_path, names, cre
 def test_the_same_words_of_a_program_that_is_not_known_are_not_taken_for_ases(tmp_path):
     source = znh5md(tmp_path / "a.h5", copper(), "somebody", EARLY)
     report = imported(source, tmp_path / "b.h5md", units="metal")
-    assert set(report.table.fields) == {"positions", "forces"}
+    assert set(report.table.fields) == {"positions", "forces", "source_frame"}
     (unread,) = [one for one in report.warnings if one.startswith("not imported, though")]
     assert {"momentum", "energy", "magmom"} <= set(unread.split(": ")[1].split(", "))
     assert any(one.startswith("stress are not imported") for one in report.warnings)
@@ -215,7 +215,7 @@ def test_labels_are_read_under_the_names_the_user_gives(tmp_path):
     source = water_file(tmp_path / "a.h5", labels=labels)
     options = {"elements": "(OHH)2"}
     plain = imported(source, tmp_path / "b.h5md", **options)
-    assert set(plain.table.fields) == {"positions"}
+    assert set(plain.table.fields) == {"positions", "source_frame"}
     assert "not imported, though the source holds them: ml_force, dft, plain" in plain.warnings
     options |= {"forces_key": "ml_force"}
     imported(source, tmp_path / "b.h5md", energy_key="dft", **options)

@@ -42,6 +42,7 @@ OBSERVABLE_FIELDS = {
     "stress": Place("stress", "stress"),
     "total_charge": Place("total_charge", "charge"),
     "label": Place("label", None),
+    "source_frame": Place("source_frame", None),
 }
 """Elements of /observables/<group>, or of /observables where a file has one group. There too are
 those of `core.properties.PROPERTIES`, under their own names and in their own units."""

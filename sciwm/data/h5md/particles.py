@@ -155,6 +155,8 @@ def _elements(
             unreadable[name] = f"{element.path} has no unit, in a file that has units"
         elif not _shape_fits(name, element.shape, "replica" in group, root.scales.by_ase):
             unreadable[name] = f"{element.path} has samples of shape {element.shape}"
+        elif name == "source_frame" and group.file[element.path].dtype.kind not in "iu":
+            unreadable[name] = f"{element.path} does not hold whole numbers"
         elif name == "velocities" and _are_momenta(node) and element.fixed:
             unreadable[name] = f"{element.path} holds momenta that are not sampled in time"
         else:

@@ -16,7 +16,7 @@ from sciwm.data.h5md.roster import Roster
 from sciwm.data.h5md.sampling import evenly_spaced, spacing
 from sciwm.data.h5md.slabs import Rows, Source, take
 
-_COUNTS = frozenset({"numbers", "images"})
+_COUNTS = frozenset({"numbers", "images", "source_frame"})
 
 
 class Window(NamedTuple):
@@ -134,6 +134,7 @@ class Trajectory:
         self._require_finite(first["positions"][None], rows)
         numbers, images, label = (first.get(name) for name in ("numbers", "images", "label"))
         energy, stress = first.get("energy"), first.get("stress")
+        source_frame = first.get("source_frame")
         return Frame(
             numbers=np.zeros(len(first["positions"]), dtype=np.int64)
             if numbers is None
@@ -154,6 +155,7 @@ class Trajectory:
             trajectory=self._key(k),
             label=None if label is None else str(label) or None,
             smiles=self.group.smiles,
+            source_frame=None if source_frame is None else int(source_frame),
             dimension=self.dimension,
             properties=self._known_properties(first),
         )

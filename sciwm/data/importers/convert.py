@@ -251,7 +251,8 @@ class _Admission:
             if reason is None:
                 self.properties |= frame.properties.keys()
                 self.labels |= {one for one in LABELS if getattr(frame, one) is not None}
-                frame = self._completed(frame)
+                # Groups and gaps part frames from their places in the source.
+                frame = self._completed(frame).with_(source_frame=index)
                 yield frame, self._group(frame)
             elif self._options.skip_bad:
                 skipped = self._report.skipped
