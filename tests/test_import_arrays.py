@@ -201,3 +201,36 @@ def test_the_water_sample_has_the_density_of_water():
 
     mass = atomic_masses[frames[0].numbers].sum() * 1.66053907  # g per 1e-24
     assert mass / np.linalg.det(frames[0].cell) == pytest.approx(1.0, abs=0.02)
+
+
+def test_qm7x_names_are_in_electronvolt_padded_or_for_one_molecule(tmp_path):
+    padded = np.tile(Z, (6, 1))
+    padded[3, 2] = 0
+    labels = {"ePBE0+MBD": E, "eAT": E - 5.0, "totFOR": F, "hLUMO": E}
+    for name, numbers in (("same.npz", Z), ("padded.npz", padded)):
+        np.savez(tmp_path / name, atXYZ=R, atNUM=numbers, **labels)
+        frames = read(tmp_path / name)
+        np.testing.assert_array_equal(frames[4].forces, F[4])
+        assert [frame.energy for frame in frames] == E[:, 0].tolist()
+    assert [len(frame) for frame in frames] == [3, 3, 3, 2, 3, 3]
+    chosen = read(tmp_path / "padded.npz", energy_key="eAT")
+    assert [frame.energy for frame in chosen] == (E[:, 0] - 5.0).tolist()
+    one = {name: value[2] for name, value in labels.items()}
+    np.savez(tmp_path / "one.npz", atXYZ=R[2], atNUM=Z, **one)
+    (frame,) = read(tmp_path / "one.npz")
+    assert frame.energy == E[2, 0]
+    np.testing.assert_array_equal(frame.forces, F[2])
+
+
+def test_arrays_that_nobody_takes_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", R=R, E=E, F=F, z=Z, D=R, theory="PBE")
+    options = ImportOptions()
+    list(MD17().frames(tmp_path / "a.npz", options))
+    assert options.remarks.warnings == ["not imported, though the source holds them: D, theory"]
+
+
+def test_labels_of_an_archive_may_have_other_names(tmp_path):
+    np.savez(tmp_path / "a.npz", R=R, E=E, ccsd=2 * E, grad=F, z=Z)
+    frame = read(tmp_path / "a.npz", energy_key="ccsd", forces_key="grad", units="eV")[1]
+    assert frame.energy == 2 * E[1, 0]
+    np.testing.assert_array_equal(frame.forces, F[1])

@@ -26,6 +26,13 @@ _SPELLINGS = {
 }
 
 
+_READ = {
+    *("coordinates", "velocities", "forces", "time", "cell_lengths", "cell_angles"),
+    *("spatial", "cell_spatial", "cell_angular"),
+}
+"""Variables that a frame is made of, or that name its axes."""
+
+
 class Amber:
     """One run, with velocities and forces where the file has them."""
 
@@ -51,6 +58,7 @@ class Amber:
         with foreign_reader(path, "header"):
             file = netcdf_file(path, "r", mmap=True)  # read as asked for, not whole
         with file:
+            options.remarks.leave_unread(name for name in file.variables if name not in _READ)
             count = file.dimensions["atom"]
             numbers = numbers_of_atoms(count, options, path)
 

@@ -18,6 +18,13 @@ from sciwm.data.importers.source_units import ASE, SourceUnits
 _EXCLUDED = {"bundletrajectory", "mysql", "postgresql"}
 
 
+_READ = {
+    *("energy", "free_energy", "forces", "stress"),
+    *("numbers", "positions", "momenta", "masses", "charge", "config_type"),
+}
+"""What a frame is made of."""
+
+
 class ASEFormats:
     """Frames with the energies, forces and stresses that ASE finds beside them."""
 
@@ -47,6 +54,7 @@ class ASEFormats:
                     atoms = next(images, None)
                 if atoms is None:
                     return
+                options.remarks.leave_unread(_unread(atoms))
                 yield units.applied(frame_from_atoms(atoms))
                 index += 1
 
@@ -72,6 +80,13 @@ def frame_from_atoms(atoms: Atoms) -> Frame:
         total_charge=_scalar(atoms.info.get("charge", 0.0)),
         label=None if label is None else str(label),
     )
+
+
+def _unread(atoms: Atoms) -> Iterator[str]:
+    """Results, arrays and notes that no frame has a place for."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    yield from (name for name, value in results.items() if name not in _READ and value is not None)
+    yield from (name for name in (*atoms.arrays, *atoms.info) if name not in _READ)
 
 
 def _scalar(value: object) -> float:

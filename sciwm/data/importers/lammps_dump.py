@@ -25,6 +25,12 @@ _POSITIONS = (
 )
 """(columns, scaled, unwrapped), best first: unwrapped keep the path, Cartesian keep the digits."""
 
+_READ = {
+    *("id", "type", "element", "mass", "q", "ix", "iy", "iz", "vx", "vy", "vz", "fx", "fy", "fz"),
+    *(name for names, _, _ in _POSITIONS for name in names),
+}
+"""Columns that a frame is made of."""
+
 
 class LammpsDump:
     """One frame per ITEM: TIMESTEP."""
@@ -218,6 +224,7 @@ def _frame(
         if (np.diff(ids) == 0).any():
             twice = ids[:-1][np.diff(ids) == 0][0]
             raise block.error(f"particle id {twice} appears twice")
+    options.remarks.leave_unread(name for name in columns if name not in _READ)
     positions, images = _positions(block, columns)
     n = len(positions)
 

@@ -14,6 +14,8 @@ from sciwm.data.importers.hdf5 import conformers, first_group, opened, require_s
 from sciwm.data.importers.source import ImportOptions
 from sciwm.data.importers.source_units import SourceUnits
 
+_READ = {"types", "pos", "energy", "forces", "total_charge"}
+
 
 class TorchMDNet:
     """Independent samples of one size per group."""
@@ -33,6 +35,7 @@ class TorchMDNet:
             for name, group in file.items():
                 if name == "_metadata":
                     continue
+                options.remarks.leave_unread(one for one in group if one not in _READ)
                 shape = group["pos"].shape
                 types = group["types"]
                 if types.ndim == 1:  # shared by all samples of the group
