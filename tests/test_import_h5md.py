@@ -6,6 +6,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
 
+from sciwm.core.units import REDUCED
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.data.importers.convert import convert
 from sciwm.data.importers.source import ImportOptions, SourceError
@@ -239,8 +240,13 @@ def test_units_are_refused_only_where_the_file_states_them_all(tmp_path):
     with H5MDWriter(tmp_path / "own.h5md") as writer:
         imported(source, tmp_path / "b.h5md", elements="(OHH)2")
         writer.append(frames_of(tmp_path / "b.h5md")[0])
-    with pytest.raises(SourceError, match="states its own units"):
-        imported(tmp_path / "own.h5md", tmp_path / "c.h5md", units="metal")
+    with H5MDWriter(tmp_path / "reduced.h5md", units=REDUCED) as writer:
+        writer.append(frames_of(tmp_path / "b.h5md")[0])
+    for own in ("own.h5md", "reduced.h5md"):
+        with pytest.raises(SourceError, match="states its own units"):
+            imported(tmp_path / own, tmp_path / "c.h5md", units="metal")
+    quiet = imported(tmp_path / "reduced.h5md", tmp_path / "c.h5md")
+    assert not any("units" in one for one in quiet.warnings)
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["empty", "never written"])

@@ -155,7 +155,10 @@ def _pbc_of_frames(
     element = read_element(node, clocks)
     if steps is None or element.steps is None or len(element.steps) == 0 or element.shape != (3,):
         return pbc
-    values = node.file[element.path][: len(element.steps)]
+    dataset = node.file[element.path]
+    if dataset.dtype.kind not in "biuf":
+        return pbc
+    values = dataset[: len(element.steps)].astype(np.float64)
     known = np.where(np.isnan(values), pbc, values).astype(bool)[
         np.maximum(latest(steps, element.steps), 0)
     ]

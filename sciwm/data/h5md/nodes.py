@@ -64,9 +64,11 @@ def unread_nodes(group: h5py.Group, nodes: dict[str, Node], root: Root) -> Itera
     """Elements beside those of the frame's fields and its properties."""
     read = {node.name for node in nodes.values()}
     for home in (group.name, *homes(group, root)):
-        for name, node in group.file.get(home, {}).items():
+        found = group.file.get(home)
+        for name in found if isinstance(found, h5py.Group) else ():
+            node = found.get(name)
             known = name in ("box", "id", "replica") or (home != group.name and name in PROPERTIES)
-            if not known and node.name not in read and _is_element(node):
+            if not known and _is_element(node) and node.name not in read:
                 yield node.name
     if f"{root.path}connectivity" in group.file:
         yield f"{root.path}connectivity"
@@ -86,4 +88,4 @@ def homes(group: h5py.Group, root: Root) -> list[str]:
 
 def _is_element(node: Node) -> bool:
     # A subsystem may be called, say, "stress" as well: a group of observables has no value.
-    return isinstance(node, h5py.Dataset) or "value" in node
+    return isinstance(node, h5py.Dataset) or (isinstance(node, h5py.Group) and "value" in node)

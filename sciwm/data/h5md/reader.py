@@ -244,7 +244,9 @@ def _has_atomic_numbers(group: h5py.Group) -> bool:
     """Whether the species of the first frame can be elements."""
     node = group.get("species")
     values = node.get("value") if isinstance(node, h5py.Group) else node
-    if values is None or values.dtype.kind not in "iuf" or values.size == 0:
+    if not isinstance(values, h5py.Dataset) or values.dtype.kind not in "iuf":
+        return False
+    if values.ndim == 0 or values.size == 0:
         return False
     first = np.asarray(values[0] if values is not node else values[()], dtype=np.float64)
     known = first[np.isfinite(first)]

@@ -123,7 +123,7 @@ def _assumptions(options: ImportOptions, units: SourceUnits | None) -> Assumptio
 
 def _stated(text: str, file: H5MDFile, lacking: set[str]) -> SourceUnits:
     """The units that the user states for what the file leaves out."""
-    if not lacking:
+    if not lacking or file.creator == CREATOR:
         raise SourceError(file.path, "", "states its own units", "Import it without --units")
     units = (ASE if file.by_ase else SourceUnits()).overridden(text)
     if units.system is REDUCED and file.units is not REDUCED and not file.by_ase:
