@@ -2,9 +2,11 @@
 
 import json
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from conftest import springs, water
 from scipy import integrate, stats
 
@@ -14,6 +16,8 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.collection import Collection
 from sciwm.data.h5md import H5MDWriter
+from sciwm.data.importers.convert import convert
+from sciwm.data.importers.source import ImportOptions
 from sciwm.evaluation import metrics
 from sciwm.evaluation.evaluate import evaluate
 from sciwm.evaluation.metrics import Comparison, compare
@@ -198,6 +202,32 @@ def test_the_worst_frames_are_named(force_field, tmp_path):
             writer.append(frame.with_(forces=frame.forces + push))
     worst = evaluate(force_field, Collection([path])).worst[0]
     assert (worst.quantity, worst.frame, worst.file) == ("force", 6, str(path))
+    assert worst.source_frame is None  # not imported from anywhere
+
+
+def test_the_worst_frames_are_traced_to_their_source(force_field, tmp_path):
+    images = []
+    for seed in range(9):
+        frame = springs(water(seed, 0.1))
+        # Every other frame lists its atoms the other way round, and so comes into another group.
+        way = slice(None, None, -1 if seed % 2 else 1)
+        atoms = Atoms(frame.numbers[way], frame.positions[way])
+        atoms.info["energy"] = frame.energy
+        atoms.arrays["forces"] = (frame.forces + (4.0 if seed == 5 else 0.0))[way]
+        images.append(atoms)
+    images[1].positions[0] = images[1].positions[1]  # left out
+    ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+    convert(tmp_path / "a.xyz", tmp_path / "a.h5md", ImportOptions(skip_bad=True), progress=False)
+    data = Collection([tmp_path / "a.h5md"])
+    result = evaluate(force_field, data)
+    worst = result.worst[0]
+    assert (worst.trajectory, worst.frame, worst.source_frame) == ("trajectory_1", 1, 5)
+    head, row = str(result).splitlines()[-1 - 2 * 5 :][:2]
+    assert "in its source" in head
+    assert row.split()[3:5] == ["1", "5"], row
+    result.write(tmp_path / "result.json")
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["worst frames"][0]["source_frame"] == 5
 
 
 def test_reduced_units_are_reported_as_they_are():

@@ -179,6 +179,13 @@ def test_deepmd_types_without_names_need_elements(tmp_path):
     assert read(folder, elements="O,H")[0].numbers.tolist() == [8, 1, 1]
 
 
+def test_deepmd_elements_of_the_user_count_more_than_those_of_the_system(tmp_path):
+    folder = system(tmp_path / "water")
+    assert read(folder, elements="S,F")[0].numbers.tolist() == [16, 9, 9]
+    with pytest.raises(SourceError, match="'OHH' does not list"):
+        read(folder, elements="OHH")
+
+
 def test_sets_of_different_length_are_refused(tmp_path):
     with pytest.raises(SourceError, match=r"has 2 frames, but coord.npy has 3"):
         read(system(tmp_path / "water", energy=E[:2, 0]))
@@ -212,3 +219,36 @@ def test_an_archive_that_declares_more_frames_than_it_holds_says_so(tmp_path):
             archive.writestr(name, content.replace(stated, claimed))
     with pytest.raises(SourceError, match="R: declares 1000000000000 rows, but holds 3"):
         list(NpzArray(path, "R").rows())
+
+
+def test_qm7x_names_are_in_electronvolt_padded_or_for_one_molecule(tmp_path):
+    padded = np.tile(Z, (6, 1))
+    padded[3, 2] = 0
+    labels = {"ePBE0+MBD": E, "eAT": E - 5.0, "totFOR": F, "hLUMO": E}
+    for name, numbers in (("same.npz", Z), ("padded.npz", padded)):
+        np.savez(tmp_path / name, atXYZ=R, atNUM=numbers, **labels)
+        frames = read(tmp_path / name)
+        np.testing.assert_array_equal(frames[4].forces, F[4])
+        assert [frame.energy for frame in frames] == E[:, 0].tolist()
+    assert [len(frame) for frame in frames] == [3, 3, 3, 2, 3, 3]
+    chosen = read(tmp_path / "padded.npz", energy_key="eAT")
+    assert [frame.energy for frame in chosen] == (E[:, 0] - 5.0).tolist()
+    one = {name: value[2] for name, value in labels.items()}
+    np.savez(tmp_path / "one.npz", atXYZ=R[2], atNUM=Z, **one)
+    (frame,) = read(tmp_path / "one.npz")
+    assert frame.energy == E[2, 0]
+    np.testing.assert_array_equal(frame.forces, F[2])
+
+
+def test_arrays_that_nobody_takes_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", R=R, E=E, F=F, z=Z, D=R, theory="PBE")
+    options = ImportOptions()
+    list(MD17().frames(tmp_path / "a.npz", options))
+    assert options.remarks.warnings == ["not imported, though the source holds them: D, theory"]
+
+
+def test_labels_of_an_archive_may_have_other_names(tmp_path):
+    np.savez(tmp_path / "a.npz", R=R, E=E, ccsd=2 * E, grad=F, z=Z)
+    frame = read(tmp_path / "a.npz", energy_key="ccsd", forces_key="grad", units="eV")[1]
+    assert frame.energy == 2 * E[1, 0]
+    np.testing.assert_array_equal(frame.forces, F[1])

@@ -20,8 +20,9 @@ from sciwm.cli import main
 from sciwm.cli.import_command import import_
 from sciwm.data.h5md.reader import H5MDFile
 from sciwm.data.importers.convert import convert, fingerprint
+from sciwm.data.importers.detection import IMPORTERS
 from sciwm.data.importers.plausibility import atomic_energy
-from sciwm.data.importers.source import ImportOptions, SourceError
+from sciwm.data.importers.source import COMMON_OPTIONS, ImportOptions, SourceError
 from sciwm.data.importers.target import replacing
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -84,6 +85,24 @@ def test_molecules_of_different_composition_get_groups_of_their_own(tmp_path):
         assert sorted(file["particles"]) == ["trajectory", "trajectory_1", "trajectory_2"]
     assert [len(group) for group in read_back(tmp_path / "m.h5md")] == [4, 1, 1]
     assert report.table.particles == (3, 5)
+
+
+def test_every_frame_knows_its_place_in_the_source(tmp_path):
+    images = frames_of_water(6)
+    images[1] = images[1][::-1]
+    images[3].positions[1] = images[3].positions[2]
+    source = written(tmp_path / "a.xyz", images)
+    report = imported(source, tmp_path / "a.h5md", skip_bad=True)
+    found = [frame for group in read_back(tmp_path / "a.h5md") for frame in group]
+    assert [frame.source_frame for frame in found] == [0, 2, 4, 5, 1]
+    for frame in found:
+        np.testing.assert_allclose(frame.positions, images[frame.source_frame].positions, atol=1e-7)
+    assert "source_frame" in str(report.table)
+    with h5py.File(tmp_path / "a.h5md", "r+") as file:
+        for group in file["observables"].values():
+            del group["source_frame"]  # as files were before
+    (first, *_), _ = read_back(tmp_path / "a.h5md")
+    assert first.source_frame is None
 
 
 def test_a_stated_time_step_makes_a_time_series(tmp_path):
@@ -348,3 +367,78 @@ def test_importing_needs_no_torch(tmp_path):
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("importer", IMPORTERS, ids=lambda importer: importer.name)
+def test_an_importer_accepts_only_options_that_there_are(importer):
+    assert importer.accepts < ImportOptions.__dataclass_fields__.keys()
+    assert not importer.accepts & COMMON_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("topology", Path("water.pdb")), ("elements", "OHH"), ("properties", {"dipole": "mu"})],
+)
+def test_an_option_that_the_format_has_no_use_for_is_refused(tmp_path, option, value):
+    source = tmp_path / "a.traj"
+    ase.io.write(source, frames_of_water(), format="traj")
+    assert imported(source, tmp_path / "sound.h5md").frames == 6
+    with pytest.raises(SourceError, match=f"ASE, which has no use for --{option}"):
+        imported(source, tmp_path / "a.h5md", **{option: value})
+
+
+def test_elements_named_twice_are_refused(tmp_path):
+    source = FORMATS / "xtc" / "cell_shapes.xtc"
+    if not source.exists():
+        pytest.skip("needs the reference data md_formats")
+    with pytest.raises(SourceError, match="Pass one of --topology and --elements"):
+        imported(source, tmp_path / "a.h5md", topology=source, elements="H10")
+
+
+def test_a_label_asked_for_by_a_name_that_no_frame_has_is_refused(tmp_path):
+    source = tmp_path / "molecules.h5"
+    with h5py.File(source, "w") as file:
+        group = file.create_group("water")
+        group["conformations"] = WATER.positions[None]
+        group["atomic_numbers"] = WATER.numbers
+        group["dft_total_energy"] = [-76.0]
+    assert imported(source, tmp_path / "sound.h5md").table.fields["energy"].present == 1
+    with pytest.raises(SourceError, match="no frame holds 'dft_energy', wanted as energy"):
+        imported(source, tmp_path / "a.h5md", energy_key="dft_energy")
+
+
+def test_where_nothing_is_left_the_error_counts_what_was_left_out(tmp_path):
+    images = frames_of_water(3)
+    for atoms in images:
+        atoms.positions[1] = atoms.positions[2]
+    source = written(tmp_path / "a.xyz", images)
+    with pytest.raises(SourceError, match="left out were: 3 frames, overlapping atoms"):
+        imported(source, tmp_path / "a.h5md", skip_bad=True)
+
+
+def test_a_stated_time_step_counts_more_than_the_times_of_the_file(tmp_path):
+    source = FORMATS / "trr" / "water.trr"
+    if not source.exists():
+        pytest.skip("needs the reference data md_formats")
+    elements = "(OHH)99"
+    own = imported(source, tmp_path / "own.h5md", elements=elements).table.timestep
+    told = imported(source, tmp_path / "told.h5md", elements=elements, timestep=0.5).table.timestep
+    (frames,) = read_back(tmp_path / "told.h5md")
+    assert [frame.time for frame in frames] == [0.5 * frame.step for frame in frames]
+    assert told != own
+
+
+def test_the_help_names_the_units_that_the_file_holds(tmp_path, capsys):
+    imported(written(tmp_path / "a.xyz", frames_of_water()), tmp_path / "a.h5md", timestep=1.0)
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    promised = " ".join(capsys.readouterr().out.split()).replace("Å", "Angstrom")
+    (sentence,) = [one for one in promised.split(".") if "The new file states its units" in one]
+    elements = {"particles": ("position/value", "position/time"), "observables": ("energy/value",)}
+    with h5py.File(tmp_path / "a.h5md") as file:
+        for home, names in elements.items():
+            for name in names:
+                unit = file[
+                    f"{home}/trajectory/{name.replace('energy', 'potential_energy')}"
+                ].attrs["unit"]
+                assert unit.replace(" mol-1", "/mol") in sentence

@@ -224,3 +224,57 @@ def test_charges_of_atoms_are_read_in_reduced_units_only(tmp_path):
     ase.io.write(tmp_path / "pair.xyz", atoms)
     assert read(tmp_path / "pair.xyz")[0].charges is None
     assert read(tmp_path / "pair.xyz", units="reduced")[0].charges.tolist() == [0.5, -0.5]
+
+
+def plain(path, *comments):
+    """Water in plain XYZ, with these comment lines."""
+    rows = "O 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
+    return written(path, "".join(f"3\n{comment}\n{rows}" for comment in comments))
+
+
+@pytest.mark.parametrize(
+    ("comment", "key"),
+    [
+        ("-76.4", "comment"),
+        ("E= -76.4", "E"),
+        (" energy: -76.4 gnorm: 0.01 xtb: 6.4", "energy"),
+        ("Coordinates from a job E -76.4", "E"),
+        ("i = 5, time = 2.5, E = -7.64e1", "E"),
+        ("scf_total = -76.4", "scf_total"),
+    ],
+)
+def test_energies_in_comment_lines_are_taken_once_they_are_named(tmp_path, comment, key):
+    path = plain(tmp_path / "a.xyz", comment, comment)
+    options = ImportOptions()
+    assert [f.energy for f in ExtendedXYZ().frames(path, options)] == [None, None]
+    assert len(options.remarks.warnings) == 1
+    assert "which were left" in options.remarks.warnings[0]
+    frames = read(path, energy_key=key, units="hartree")
+    assert [frame.energy for frame in frames] == pytest.approx([-76.4 * 27.211386245988] * 2)
+    with pytest.raises(SourceError, match="holds no 'nothing'"):
+        read(path, energy_key="nothing")
+
+
+def test_an_energy_by_its_own_name_needs_no_option(tmp_path):
+    path = plain(tmp_path / "a.xyz", "energy = -1.2", "energy=-1.3 step=2")
+    options = ImportOptions()
+    assert [f.energy for f in ExtendedXYZ().frames(path, options)] == [-1.2, -1.3]
+    assert not options.remarks.warnings
+
+
+@pytest.mark.parametrize("comment", ["water, frame of a run", "", "H2O in T"])
+def test_prose_in_comment_lines_is_no_energy(tmp_path, comment):
+    options = ImportOptions()
+    list(ExtendedXYZ().frames(plain(tmp_path / "a.xyz", comment), options))
+    assert not options.remarks.warnings
+
+
+def test_entries_and_columns_that_nobody_takes_are_listed_once(copper, tmp_path):
+    options = ImportOptions()
+    list(ExtendedXYZ().frames(copper, options))
+    assert not options.remarks.warnings
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1]], info={"energy": -1.0, "gap": 2.0, "is_ts": True})
+    atoms.arrays["spins"] = np.ones(2)
+    ase.io.write(tmp_path / "a.xyz", [atoms, atoms])
+    list(ExtendedXYZ().frames(tmp_path / "a.xyz", options))
+    assert options.remarks.warnings == ["not imported, though the source holds them: gap, spins"]

@@ -292,3 +292,25 @@ def test_a_cut_off_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(SourceError, match="HDF5 cannot open it"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "home"),
+    [
+        (spice, "ethanol-1"),
+        (ani1x, "C1H2O1"),
+        (qm7x, "1/Geom-m1-i1-c1-1"),
+        (torchmdnet, "4"),
+        (torchsim, "data"),
+        (mdtraj, "."),
+    ],
+)
+def test_what_a_file_holds_besides_is_listed(tmp_path, layout, home):
+    path = made(tmp_path, layout)
+    for _ in range(2):
+        options = ImportOptions()
+        list(detect(path).frames(path, options))
+        listed = "magnetisation" in " ".join(options.remarks.warnings)
+        with h5py.File(path, "r+") as file:
+            assert listed == (f"{home}/magnetisation" in file)
+            file.require_dataset(f"{home}/magnetisation", (2,), float)

@@ -106,6 +106,12 @@ def test_a_sheared_dump_means_what_ase_reads(tmp_path):
     assert (frame.numbers == atoms.numbers).all()
 
 
+def test_the_users_elements_count_more_than_those_of_the_dump(tmp_path):
+    path = dump(tmp_path / "a.lammpstrj", X, names=("id", "type", "element"))
+    assert set(read(path, elements=None)[0].numbers) == {11, 17}
+    assert set(read(path, elements="K,Br")[0].numbers) == {19, 35}
+
+
 def test_units_follow_the_style_of_the_run(tmp_path):
     path = dump(tmp_path / "a.lammpstrj", X, VX)
     np.testing.assert_allclose(read(path)[0].velocities, VELOCITIES / 1000)  # Å/ps

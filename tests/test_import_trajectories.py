@@ -7,16 +7,18 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase import Atoms
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
 from sciwm.core.units import KJ_PER_MOL
+from sciwm.data.h5md import H5MDFile
 from sciwm.data.importers.convert import convert
 from sciwm.data.importers.dcd import AKMA_TIME, DCD
 from sciwm.data.importers.detection import detect
-from sciwm.data.importers.elements import topology_numbers
+from sciwm.data.importers.elements import numbers_from_names, topology_numbers
 from sciwm.data.importers.source import ImportOptions, SourceError
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -190,15 +192,101 @@ def test_a_topology_of_another_system_is_refused():
         read(path, elements="water")
 
 
-def test_a_gro_file_of_several_frames_is_refused_rather_than_cut(mdanalysis, tmp_path):
+def test_a_gro_file_means_what_mdanalysis_reads(mdanalysis):
     path = needed(FORMATS / "gro/ubiquitin.gro")
     (frame,) = read(path)
     universe = mdanalysis.Universe(str(path))
     np.testing.assert_allclose(frame.positions, universe.atoms.positions, atol=1e-4)
-    twice = tmp_path / "twice.gro"
-    twice.write_text(path.read_text() * 2)
-    with pytest.raises(SourceError, match="only the first can be read"):
-        read(twice)
+    np.testing.assert_allclose(np.diag(frame.cell), universe.dimensions[:3], rtol=1e-6)
+
+
+def gro(path, decimals=3, count=3, sites=("OW", "HW1", "HW2")):
+    """Frames of shaken water as GROMACS writes them, one picosecond apart."""
+    rng, wide = np.random.default_rng(2), decimals + 5
+    base = np.array([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [0.08, 0.19, 0.1], [0.11, 0.11, 0.1]])
+    places = base[: len(sites)] + 0.005 * rng.normal(size=(count, len(sites), 3))
+    speeds = rng.normal(size=places.shape)
+    text = ""
+    for k in range(count):
+        text += f"water t= {k:.5f} step= {500 * k}\n{len(sites)}\n"
+        for i, site in enumerate(sites):
+            text += f"{1:5d}{'SOL':<5}{site:>5}{i + 1:5d}"
+            text += "".join(f"{v:{wide}.{decimals}f}" for v in places[k, i])
+            text += "".join(f"{v:{wide}.{decimals + 1}f}" for v in speeds[k, i]) + "\n"
+        text += "   2.00000   2.10000   2.20000   0.00000   0.00000   0.30000" + 3 * "   0.00000"
+        text += "\n"
+    path.write_text(text)
+    return path, places, speeds
+
+
+@pytest.mark.parametrize("decimals", [3, 6])
+def test_a_gro_file_of_many_frames_is_a_run(tmp_path, decimals):
+    path, places, speeds = gro(tmp_path / "a.gro", decimals)
+    frames = read(path)
+    assert [frame.time for frame in frames] == [0.0, 1000.0, 2000.0]
+    assert [frame.step for frame in frames] == [0, 500, 1000]
+    assert frames[0].numbers.tolist() == [8, 1, 1]
+    for frame, place, speed in zip(frames, places, speeds, strict=True):
+        np.testing.assert_allclose(frame.positions, 10 * place, atol=6 * 10.0**-decimals)
+        np.testing.assert_allclose(frame.velocities, speed / 100, atol=10.0 ** -(decimals + 2))
+        np.testing.assert_allclose(frame.cell, [[20, 0, 0], [3, 21, 0], [0, 0, 22]])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("3\n    1SOL     OW", "4\n    1SOL     OW", "does not hold 6 numbers"),
+        ("   2.20000", "", "not 3 or 9 numbers"),
+        ("t= 1.00000", "t= soon", "'soon' is not a number"),
+    ],
+)
+def test_a_broken_gro_file_is_refused(tmp_path, old, new, reason):
+    path, _, _ = gro(tmp_path / "a.gro")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(SourceError, match=reason):
+        read(path)
+    path.write_text(text[:-120])
+    with pytest.raises(SourceError, match="the file ends before"):
+        read(path)
+
+
+@pytest.mark.parametrize("site", ["MW", "EP", "LP1", "M"])
+def test_virtual_sites_are_left_out_and_counted(tmp_path, site):
+    path, places, _ = gro(tmp_path / "a.gro", sites=("OW", "HW1", "HW2", site))
+    report = convert(path, tmp_path / "a.h5md", progress=False)
+    assert report.left_out == ["3 virtual sites, in all frames together"]
+    assert "left out: 3 virtual sites" in str(report)
+    with H5MDFile(tmp_path / "a.h5md") as file:
+        frame = file.trajectories[0].frame(1)
+    assert frame.numbers.tolist() == [8, 1, 1]
+    np.testing.assert_allclose(frame.positions, 10 * places[1, :3], atol=6e-3)
+    path.write_text(path.read_text().replace(f"{site:>5}", "   QQ"))
+    with pytest.raises(SourceError, match="cannot tell the element of 'QQ'"):
+        read(path)
+
+
+def test_sites_of_a_topology_are_told_by_their_mass_where_it_has_masses():
+    names, path = np.array(["OH2", "OM"]), Path("water.psf")
+    assert numbers_from_names(names, None, np.array([16.0, 0.0]), path).tolist() == [8, 0]
+    assert numbers_from_names(names, None, None, path).tolist() == [8, 8]
+    with pytest.raises(SourceError, match="cannot tell the element of 'M'"):
+        numbers_from_names(np.array(["M"]), None, np.array([55.0]), path)
+
+
+def test_ases_dummies_are_left_out_of_every_array(tmp_path):
+    atoms = molecule("H2O") + Atoms("X", [[0.0, 0.0, 3.0]])
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=np.array([-14.0]), forces=np.arange(12.0).reshape(4, 3) / 10
+    )
+    ase.io.write(tmp_path / "a.traj", atoms)
+    report = convert(tmp_path / "a.traj", tmp_path / "a.h5md", progress=False)
+    assert report.left_out == ["1 virtual sites, in all frames together"]
+    with H5MDFile(tmp_path / "a.h5md") as file:
+        frame = file.trajectories[0].frame(0)
+    assert frame.energy == pytest.approx(-14.0)
+    np.testing.assert_allclose(frame.forces, np.arange(9.0).reshape(3, 3) / 10, atol=1e-12)
 
 
 @pytest.fixture

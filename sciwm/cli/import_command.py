@@ -15,10 +15,14 @@ def import_(
     skip_bad: bool = False,
     overwrite: bool = False,
 ) -> int:
-    """Converts a data set or trajectory to H5MD in Å, eV and fs, and shows what it holds.
+    """Converts a data set or trajectory to H5MD and shows what it holds.
+
+    The new file states its units, which other programs read too: Å, ps, kJ/mol and their quotients,
+    u and e, but eV for further properties such as gaps. sciwm reads and shows them as Å, fs and eV.
+    Reduced units stay as they are, without any unit. Every frame keeps its number in the source.
 
     The format is recognised by content: extended XYZ, LAMMPS dumps, MD17 and other .npz archives,
-    DeePMD folders, XTC, TRR, DCD, AMBER NetCDF, MDTraj, TorchSim, LagrangeBench, SPICE, ANI, QM7-X,
+    DeePMD folders, GRO, XTC, TRR, DCD, AMBER NetCDF, MDTraj, TorchSim, LagrangeBench, SPICE, ANI, QM7-X,
     TorchMD-Net and H5MD files, and whatever ASE reads.
 
     Args:
@@ -27,11 +31,13 @@ def import_(
         units: Units of the source where it does not say: a LAMMPS style (metal, real, lj), an
             energy unit that holds for forces too (meV, kcal/mol), or a list such as
             energy=hartree,force=hartree/bohr.
-        topology: A file that names the atoms (PDB, GRO, PSF), for formats that do not.
+        topology: A file that names the atoms (PDB, GRO, PSF), for formats that do not. An option
+            that the format has no use for is refused.
         elements: One element per particle type (Na,Cl), or a formula in the order of the
             atoms ("(OHH)64").
         timestep: Time of one step in fs, or in reduced units; says that frames follow one another.
-        energy_key: Name of the energies to read.
+        energy_key: Name of the energies to read; comment where each comment line of an XYZ file
+            is a bare number.
         forces_key: Name of the forces to read.
         properties: Further labels of extended XYZ files, as {"dipole": "REF_dipole"}: the property
             and its name in the file.

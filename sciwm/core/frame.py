@@ -36,6 +36,7 @@ class Frame:
         trajectory: Frames with one key follow one another in time.
         label: The configuration type, where the source names one.
         smiles: The molecule, where the source names it.
+        source_frame: Number, from 0, of the frame in the file it was imported from.
         dimension: 2 or 3.
         properties: What else is known, by the names of `core.properties.PROPERTIES` and in their
             units; a name that is absent, or whose values are NaN, is not known.
@@ -58,6 +59,7 @@ class Frame:
     trajectory: str = ""
     label: str | None = None
     smiles: str | None = None
+    source_frame: int | None = None
     dimension: int = 3
     properties: dict[str, Array | float] = field(default_factory=dict)
 

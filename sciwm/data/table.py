@@ -26,6 +26,7 @@ FIELDS = (
     "masses",
     "charges",
     "total_charge",
+    "source_frame",
     *map(property_field, PROPERTIES),
 )
 
@@ -243,6 +244,8 @@ def _unit(name: str, units: UnitSystem) -> str:
     known = property_name(name)
     if known is not None:
         return PROPERTIES[known].unit if units is MOLECULAR else ""
+    if name == "source_frame":
+        return ""
     return {
         "positions": units.length,
         "velocities": units.velocity,
@@ -262,7 +265,7 @@ def _warnings(table: FieldTable, trajectories: list[Trajectory], repeated: int) 
     found = []
     rows = table.fields
     for row in rows.values():
-        if row.missing and row.name not in ("masses", "charges", "total_charge"):
+        if row.missing and row.name not in ("masses", "charges", "total_charge", "source_frame"):
             found.append(f"{row.name} are missing in {row.missing} of {row.frames} frames")
         label = row.name in ("velocities", "forces", "energy", "stress") or property_name(row.name)
         if label and row.constant and row.count > 1:

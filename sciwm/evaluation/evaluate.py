@@ -197,7 +197,10 @@ class _Tally:
             for error, entry in errors:
                 file = str(self._data.paths[entry.file])
                 name = self._data.trajectory(entry).name
-                worst.append(WorstFrame(quantity, factor * error, unit, file, name, entry.frame))
+                source = self._data.frame(entry).source_frame
+                worst.append(
+                    WorstFrame(quantity, factor * error, unit, file, name, entry.frame, source)
+                )
         return worst
 
     def _place(self, entry: Entry) -> str:

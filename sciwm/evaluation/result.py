@@ -38,6 +38,7 @@ class WorstFrame:
     Attributes:
         quantity: In which its error is among the largest.
         error: Root mean square force error of the frame, or energy error per atom.
+        source_frame: Its number in the file that was imported; None where the data do not tell.
     """
 
     quantity: str
@@ -46,6 +47,7 @@ class WorstFrame:
     file: str
     trajectory: str
     frame: int
+    source_frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,11 @@ def _line(row: Row) -> list[str]:
 
 
 def _worst_table(worst: Sequence[WorstFrame]) -> str:
-    rows = [["worst frames", "file", "trajectory", "frame", "error", "unit"]]
-    rows += [
-        [w.quantity, w.file, w.trajectory, str(w.frame), number(w.error), w.unit or "-"]
-        for w in worst
-    ]
+    rows = [["worst frames", "file", "trajectory", "frame", "in its source", "error", "unit"]]
+    for w in worst:
+        source = "-" if w.source_frame is None else str(w.source_frame)
+        error = [number(w.error), w.unit or "-"]
+        rows.append([w.quantity, w.file, w.trajectory, str(w.frame), source, *error])
     return aligned(rows, left=3)
 
 

@@ -18,7 +18,7 @@ class Box:
 
     Attributes:
         dimension: 1, 2 or 3.
-        pbc: (3,) which axes repeat.
+        pbc: (3,) which axes repeat, or (T, 3) in files that state it for every frame.
         cells: (3, 3) rows of the cell, or (B, 3, 3) where it changes; zero rows where nothing
             repeats.
         rows: (T,) index into `cells` for each frame; None where the cell does not change.
@@ -32,6 +32,10 @@ class Box:
     def at(self, frames: NDArray[np.int64] | int) -> Array:
         """(W, 3, 3) at some frames, or (3, 3) at one or where the cell does not change."""
         return self.cells if self.rows is None else self.cells[self.rows[frames]]
+
+    def pbc_at(self, frame: int) -> NDArray[np.bool_]:
+        """(3,) which axes repeat at one frame."""
+        return self.pbc if self.pbc.ndim == 1 else self.pbc[frame]
 
 
 def read_box(
@@ -77,6 +81,8 @@ def read_box(
             "Give one word per axis",
         )
     pbc = np.concatenate([pbc, np.zeros(3 - dimension, dtype=bool)])
+    if isinstance(box.get("pbc"), h5py.Group):
+        pbc = _pbc_of_frames(box["pbc"], steps, pbc, clocks)
     if "edges" not in box:
         if pbc.any():
             raise FormatError(
@@ -96,6 +102,12 @@ def read_box(
             f"Store {dimension} lengths, or {dimension} row vectors",
         )
     matrix = len(element.shape) == 2
+    if pbc.ndim == 2:
+        assert steps is not None
+        edges = np.broadcast_to(dataset[()], (len(steps), *element.shape))
+        if element.steps is not None:
+            edges = dataset[: len(element.steps)][np.maximum(latest(steps, element.steps), 0)]
+        return Box(dimension, pbc, scale * _cells(edges, pbc, matrix), np.arange(len(steps)))
     if element.steps is None:
         return Box(dimension, pbc, scale * _cells(dataset[()], pbc, matrix))
     cells = scale * _cells(dataset[: len(element.steps)], pbc, matrix)
@@ -136,10 +148,27 @@ def _boundary(box: h5py.Group) -> NDArray[np.bool_]:
     return np.array([word == "periodic" for word in words])
 
 
+def _pbc_of_frames(
+    node: h5py.Group, steps: NDArray[np.int64] | None, pbc: NDArray[np.bool_], clocks: Clocks
+) -> NDArray[np.bool_]:
+    """(3,) or (T, 3) from ZnH5MD's `pbc`, beside which `boundary` is that of the first frame."""
+    element = read_element(node, clocks)
+    if steps is None or element.steps is None or len(element.steps) == 0 or element.shape != (3,):
+        return pbc
+    dataset = node.file[element.path]
+    if dataset.dtype.kind not in "biuf":
+        return pbc
+    values = dataset[: len(element.steps)].astype(np.float64)
+    known = np.where(np.isnan(values), pbc, values).astype(bool)[
+        np.maximum(latest(steps, element.steps), 0)
+    ]
+    return known[0] if (known == known[0]).all() else known
+
+
 def _cells(edges: np.ndarray, pbc: NDArray[np.bool_], matrix: bool) -> Array:
     """(..., 3, 3) row vectors from (..., D) lengths or (..., D, D) rows."""
     rows = edges if matrix else edges[..., None] * np.eye(edges.shape[-1])
     size = rows.shape[-1]
     cells = np.zeros((*rows.shape[:-2], 3, 3))
     cells[..., :size, :size] = rows
-    return cells * pbc[:, None]
+    return cells * pbc[..., None]

@@ -42,9 +42,24 @@ OBSERVABLE_FIELDS = {
     "stress": Place("stress", "stress"),
     "total_charge": Place("total_charge", "charge"),
     "label": Place("label", None),
+    "source_frame": Place("source_frame", None),
 }
 """Elements of /observables/<group>, or of /observables where a file has one group. There too are
 those of `core.properties.PROPERTIES`, under their own names and in their own units."""
+
+OTHER_NAMES = {"forces": ("forces",)}
+"""What other programs call elements of a particles group, where H5MD's own name is absent."""
+
+ASE_NAMES = {
+    "forces": ("forces",),
+    "velocities": ("momentum", "momenta"),
+    "energy": ("energy",),
+}
+"""The same for ZnH5MD, whose words are ASE's: elsewhere `energy` may well be the total one, and
+momenta have no unit that could be told."""
+
+MOMENTA = frozenset({"momentum", "momenta"})
+"""Elements that become velocities when divided by the masses."""
 
 WRITTEN_UNITS = {
     "length": "Angstrom",
@@ -57,9 +72,6 @@ WRITTEN_UNITS = {
     "charge": "e",
 }
 """Units other readers know: MDAnalysis refuses any string outside its own short list."""
-
-ASSUMED_UNITS = {"mass": "u", "charge": "e"}
-"""What a physical file means where it leaves the unit out, as nearly all writers do."""
 
 UNWRITTEN_STEP = -(2**63)
 """Fill value of step datasets: marks a sample whose write a crash cut off."""

@@ -1,6 +1,7 @@
 """One particles group of an H5MD file: its elements, its box and its clock, read once."""
 
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import h5py
@@ -13,32 +14,16 @@ from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import (
     CREATOR,
     LASTING_FIELDS,
+    MOMENTA,
     OBSERVABLE_FIELDS,
     PARTICLE_FIELDS,
     VECTOR_FIELDS,
     group_parameters,
 )
+from sciwm.data.h5md.nodes import Root, field_nodes, homes, is_empty, unread_nodes
 from sciwm.data.h5md.properties import property_nodes, read_properties
 from sciwm.data.h5md.sampling import breaks, latest, matched
-from sciwm.data.h5md.scales import Scales
-
-
-@dataclass(frozen=True)
-class Root:
-    """What an H5MD structure says about all its particles groups.
-
-    Attributes:
-        path: HDF5 path of the group that holds `h5md`, ending in a slash.
-        scales: What its units mean.
-        per_particle_energy: Whether energies follow the module `thermodynamics`, which stores
-            them divided by the number of particles.
-        alone: Whether there is a single particles group, to which global observables belong.
-    """
-
-    path: str
-    scales: Scales
-    per_particle_energy: bool
-    alone: bool
+from sciwm.data.h5md.scales import unit_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +45,9 @@ class ParticleGroup:
         ordered: False where the frames are known not to follow one another.
         smiles: The molecule, where the file names it.
         unreadable: Fields that are stored but cannot be interpreted, with the reason.
+        unstated: Quantities that some value is of and whose unit it does not state.
+        unread: HDF5 paths of elements that are no field of a frame.
+        momenta: Whether the velocities are stored as momenta.
     """
 
     path: str
@@ -75,6 +63,9 @@ class ParticleGroup:
     ordered: bool
     smiles: str | None
     unreadable: dict[str, str] = field(default_factory=dict)
+    unstated: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    momenta: bool = False
 
     @property
     def n_frames(self) -> int:
@@ -88,7 +79,7 @@ def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
         FormatError: If the group cannot be read as H5MD.
     """
     clocks: Clocks = {}
-    nodes = _nodes(group, root)
+    nodes = field_nodes(group, root)
     elements, unreadable = _elements(group, nodes, root, clocks)
     steps = elements["positions"].steps
     replica = _replica(group, elements["positions"])
@@ -128,32 +119,28 @@ def read_group(group: h5py.Group, root: Root) -> ParticleGroup:
         ordered=bool(attributes.get("stepped", True) or attributes.get("timed", True)),
         smiles=text(attributes.get("smiles")),
         unreadable=unreadable,
+        unstated=_unstated(group, nodes),
+        unread=tuple(unread_nodes(group, nodes, root)),
+        momenta="velocities" in nodes and _are_momenta(nodes["velocities"]),
     )
 
 
-def _nodes(group: h5py.Group, root: Root) -> dict[str, Node]:
-    """The HDF5 object that holds each field, for the fields that are there."""
-    nodes = {
-        name: group[place.name] for name, place in PARTICLE_FIELDS.items() if place.name in group
+def _unstated(group: h5py.Group, nodes: dict[str, Node]) -> frozenset[str]:
+    """Quantities of values that are there, have a unit in other files and state none here."""
+    places = {**PARTICLE_FIELDS, **OBSERVABLE_FIELDS}
+    found = {
+        places[name].quantity or ""
+        for name, node in nodes.items()
+        if name != "total_charge" and unit_of(node) is None
     }
-    for home in _homes(group, root):
-        for name, place in OBSERVABLE_FIELDS.items():
-            node = group.file.get(f"{home}/{place.name}")
-            if name not in nodes and node is not None and _is_element(node):
-                nodes[name] = node
-    return nodes
+    clocks = [node["time"] for node in _timed(group, nodes) if "time" in _members(node)]
+    if clocks and not any(text(time.attrs.get("unit")) for time in clocks):
+        found.add("time")
+    return frozenset(found - {""})
 
 
-def _homes(group: h5py.Group, root: Root) -> list[str]:
-    """Where the observables of a particles group may be, the most particular place first."""
-    local = group.name.removeprefix(f"{root.path}particles/")
-    homes = [f"{root.path}observables/{local}"]
-    return [*homes, f"{root.path}observables"] if root.alone else homes
-
-
-def _is_element(node: Node) -> bool:
-    # A subsystem may be called, say, "stress" as well: a group of observables has no value.
-    return isinstance(node, h5py.Dataset) or "value" in node
+def _members(node: Node) -> Iterable[str]:
+    return node if isinstance(node, h5py.Group) else ()
 
 
 def _elements(
@@ -167,8 +154,12 @@ def _elements(
         scale = root.scales.of_field(name, node)
         if scale is None:
             unreadable[name] = f"{element.path} has no unit, in a file that has units"
-        elif not _shape_fits(name, element.shape, "replica" in group):
+        elif not _shape_fits(name, element.shape, "replica" in group, root.scales.by_ase):
             unreadable[name] = f"{element.path} has samples of shape {element.shape}"
+        elif name == "source_frame" and group.file[element.path].dtype.kind not in "iu":
+            unreadable[name] = f"{element.path} does not hold whole numbers"
+        elif name == "velocities" and _are_momenta(node) and element.fixed:
+            unreadable[name] = f"{element.path} holds momenta that are not sampled in time"
         else:
             elements[name] = element.scaled(scale)
     if "positions" not in elements:
@@ -188,7 +179,7 @@ def _elements(
                 "Store every element of a group for the same particles",
             )
     further, strange = read_properties(
-        property_nodes(group.file, _homes(group, root)),
+        property_nodes(group.file, homes(group, root)),
         elements["positions"].shape[0],
         "replica" in group,
         root.scales,
@@ -209,13 +200,17 @@ def _elements(
     return elements, unreadable
 
 
-def _shape_fits(name: str, shape: tuple[int, ...], replicas: bool) -> bool:
+def _are_momenta(node: Node) -> bool:
+    return node.name.split("/")[-1] in MOMENTA
+
+
+def _shape_fits(name: str, shape: tuple[int, ...], replicas: bool, voigt: bool) -> bool:
     if name in VECTOR_FIELDS:
         return len(shape) == 2 and 1 <= shape[1] <= 3
     if name in PARTICLE_FIELDS:
         return len(shape) == 1
     if name == "stress":
-        return shape == (3, 3)
+        return shape == (3, 3) or (voigt and shape == (6,))
     return len(shape) == 1 if replicas and name == "energy" else shape in ((), (1,))
 
 
@@ -244,9 +239,11 @@ def _constant(dataset: h5py.Dataset, element: Element) -> np.ndarray:
 def _ids(
     group: h5py.Group, positions: Element, replica: NDArray[np.int64] | None, clocks: Clocks
 ) -> Element | None:
-    if "id" not in group or replica is not None:
+    if "id" not in group or replica is not None or is_empty(group["id"]):
         return None
     ids = read_element(group["id"], clocks)
+    if ids.steps is not None and len(ids.steps) == 0:
+        return None  # prepared and never written
     same_clock = (
         ids.steps is None
         or positions.steps is None

@@ -67,5 +67,5 @@ def _scale(name: str, node: Node, scales: Scales) -> float | None:
     """Factor to the unit of the property; None where a unit is needed and missing."""
     if not scales.physical:
         return 1.0
-    unit = unit_of(node)
+    unit = unit_of(node) or scales.assumed.get(PROPERTIES[name].quantity)
     return None if unit is None else PROPERTIES[name].size(unit)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +13,14 @@ import h5py
 import numpy as np
 
 from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem, unit_system
+from sciwm.data.h5md.assumptions import ASE, PHYSICAL, Assumptions
 from sciwm.data.h5md.elements import text
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.handle import Handle
-from sciwm.data.h5md.layout import PARAMETERS
-from sciwm.data.h5md.particles import ParticleGroup, Root, read_group
+from sciwm.data.h5md.layout import CREATOR, PARAMETERS
+from sciwm.data.h5md.nodes import Root
+from sciwm.data.h5md.particles import ParticleGroup, read_group
+from sciwm.data.h5md.parts import MOST_PARTS, System, grouped
 from sciwm.data.h5md.scales import Scales, unit_of
 from sciwm.data.h5md.trajectory import Trajectory
 
@@ -33,14 +37,22 @@ class H5MDFile:
     Args:
         path: The file.
         cache_bytes: Size of HDF5's cache of decompressed chunks, per dataset.
+        assumptions: What the file does not say itself.
 
     Raises:
         FileNotFoundError: On first use, if there is no such file.
         FormatError: On first use, if it is not HDF5 or not H5MD.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, cache_bytes: int = 8 << 20):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        cache_bytes: int = 8 << 20,
+        assumptions: Assumptions = Assumptions(),  # noqa: B008, frozen
+    ):
         self.path = Path(path)
+        self._assumptions = assumptions
         self._handle = Handle(self.path, cache_bytes)
 
     def __enter__(self) -> "H5MDFile":
@@ -77,6 +89,21 @@ class H5MDFile:
         return found
 
     @cached_property
+    def systems(self) -> list[System]:
+        """The trajectories, those that are parts of one system together."""
+        own = self.creator == CREATOR or len(self._roots) > 1
+        if own or not 1 < len(self.trajectories) <= MOST_PARTS:
+            return [System([one], one) for one in self.trajectories]
+        file = self._handle.file()
+        found = grouped(file, self.trajectories)
+        for system in found:
+            # Observables of the file belong to all its particles, those of a group to its own.
+            group = file[system.parts[0].group.path]
+            root = replace(self._roots[0], alone=len(found) == 1, own=len(system.parts) == 1)
+            system.whole = Trajectory(self._handle, read_group(group, root), system.name)
+        return found
+
+    @cached_property
     def units(self) -> UnitSystem:
         """Molecular, or reduced where the file gives no units.
 
@@ -98,6 +125,11 @@ class H5MDFile:
         return self._roots[0].scales.creator
 
     @cached_property
+    def by_ase(self) -> bool:
+        """Whether that program stores what ASE holds, in ASE's units."""
+        return self._roots[0].scales.by_ase
+
+    @cached_property
     def author(self) -> str:
         """Whoever the file names as its author."""
         return _named(self._handle.file()[self._roots[0].path + "h5md"], "author")
@@ -115,7 +147,7 @@ class H5MDFile:
         for _ in range(SEARCH_DEPTH + 1):
             roots = [group for group in level if isinstance(group.get("h5md"), h5py.Group)]
             if roots:
-                return [read_root(group) for group in roots]
+                return [read_root(group, self._assumptions) for group in roots]
             level = [
                 child
                 for group in level
@@ -141,8 +173,8 @@ class H5MDFile:
         ]
 
 
-def read_root(group: h5py.Group) -> Root:
-    """What the H5MD structure at `group` says about its particles groups.
+def read_root(group: h5py.Group, assumptions: Assumptions = Assumptions()) -> Root:  # noqa: B008
+    """What the H5MD structure at `group` says, and is assumed to mean, about its particles groups.
 
     Raises:
         FormatError: If it is not version 1 of H5MD.
@@ -158,13 +190,21 @@ def read_root(group: h5py.Group) -> Root:
         )
     names = _positioned(group)
     declared = text(group[PARAMETERS].attrs.get("units")) if PARAMETERS in group else None
+    particles = [group[f"particles/{name}"] for name in names]
+    creator = _named(signature, "creator")
+    by_ase = _by_ase(creator, particles)
+    stated = any(_has_units(one) for one in particles)
+    in_ase_units = by_ase and (stated or all(_has_atomic_numbers(one) for one in particles))
+    told = assumptions.units
     if declared is not None:
         physical = unit_system(declared) is not REDUCED
     else:
-        physical = any(_has_units(group[f"particles/{name}"]) for name in names)
+        physical = stated or (in_ase_units if told is None else bool(told))
+    assumed = {**PHYSICAL, **(ASE if in_ase_units else {}), **(told or {})}
     return Root(
         path=group.name.rstrip("/") + "/",
-        scales=Scales(physical, _named(signature, "creator")),
+        scales=Scales(physical, creator, by_ase, assumed),
+        names=assumptions.names,
         per_particle_energy="modules/thermodynamics" in signature,
         alone=len(names) == 1,
     )
@@ -188,3 +228,26 @@ def _named(signature: h5py.Group, role: str) -> str:
 def _has_units(group: h5py.Group) -> bool:
     names = ("position", "velocity", "force", "box/edges")
     return any(name in group and unit_of(group[name]) is not None for name in names)
+
+
+def _by_ase(creator: str, particles: list[h5py.Group]) -> bool:
+    """Whether ZnH5MD wrote the file, whose early versions signed as N/A."""
+    if creator != "N/A":
+        return creator.lower().startswith("znh5md")
+    return any(
+        "box/pbc" in group or ("velocity" in group and unit_of(group["velocity"]) == "Angstrom/fs")
+        for group in particles
+    )
+
+
+def _has_atomic_numbers(group: h5py.Group) -> bool:
+    """Whether the species of the first frame can be elements."""
+    node = group.get("species")
+    values = node.get("value") if isinstance(node, h5py.Group) else node
+    if not isinstance(values, h5py.Dataset) or values.dtype.kind not in "iuf":
+        return False
+    if values.ndim == 0 or values.size == 0:
+        return False
+    first = np.asarray(values[0] if values is not node else values[()], dtype=np.float64)
+    known = first[np.isfinite(first)]
+    return len(known) > 0 and bool(((known >= 1) & (known <= 118) & (known % 1 == 0)).all())

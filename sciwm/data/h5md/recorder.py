@@ -34,7 +34,17 @@ CHUNK_SAMPLES = 64
 LABEL_BYTES = 64
 """Room for a label: strings of variable length cannot be appended in a crash-safe way."""
 
-OPTIONAL_FIELDS = ("velocities", "forces", "images", "energy", "stress", "label", "time", "step")
+OPTIONAL_FIELDS = (
+    "velocities",
+    "forces",
+    "images",
+    "energy",
+    "stress",
+    "label",
+    "source_frame",
+    "time",
+    "step",
+)
 CONSTANT_FIELDS = ("numbers", "masses", "charges", "pbc", "dimension", "smiles")
 
 
@@ -209,7 +219,10 @@ class Recorder:
         for field, place in OBSERVABLE_FIELDS.items():
             if field in self._fields or field == "total_charge":
                 shape: tuple[int, ...] = (3, 3) if field == "stress" else ()
-                kind = h5py.string_dtype("utf-8", LABEL_BYTES) if field == "label" else double
+                kind = {
+                    "label": h5py.string_dtype("utf-8", LABEL_BYTES),
+                    "source_frame": np.dtype(np.int64),
+                }.get(field, double)
                 columns.append((field, f"observables/{self.name}/{place.name}", shape, kind))
         for name in sorted(self._first.properties):
             shape = require_shape(name, self._first.properties[name], n).sample_shape(n)

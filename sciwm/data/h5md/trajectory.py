@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import atomic_masses
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from sciwm.core.frame import Array, Frame
@@ -14,7 +16,7 @@ from sciwm.data.h5md.roster import Roster
 from sciwm.data.h5md.sampling import evenly_spaced, spacing
 from sciwm.data.h5md.slabs import Rows, Source, take
 
-_COUNTS = frozenset({"numbers", "images"})
+_COUNTS = frozenset({"numbers", "images", "source_frame"})
 
 
 class Window(NamedTuple):
@@ -55,6 +57,9 @@ class Trajectory:
         times: (n_frames,) in fs, or reduced; None where the file gives none.
         breaks: Frames at which a restart or duplicate makes the step not increase.
         unreadable: Fields that are stored but cannot be interpreted, with the reason.
+        unstated: Quantities that some value is of and whose unit it does not state.
+        unread: HDF5 paths of elements that are no field of a frame.
+        group: The particles group.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Trajectory:
     ):
         """The particles in `columns` of a group, which are copy number `replica` in it."""
         self._source = source
-        self._group = group
+        self.group = group
         self._columns = columns
         self._replica = replica
         self._roster: Roster | None = None
@@ -83,6 +88,8 @@ class Trajectory:
         self.times = group.times
         self.breaks = group.breaks
         self.unreadable = group.unreadable
+        self.unstated = group.unstated
+        self.unread = group.unread
 
     def __len__(self) -> int:
         return self.n_frames
@@ -97,7 +104,18 @@ class Trajectory:
     @property
     def consecutive(self) -> bool:
         """Whether this is a time series: the step grows by a constant, apart from the breaks."""
-        return self._group.ordered and self.steps is not None and evenly_spaced(self.steps)
+        return self.group.ordered and self.steps is not None and evenly_spaced(self.steps)
+
+    @property
+    def first_ids(self) -> NDArray[np.int64] | None:
+        """(n,) ids of the particles in the first frame, as stored; None where there are none."""
+        ids = self.group.ids
+        if ids is None or self.n_frames == 0:
+            return None
+        dataset = self._source.dataset(ids.path)
+        values = dataset[()] if ids.steps is None else dataset[0]
+        present = values if ids.fill is None else values[values != ids.fill]
+        return np.asarray(present, dtype=np.int64)
 
     def frame(self, k: int) -> Frame:
         """Frame `k`, counted from the end where negative; absent particles are left out.
@@ -111,18 +129,19 @@ class Trajectory:
         k %= self.n_frames
         rows = np.array([k])
         orders = self._order().orders(rows)
-        known = {field: self._values(field, rows, orders) for field in self._group.elements}
+        known = {field: self._values(field, rows, orders) for field in self.group.elements}
         first = {field: value[0] for field, value in known.items() if value is not None}
         self._require_finite(first["positions"][None], rows)
         numbers, images, label = (first.get(name) for name in ("numbers", "images", "label"))
         energy, stress = first.get("energy"), first.get("stress")
+        source_frame = first.get("source_frame")
         return Frame(
             numbers=np.zeros(len(first["positions"]), dtype=np.int64)
             if numbers is None
             else numbers,
             positions=first["positions"],
-            cell=self._group.box.at(k).copy(),
-            pbc=self._group.box.pbc.copy(),
+            cell=self.group.box.at(k).copy(),
+            pbc=self.group.box.pbc_at(k).copy(),
             velocities=self._given(first.get("velocities")),
             forces=self._given(first.get("forces")),
             energy=None if energy is None or np.isnan(energy) else float(energy),
@@ -135,7 +154,8 @@ class Trajectory:
             step=None if self.steps is None else int(self.steps[k]),
             trajectory=self._key(k),
             label=None if label is None else str(label) or None,
-            smiles=self._group.smiles,
+            smiles=self.group.smiles,
+            source_frame=None if source_frame is None else int(source_frame),
             dimension=self.dimension,
             properties=self._known_properties(first),
         )
@@ -170,7 +190,7 @@ class Trajectory:
             )
 
         def known(field: str) -> Array | None:
-            if field not in self._group.elements:
+            if field not in self.group.elements:
                 return None
             values = self._values(field, rows, orders)
             return None if values is None or np.isnan(values).any() else values
@@ -178,7 +198,7 @@ class Trajectory:
         positions = self._values("positions", rows, orders)
         assert positions is not None
         self._require_finite(positions, rows)
-        cell = self._group.box.at(rows)
+        cell = self.group.box.at(rows)
         found = {name: known(field) for field, name in self._properties.items()}
         return Window(
             positions,
@@ -201,13 +221,13 @@ class Trajectory:
         Raises:
             ValueError: If the file lacks the field, at all or at one of the frames.
         """
-        if field == "smiles" and self._group.smiles is not None:
-            return np.array(self._group.smiles)
-        if field not in self._group.elements:
+        if field == "smiles" and self.group.smiles is not None:
+            return np.array(self.group.smiles)
+        if field not in self.group.elements:
             reason = self.unreadable.get(field, f"it has {', '.join(sorted(self.fields))}")
             raise ValueError(f"{self._source.location}: {self.name!r} has no {field}: {reason}")
-        if field in self._group.constants:
-            values = self._group.constants[field]
+        if field in self.group.constants:
+            values = self.group.constants[field]
             if not per_particle(field):
                 return self._finished(field, values)
             return self._finished(field, self._order().constants(values, 0))
@@ -220,7 +240,7 @@ class Trajectory:
             )
         found = self._values(field, rows, orders)
         if found is None:
-            missing = int((self._group.rows[field][rows] < 0).sum())
+            missing = int((self.group.rows[field][rows] < 0).sum())
             raise ValueError(
                 f"{self._source.location}: {missing} of the {len(rows)} frames of {self.name!r} "
                 f"have no {field}; it is sampled more seldom than the positions"
@@ -229,14 +249,14 @@ class Trajectory:
 
     def _order(self) -> Roster:
         if self._roster is None:
-            self._roster = Roster(self._source, self._group, self._columns)
+            self._roster = Roster(self._source, self.group, self._columns)
         return self._roster
 
     def _values(
         self, field: str, rows: Rows, orders: list[NDArray[np.int64]] | None
     ) -> np.ndarray | None:
         """(W, ...) finished values; None where a frame has no sample of the field."""
-        group = self._group
+        group = self.group
         of_particles = per_particle(field)
         if field in group.constants:
             constant = group.constants[field]
@@ -259,7 +279,25 @@ class Trajectory:
                 scale = scale[samples]
         if orders is not None and of_particles:
             values = np.stack([value[order] for value, order in zip(values, orders, strict=True)])
-        return self._finished(field, values, scale)
+        finished = self._finished(field, values, scale)
+        if field == "velocities" and group.momenta:
+            return finished / self._weights(rows, orders)[..., None]
+        return finished
+
+    def _weights(self, rows: Rows, orders: list[NDArray[np.int64]] | None) -> np.ndarray:
+        """(W, n) masses; those of the elements where the file gives none."""
+        masses = self._values("masses", rows, orders) if "masses" in self.fields else None
+        if masses is not None:
+            return masses
+        numbers = self._values("numbers", rows, orders) if "numbers" in self.fields else None
+        if numbers is None:
+            raise FormatError(
+                self._source.location,
+                self.group.elements["velocities"].path,
+                "momenta need masses or elements to become velocities",
+                "Store mass or species",
+            )
+        return atomic_masses[numbers]
 
     def _finished(
         self, field: str, values: np.ndarray, scale: float | NDArray[np.float64] = 1.0
@@ -268,8 +306,10 @@ class Trajectory:
         if values.dtype.kind in "OS":
             decoded = [v.decode() if isinstance(v, bytes) else str(v) for v in values.ravel()]
             return np.array(decoded).reshape(values.shape)
-        if field == "energy" and self._group.elements[field].shape:
+        if field == "energy" and self.group.elements[field].shape:
             values = values[..., self._replica]  # (S,), or (1,) from writers of one-element rows
+        if field == "stress" and values.shape[-2:] != (3, 3):
+            values = voigt_6_to_full_3x3_stress(values)
         values = values.astype(np.int64) if field in _COUNTS else values.astype(np.float64) * scale
         if field in VECTOR_FIELDS and values.shape[-1] < 3:
             missing = np.zeros((*values.shape[:-1], 3 - values.shape[-1]), dtype=values.dtype)
@@ -297,7 +337,7 @@ class Trajectory:
         window, particle = np.argwhere(~np.isfinite(positions))[0][:2]
         raise FormatError(
             self._source.location,
-            self._group.elements["positions"].path,
+            self.group.elements["positions"].path,
             f"the position of particle {particle} in frame {rows[window]} of {self.name!r} is "
             f"{positions[window, particle]}",
             "Leave that frame out, or cut the file before it: the run has probably blown up",
@@ -305,7 +345,7 @@ class Trajectory:
 
     def _key(self, k: int) -> str:
         """Frames between the same two breaks share a key; independent frames have none."""
-        if not self._group.ordered:
+        if not self.group.ordered:
             return ""
         segment = int(np.searchsorted(self.breaks, k, side="right"))
         return f"{self._source.location}:{self.name}" + (f"#{segment}" if segment else "")

@@ -28,10 +28,18 @@ _SPELLINGS = {
 }
 
 
+_READ = {
+    *("coordinates", "velocities", "forces", "time", "cell_lengths", "cell_angles"),
+    *("spatial", "cell_spatial", "cell_angular"),
+}
+"""Variables that a frame is made of, or that name its axes."""
+
+
 class Amber:
     """One run, with velocities and forces where the file has them."""
 
     name = "AMBER NetCDF"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
@@ -50,6 +58,7 @@ class Amber:
     def frames(self, path: Path, options: ImportOptions) -> Iterator[Frame]:
         units = self.units(path, options)
         with _mapped(path) as file:
+            options.remarks.leave_unread(name for name in file.variables if name not in _READ)
             count = file.dimensions["atom"]
             numbers = numbers_of_atoms(count, options, path)
 

@@ -22,6 +22,7 @@ class ANI:
     """Conformers, each an independent sample."""
 
     name = "ANI HDF5"
+    accepts = frozenset({"energy_key", "forces_key"})
 
     def matches(self, path: Path) -> bool:
         return any(
@@ -57,6 +58,8 @@ def _group(group: h5py.Group, path: Path, options: ImportOptions) -> Iterator[Fr
     # The labels of another level of theory belong to other forces, or to none.
     if options.energy_key is not None and options.forces_key is None:
         forces = energy.replace(".energy", ".forces") if ".energy" in energy else forces
+    read = {"coordinates", "atomic_numbers", "species", energy, forces}
+    options.remarks.leave_unread(name for name in group if name not in read)
     numbers = group["atomic_numbers" if "atomic_numbers" in group else "species"]
     shape = group["coordinates"].shape
     if numbers.ndim == 2:

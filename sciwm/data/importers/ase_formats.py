@@ -18,10 +18,18 @@ from sciwm.data.importers.source_units import ASE, SourceUnits
 _EXCLUDED = {"bundletrajectory", "mysql", "postgresql"}
 
 
+_READ = {
+    *("energy", "free_energy", "forces", "stress"),
+    *("numbers", "positions", "momenta", "masses", "charge", "config_type"),
+}
+"""What a frame is made of."""
+
+
 class ASEFormats:
     """Frames with the energies, forces and stresses that ASE finds beside them."""
 
     name = "ASE"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
@@ -46,6 +54,7 @@ class ASEFormats:
                     atoms = next(images, None)
                 if atoms is None:
                     return
+                options.remarks.leave_unread(_unread(atoms))
                 yield units.applied(frame_from_atoms(atoms))
                 index += 1
 
@@ -65,9 +74,21 @@ def frame_from_atoms(atoms: Atoms) -> Frame:
         pbc=atoms.pbc,
         velocities=atoms.get_velocities() if atoms.has("momenta") else None,
         forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        energy=float(results["energy"]) if "energy" in results else None,
+        energy=_scalar(results["energy"]) if results.get("energy") is not None else None,
         stress=stress if atoms.pbc.all() else None,
         masses=atoms.get_masses() if atoms.has("masses") else None,
-        total_charge=float(atoms.info.get("charge", 0.0)),
+        total_charge=_scalar(atoms.info.get("charge", 0.0)),
         label=None if label is None else str(label),
     )
+
+
+def _unread(atoms: Atoms) -> Iterator[str]:
+    """Results, arrays and notes that no frame has a place for."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    yield from (name for name, value in results.items() if name not in _READ and value is not None)
+    yield from (name for name in (*atoms.arrays, *atoms.info) if name not in _READ)
+
+
+def _scalar(value: object) -> float:
+    """A number that some calculators wrap into an array of one."""
+    return float(np.asarray(value, dtype=np.float64).reshape(()))

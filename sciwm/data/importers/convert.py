@@ -19,9 +19,17 @@ from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.data.importers.checks import LABELS, Fault, fault
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.plausibility import doubts
-from sciwm.data.importers.source import Importer, ImportOptions, SourceError, foreign_reader
+from sciwm.data.importers.remarks import Remarks
+from sciwm.data.importers.source import (
+    COMMON_OPTIONS,
+    Importer,
+    ImportOptions,
+    SourceError,
+    foreign_reader,
+)
 from sciwm.data.importers.source_units import SourceUnits
 from sciwm.data.importers.target import replacing
+from sciwm.data.importers.virtual_sites import without_virtual_sites
 from sciwm.data.table import FieldTable, describe
 
 PREVIEW_FRAMES = 64
@@ -42,6 +50,7 @@ class ImportReport:
         units: The units converted from.
         frames: Frames written.
         skipped: Kind of fault -> frames left out for it.
+        left_out: What was left out of frames that were written.
         warnings: What the user should know.
         table: The fields of the new file.
     """
@@ -52,6 +61,7 @@ class ImportReport:
     units: SourceUnits
     frames: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     table: FieldTable | None = None
 
@@ -60,9 +70,14 @@ class ImportReport:
             f"{self.frames} frames from {self.source} ({self.format}) to {self.target}",
             f"read as: {self.units}",
         ]
-        lines += [f"left out: {count} frames, {kind}" for kind, count in self.skipped.items()]
+        lines += [f"left out: {part}" for part in (*self.skipped_frames, *self.left_out)]
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         return "\n".join([*lines, str(self.table)])
+
+    @property
+    def skipped_frames(self) -> list[str]:
+        """One line per kind of fault."""
+        return [f"{count} frames, {kind}" for kind, count in self.skipped.items()]
 
 
 def convert(
@@ -75,15 +90,18 @@ def convert(
     """Imports a source into a new H5MD file, which takes its place only once it is complete.
 
     Raises:
-        SourceError: If the source cannot be read, or a frame is refused and not to be skipped.
+        SourceError: If the source cannot be read, a frame is refused and not to be skipped, or an
+            option is of no use for this source.
         FileExistsError: If there is a file at `to` that is not to be overwritten, or another
             import is writing there.
         OSError: If the target cannot be written.
     """
-    source, to, options = Path(source), Path(to), options or ImportOptions()
+    source, to = Path(source), Path(to)
+    options = replace(options or ImportOptions(), remarks=Remarks())
     importer = detect(source)
     if to.exists() and to.resolve() == source.resolve():
         raise SourceError(source, "", "is both source and target", "Name another target")
+    _require_useful(options, importer, source)
     with foreign_reader(source, ""):
         units = importer.units(source, options)
     report = ImportReport(source, to, importer.name, units)
@@ -103,7 +121,7 @@ def _write(
         "fingerprint": fingerprint(source),
         "format": importer.name,
         "units": str(report.units),
-        "options": {k: str(v) for k, v in vars(options).items() if v not in (None, False)},
+        "options": {name: str(value) for name, value in options.given.items()},
         "imported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     admission = _Admission(report, options)
@@ -120,16 +138,56 @@ def _write(
         for frame, group in admission.admitted(shown):
             writer.append(frame, group)
             report.frames += 1
-    if report.frames == 0:
-        raise SourceError(source, "", "holds no usable frame", "See what was left out and why")
-    absent = options.properties.keys() - admission.properties
-    if absent:
-        keys = ", ".join(repr(options.properties[name]) for name in sorted(absent))
+    report.left_out = options.remarks.left_out
+    report.warnings += options.remarks.warnings
+    _require_found(report, options, admission)
+
+
+def _require_useful(options: ImportOptions, importer: Importer, source: Path) -> None:
+    """Refuses options that would be ignored."""
+    useless = sorted(options.given.keys() - COMMON_OPTIONS - importer.accepts)
+    if useless:
+        named = " and ".join(f"--{name}" for name in useless)
+        useful = ", ".join(f"--{name}" for name in sorted(importer.accepts)) or "none of that kind"
         raise SourceError(
             source,
             "",
-            f"no frame holds {keys}, wanted as {', '.join(sorted(absent))}",
-            "Name the right keys; properties are read from extended XYZ only",
+            f"is {importer.name}, which has no use for {named}",
+            f"Leave it out; this format takes {useful}",
+        )
+    if options.topology is not None and options.elements is not None:
+        raise SourceError(
+            source,
+            "",
+            f"has its elements named twice, by topology {options.topology} and elements "
+            f"{options.elements!r}",
+            "Pass one of --topology and --elements",
+        )
+
+
+def _require_found(report: ImportReport, options: ImportOptions, admission: "_Admission") -> None:
+    """Refuses an import without frames, or without the labels that the user has named."""
+    if report.frames == 0:
+        why = "; ".join([*report.skipped_frames, *report.left_out])
+        raise SourceError(
+            report.source,
+            "",
+            "holds no usable frame" + (f", left out were: {why}" if why else ""),
+            "Mend these frames at their source" if why else "Check that it holds any",
+        )
+    absent = {
+        f"{options.properties[name]!r}, wanted as {name}"
+        for name in options.properties.keys() - admission.properties
+    }
+    for label, key in (("energy", options.energy_key), ("forces", options.forces_key)):
+        if key is not None and label not in admission.labels:
+            absent.add(f"{key!r}, wanted as {label}")
+    if absent:
+        raise SourceError(
+            report.source,
+            "",
+            f"no frame holds {' and '.join(sorted(absent))}",
+            "Name the right keys",
         )
 
 
@@ -152,6 +210,7 @@ class _Admission:
 
     Attributes:
         properties: Names of those met so far.
+        labels: Of `LABELS`, those met so far.
     """
 
     def __init__(self, report: ImportReport, options: ImportOptions):
@@ -162,10 +221,11 @@ class _Admission:
         self._counts: dict[str, int] = {}
         self._dropped_label = False
         self.properties: set[str] = set()
+        self.labels: set[str] = set()
 
     def admitted(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
         """The frames to write, each with the name of its group."""
-        stream = iter(frames)
+        stream = (without_virtual_sites(frame, self._options.remarks) for frame in frames)
         preview = _preview(stream)
         self._require_plausible(preview)
         self._wanted = {label for label in LABELS for f in preview if getattr(f, label) is not None}
@@ -180,7 +240,9 @@ class _Admission:
             reason = fault(frame, self._system) or self._incomplete(frame)
             if reason is None:
                 self.properties |= frame.properties.keys()
-                frame = self._completed(frame)
+                self.labels |= {one for one in LABELS if getattr(frame, one) is not None}
+                # Groups and gaps part frames from their places in the source.
+                frame = self._completed(frame).with_(source_frame=index)
                 yield frame, self._group(frame)
             elif self._options.skip_bad:
                 skipped = self._report.skipped
@@ -229,7 +291,8 @@ class _Admission:
             return replace(frame, step=None, time=None)
         step = frame.step if frame.step is not None and self._steps_rise else index
         time = frame.time if self._times_rise else None
-        if time is None and timestep is not None:
+        if timestep is not None:
+            # Whoever states it knows better than a file, which may count in another unit.
             time = step * timestep
         return replace(frame, step=step, time=time)
 

@@ -27,6 +27,7 @@ class DCD:
     """Positions and boxes; a DCD file has neither elements nor forces."""
 
     name = "DCD"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         return path.is_file() and _layout(path) is not None

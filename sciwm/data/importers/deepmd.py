@@ -19,6 +19,7 @@ class DeepMD:
     """One system or a folder of several."""
 
     name = "DeePMD folder"
+    accepts = frozenset({"elements"})
 
     def matches(self, path: Path) -> bool:
         return bool(_systems(path))
@@ -98,7 +99,7 @@ def _array(path: Path, count: int | None = None) -> np.ndarray | None:
 
 def _numbers(system: Path, types: np.ndarray, options: ImportOptions) -> np.ndarray:
     names = system / "type_map.raw"
-    if names.exists():
+    if options.elements is None and names.exists():
         table = numbers_from_symbols(np.array(names.read_text().split()), names, "")
         if types.max() >= len(table):
             raise SourceError(
@@ -113,7 +114,9 @@ def _numbers(system: Path, types: np.ndarray, options: ImportOptions) -> np.ndar
         raise SourceError(
             system,
             "type.raw",
-            "has types but there is no type_map.raw",
+            "has types but there is no type_map.raw"
+            if options.elements is None
+            else f"has types, which elements {options.elements!r} does not list",
             "Pass one element per type, as in --elements O,H",
         )
     return numbers

@@ -8,6 +8,7 @@ from sciwm.data.importers.ase_formats import ASEFormats
 from sciwm.data.importers.dcd import DCD
 from sciwm.data.importers.deepmd import DeepMD
 from sciwm.data.importers.extxyz import ExtendedXYZ
+from sciwm.data.importers.gro import GRO
 from sciwm.data.importers.h5md import H5MD
 from sciwm.data.importers.lagrangebench import LagrangeBench
 from sciwm.data.importers.lammps_dump import LammpsDump
@@ -41,6 +42,7 @@ IMPORTERS: tuple[Importer, ...] = (
     TRR(),
     DCD(),
     Amber(),
+    GRO(),
     MDAnalysisFile(),
     ASEFormats(),
 )

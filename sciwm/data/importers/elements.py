@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from ase.symbols import string2symbols
 
 from sciwm.data.importers.source import ImportOptions, SourceError, foreign_reader
+from sciwm.data.importers.virtual_sites import NO_ELEMENT, is_virtual_name
 
 _ISOTOPES = {"D": 1, "T": 1}
 
@@ -118,21 +119,55 @@ def topology_numbers(path: Path) -> np.ndarray:
             )
         atoms = MDAnalysis.Universe(str(path), to_guess=()).atoms
         names = atoms.names if hasattr(atoms, "names") else atoms.types
-        stated = atoms.elements if hasattr(atoms, "elements") else [""] * len(atoms)
-        guesser = MDAnalysis.guesser.default_guesser.DefaultGuesser(None)
-        symbols = [
-            str(element or guesser.guess_atom_element(str(name))).capitalize()
-            for element, name in zip(stated, names, strict=True)
-        ]
-    for index, symbol in enumerate(symbols):
-        if atomic_number(symbol) is None:
-            raise SourceError(
-                path,
-                f"atom {index + 1}",
-                f"cannot tell the element of {names[index]!r}",
-                "Fill in the element column of the topology",
-            )
-    return numbers_from_symbols(np.array(symbols), path, "topology")
+        stated = atoms.elements if hasattr(atoms, "elements") else None
+        masses = atoms.masses if hasattr(atoms, "masses") else None
+    return numbers_from_names(names, stated, masses, path)
+
+
+def numbers_from_names(
+    names: np.ndarray, stated: np.ndarray | None, masses: np.ndarray | None, path: Path
+) -> np.ndarray:
+    """(N,) int64 atomic numbers, guessed by MDAnalysis from the names of atoms where none is stated.
+
+    Virtual sites, known by their names or by having neither mass nor element, get
+    `NO_ELEMENT`.
+
+    Raises:
+        SourceError: If MDAnalysis is missing, or cannot guess an element.
+    """
+    if masses is not None and not np.any(masses):
+        masses = None  # not stated, as against virtual
+    guesser = required_mdanalysis(path).guesser.default_guesser.DefaultGuesser(None)
+    known: dict[tuple[str, str, bool | None], int] = {}
+    numbers = np.zeros(len(names), dtype=np.int64)
+    for index, name in enumerate(map(str, names)):
+        element = "" if stated is None else str(stated[index])
+        massless = None if masses is None else bool(masses[index] == 0)
+        key = name, element, massless
+        if key not in known:
+            known[key] = _number_of_atom(guesser, path, index, *key)
+        numbers[index] = known[key]
+    return numbers
+
+
+def _number_of_atom(
+    guesser: Any, path: Path, index: int, name: str, element: str, massless: bool | None
+) -> int:
+    stated = atomic_number(element.capitalize())
+    if stated:
+        return stated
+    # Guessing would make phosphorus of EP and LP, and oxygen of CHARMM's OM.
+    if massless or (massless is None and is_virtual_name(name)):
+        return NO_ELEMENT
+    guessed = atomic_number(str(element or guesser.guess_atom_element(name)).capitalize())
+    if guessed is None or (guessed == NO_ELEMENT and not is_virtual_name(name)):
+        raise SourceError(
+            path,
+            f"atom {index + 1}",
+            f"cannot tell the element of {name!r}",
+            "Fill in the element column of the topology",
+        )
+    return guessed
 
 
 def required_mdanalysis(path: Path) -> Any:

@@ -21,7 +21,15 @@ from sciwm.core.frame import Array, Frame
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import REDUCED
 from sciwm.data.importers.elements import numbers_from_symbols
-from sciwm.data.importers.extxyz_syntax import FALSE, TRUE, atom_columns, atom_table, parsed_comment
+from sciwm.data.importers.extxyz_syntax import (
+    BARE,
+    FALSE,
+    TRUE,
+    atom_columns,
+    atom_table,
+    loose_numbers,
+    parsed_comment,
+)
 from sciwm.data.importers.source import ImportOptions, SourceError
 from sciwm.data.importers.source_units import ASE, SourceUnits
 from sciwm.data.importers.text import NumberedLines, first_lines
@@ -32,11 +40,19 @@ STRESS_KEYS = ("stress", "REF_stress")
 VIRIAL_KEYS = ("virial", "virials", "REF_virial", "REF_virials")
 VELOCITY_KEYS = ("velocities", "velo", "vel")
 
+_READ = {
+    *("Properties", "Lattice", "pbc", "charge", "total_charge", "config_type", "group", "smiles"),
+    *("species", "pos", "Z", "masses", "mass", "momenta"),
+    *(*STRESS_KEYS, *VIRIAL_KEYS, *VELOCITY_KEYS),
+}
+"""Further names that a frame is made of."""
+
 
 class ExtendedXYZ:
     """One frame after another, refusing what does not match its own header."""
 
     name = "extended XYZ"
+    accepts = frozenset({"energy_key", "forces_key", "properties"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
@@ -86,6 +102,9 @@ def _frame(
             "The file was cut off; write it again",
         )
     header = info.get("Properties")
+    loose = {} if header else loose_numbers(comment or "")
+    if options.energy_key in loose:
+        info[options.energy_key] = loose[options.energy_key]
     columns = atom_columns(header, lines.path, where)
     values = atom_table(columns, rows, header is not None, lines.path, index, first)
 
@@ -114,6 +133,18 @@ def _frame(
     masses = _per_atom(values, ("masses", "mass"), count)
     forces_keys = _chosen(options.forces_key, FORCES_KEYS, values, lines.path, where)
     energy_keys = _chosen(options.energy_key, ENERGY_KEYS, info, lines.path, where)
+    energy = scalar(energy_keys)
+    if energy is None and loose:
+        what = "are bare numbers" if BARE in loose else f"hold numbers named {', '.join(loose)}"
+        options.remarks.say(
+            f"the comment lines {what}, which were left. If they are energies, pass --energy_key "
+            f"{next(iter(loose))}, and their unit with --units"
+        )
+    read = {*_READ, *forces_keys, *energy_keys, *options.properties.values()}
+    words = {key for key, value in info.items() if value == "T"}
+    options.remarks.leave_unread(
+        key for key in (*info, *values) if key not in read and key not in words | loose.keys()
+    )
     total_charge = scalar(("charge", "total_charge"))
     label = info.get("config_type", info.get("group"))
     return Frame(
@@ -123,7 +154,7 @@ def _frame(
         pbc=pbc,
         velocities=_velocities(values, numbers, masses, array(VELOCITY_KEYS), units),
         forces=array(forces_keys),
-        energy=scalar(energy_keys),
+        energy=energy,
         stress=_stress(info, cell, pbc, units, lines.path, where),
         masses=masses,
         charges=_per_atom(values, ("charges", "initial_charges"), count)

@@ -19,6 +19,14 @@ _PAIR = re.compile(
 )
 _KINDS: dict[str, Any] = {"R": np.float64, "I": np.int64, "S": "U32", "L": "U8"}
 
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+_LOOSE = re.compile(
+    rf"\b(?:(E|energy|etot)\s*[:=]?|(\w+)\s*[:=])\s*({_NUMBER})(?!\w)", re.IGNORECASE
+)
+
+BARE = "comment"
+"""What a comment line is called that is nothing but a number."""
+
 TRUE = {"t", "true", "1"}
 FALSE = {"f", "false", "0"}
 """Spellings of a logical, in small letters."""
@@ -34,6 +42,13 @@ def parsed_comment(comment: str) -> dict[str, str]:
             value = value[1:-1].replace('\\"', '"')
         pairs[key] = value
     return pairs
+
+
+def loose_numbers(comment: str) -> dict[str, str]:
+    """Numbers in a comment line of plain XYZ, as "E -40.5", "energy: -40.5" or "-40.5" alone."""
+    if re.fullmatch(_NUMBER, comment.strip()):
+        return {BARE: comment.strip()}
+    return {one or other: number for one, other, number in _LOOSE.findall(comment)}
 
 
 def atom_columns(header: str | None, path: Path, where: str) -> list[tuple[str, str, int]]:

@@ -20,6 +20,7 @@ class LagrangeBench:
     """One trajectory per group."""
 
     name = "LagrangeBench HDF5"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         return {"position", "particle_type"} <= set(first_group(path, 1) or {})

@@ -25,11 +25,18 @@ _POSITIONS = (
 )
 """(columns, scaled, unwrapped), best first: unwrapped keep the path, Cartesian keep the digits."""
 
+_READ = {
+    *("id", "type", "element", "mass", "q", "ix", "iy", "iz", "vx", "vy", "vz", "fx", "fy", "fz"),
+    *(name for names, _, _ in _POSITIONS for name in names),
+}
+"""Columns that a frame is made of."""
+
 
 class LammpsDump:
     """One frame per ITEM: TIMESTEP."""
 
     name = "LAMMPS dump"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
@@ -217,6 +224,7 @@ def _frame(
         if (np.diff(ids) == 0).any():
             twice = ids[:-1][np.diff(ids) == 0][0]
             raise block.error(f"particle id {twice} appears twice")
+    options.remarks.leave_unread(name for name in columns if name not in _READ)
     positions, images = _positions(block, columns)
     n = len(positions)
 
@@ -271,10 +279,8 @@ def _numbers(
     units: SourceUnits,
     options: ImportOptions,
 ) -> np.ndarray:
-    """Atomic numbers, or the particle types where units are reduced."""
+    """Atomic numbers, the user's before the dump's; or particle types where units are reduced."""
     path = block.lines.path
-    if "element" in columns:
-        return numbers_from_symbols(columns["element"], path, block.where)
     types = columns["type"].astype(np.int64) if "type" in columns else None
     whole = "a formula in the order of the ids (--elements Na256Cl256) or a topology (--topology "
     whole += "system.pdb)"
@@ -289,6 +295,8 @@ def _numbers(
         return numbers
     if options.elements is not None or options.topology is not None:
         return numbers_of_atoms(count, options, path)
+    if "element" in columns:
+        return numbers_from_symbols(columns["element"], path, block.where)
     if units.system is REDUCED:
         return np.ones(count, dtype=np.int64) if types is None else types
     if types is None:

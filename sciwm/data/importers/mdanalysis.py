@@ -1,7 +1,7 @@
-"""Files that name their own atoms, through MDAnalysis: GRO, PDB, Tinker; and TNG with a topology.
+"""Files that name their own atoms, through MDAnalysis: PDB, Tinker; and TNG with a topology.
 
-MDAnalysis converts to Å and ps. GRO and PDB give a box and, in GRO, velocities. The decoder of TNG
-is compiled, so it runs in a process of its own; the others are text, and read by Python.
+MDAnalysis converts to Å and ps. The decoder of TNG is compiled, so it runs in a process of its own; the
+others are text, and read by Python.
 """
 
 import warnings
@@ -22,15 +22,15 @@ from sciwm.data.importers.elements import (
 from sciwm.data.importers.isolation import Record, isolated
 from sciwm.data.importers.source import ImportOptions, SourceError, foreign_reader
 from sciwm.data.importers.source_units import SourceUnits
-from sciwm.data.importers.text import first_lines, open_text
 
-_SUFFIXES = (".gro", ".pdb", ".arc", ".txyz", ".tng")
+_SUFFIXES = (".pdb", ".arc", ".txyz", ".tng")
 
 
 class MDAnalysisFile:
     """Models or frames one by one; successive in time only if the user says so."""
 
-    name = "GRO, PDB, Tinker or TNG"
+    name = "PDB, Tinker or TNG"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         # These formats have no signature that others could not have.
@@ -41,7 +41,6 @@ class MDAnalysisFile:
 
     def frames(self, path: Path, options: ImportOptions) -> Iterator[Frame]:
         units = self.units(path, options)
-        _refuse_further_frames(path)
         compressed = path.suffix.lower() == ".tng"
         named = options.topology is None and options.elements is None and not compressed
         numbers = topology_numbers(path) if named else None
@@ -111,21 +110,3 @@ def _tng_reader(path: Path) -> Any:
             "Install pytng, or convert the file: gmx trjconv -f in.tng -o out.xtc",
         )
     return TNGReader(str(path))
-
-
-def _refuse_further_frames(path: Path) -> None:
-    """Refuses a GRO file of several frames, of which MDAnalysis would read the first only."""
-    if path.suffix.lower() != ".gro":
-        return
-    count = first_lines(path, 2)[1].strip()
-    if not count.isdigit():
-        raise SourceError(path, "line 2", f"should be the number of atoms, but reads {count!r}")
-    with open_text(path) as file:
-        lines = sum(1 for line in file if line.strip())
-    if lines > int(count) + 3:
-        raise SourceError(
-            path,
-            f"line {int(count) + 4}",
-            "more frames follow, and only the first can be read",
-            "Convert the file: gmx trjconv -f in.gro -o out.xtc",
-        )

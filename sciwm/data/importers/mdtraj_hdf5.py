@@ -25,6 +25,7 @@ class MDTrajHDF5:
     """One run."""
 
     name = "MDTraj HDF5"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         if not path.is_file() or not h5py.is_hdf5(path):
@@ -49,6 +50,8 @@ class MDTrajHDF5:
                     f"names {len(numbers)} atoms, but there are {atoms}",
                     "Make the file again",
                 )
+            read = {*_FIELDS, "topology"}
+            options.remarks.leave_unread(name for name in file if name not in read)
             streams: list[Iterator] = []
             for name in _FIELDS:
                 if name in file:

@@ -15,6 +15,7 @@ class QM7X:
     """Conformers, each an independent sample."""
 
     name = "QM7-X HDF5"
+    accepts = frozenset({"energy_key", "forces_key"})
 
     def matches(self, path: Path) -> bool:
         return {"atNUM", "atXYZ"} <= set(first_group(path, 2) or {})
@@ -29,7 +30,8 @@ class QM7X:
         with opened(path) as file:
             for molecule in file.values():
                 for conformer in molecule.values():
-                    missing = {"atNUM", "atXYZ", energy, forces} - set(conformer)
+                    read = {"atNUM", "atXYZ", energy, forces}
+                    missing = read - set(conformer)
                     if missing:
                         raise SourceError(
                             path,
@@ -37,6 +39,7 @@ class QM7X:
                             f"lacks {', '.join(sorted(missing))}",
                             "Choose labels with --energy_key and --forces_key",
                         )
+                    options.remarks.leave_unread(name for name in conformer if name not in read)
                     yield units.applied(
                         Frame(
                             numbers=conformer["atNUM"][()].astype(np.int64),

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sciwm.core.frame import Frame
 from sciwm.core.properties import require_known
+from sciwm.data.importers.remarks import Remarks
 from sciwm.data.importers.source_units import SourceUnits
 
 
@@ -32,7 +33,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a file does not say about itself.
+    """What a file does not say about itself, and where its importer says what it made of that.
 
     Attributes:
         units: See `SourceUnits.overridden`.
@@ -46,6 +47,7 @@ class ImportOptions:
             that is wanted, such as {"dipole": "REF_dipole"}; read from extended XYZ. Frames may
             lack some.
         skip_bad: Leave out frames that would be refused, and count them.
+        remarks: Filled by the importer while it reads.
     """
 
     units: str | None = None
@@ -56,15 +58,37 @@ class ImportOptions:
     forces_key: str | None = None
     properties: dict[str, str] = field(default_factory=dict)
     skip_bad: bool = False
+    remarks: Remarks = field(default_factory=Remarks, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_known(self.properties)
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that the user has stated, by name."""
+        stated = {**vars(self)}
+        del stated["remarks"]
+        return {
+            name: value
+            for name, value in stated.items()
+            if value is not None and value is not False and value != {}
+        }
+
+
+COMMON_OPTIONS = frozenset({"units", "timestep", "skip_bad"})
+"""Options that serve every format."""
+
 
 class Importer(Protocol):
-    """Reads one format as a stream of frames."""
+    """Reads one format as a stream of frames.
+
+    Attributes:
+        name: Of the format.
+        accepts: Options it has a use for, besides `COMMON_OPTIONS`; others are refused.
+    """
 
     name: str
+    accepts: frozenset[str]
 
     def matches(self, path: Path) -> bool:
         """Whether the content of `path` looks like this format; looks at a few bytes only."""

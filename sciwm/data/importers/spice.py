@@ -15,11 +15,14 @@ from sciwm.data.importers.hdf5 import conformers, first_group, opened, text
 from sciwm.data.importers.source import ImportOptions, SourceError
 from sciwm.data.importers.source_units import SourceUnits
 
+_READ = {"conformations", "atomic_numbers", "smiles", "subset", "dft_total_gradient"}
+
 
 class Spice:
     """Conformers, each an independent sample."""
 
     name = "SPICE HDF5"
+    accepts = frozenset({"energy_key"})
 
     def matches(self, path: Path) -> bool:
         return {"conformations", "atomic_numbers"} <= set(first_group(path, 1) or {})
@@ -48,6 +51,8 @@ class Spice:
                 numbers = group["atomic_numbers"][()].astype(np.int64)
                 smiles = text(group["smiles"][()]) if "smiles" in group else None
                 label = text(group["subset"][()]) if "subset" in group else None
+                read = {*_READ, energy}
+                options.remarks.leave_unread(one for one in group if one not in read)
                 charge = 0.0 if smiles is None else _charge(smiles, path, name)
                 for positions, value, gradient in conformers(
                     group, path, "conformations", energy, "dft_total_gradient"

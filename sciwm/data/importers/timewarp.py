@@ -19,6 +19,7 @@ class Timewarp:
     """One run, whose frames may be spaced unevenly."""
 
     name = "Timewarp npz"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         return {"positions", "velocities", "forces", "energies", "step"} <= npz_names(path)

@@ -14,11 +14,14 @@ from sciwm.data.importers.hdf5 import conformers, first_group, opened, require_s
 from sciwm.data.importers.source import ImportOptions
 from sciwm.data.importers.source_units import SourceUnits
 
+_READ = {"types", "pos", "energy", "forces", "total_charge"}
+
 
 class TorchMDNet:
     """Independent samples of one size per group."""
 
     name = "TorchMD-Net HDF5"
+    accepts = frozenset[str]()
 
     def matches(self, path: Path) -> bool:
         return {"types", "pos"} <= set(first_group(path, 1) or {})
@@ -32,6 +35,7 @@ class TorchMDNet:
             for name, group in file.items():
                 if name == "_metadata":
                     continue
+                options.remarks.leave_unread(one for one in group if one not in _READ)
                 shape = group["pos"].shape
                 types = group["types"]
                 if types.ndim == 1:  # shared by all samples of the group

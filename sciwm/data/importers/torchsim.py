@@ -15,11 +15,14 @@ from sciwm.data.importers.hdf5 import opened, rows, text
 from sciwm.data.importers.source import ImportOptions, SourceError
 from sciwm.data.importers.source_units import ASE, SourceUnits
 
+_SAMPLED = ("atomic_numbers", "masses", "cell", "velocities", "forces")
+
 
 class TorchSim:
     """One trajectory, whose steps become times where the user gives the time step."""
 
     name = "TorchSim HDF5"
+    accepts = frozenset({"energy_key"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file() or not h5py.is_hdf5(path):
@@ -40,9 +43,11 @@ class TorchSim:
             clock = steps["positions"][()]
             pbc = np.broadcast_to(np.ravel(data["pbc"][()])[:3].astype(bool), 3)
             energy_key = options.energy_key or "potential_energy"
+            read = {"positions", "pbc", *_SAMPLED, energy_key}
+            options.remarks.leave_unread(name for name in data if name not in read)
             rarely = {
                 name: _Sampled(data[name], steps[name][()], clock, path)
-                for name in ("atomic_numbers", "masses", "cell", "velocities", "forces", energy_key)
+                for name in (*_SAMPLED, energy_key)
                 if name in data
             }
 

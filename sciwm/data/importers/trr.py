@@ -25,6 +25,7 @@ class TRR:
     """One run."""
 
     name = "GROMACS TRR"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():

@@ -34,6 +34,7 @@ class XTC:
     """One run; XTC has neither velocities nor forces."""
 
     name = "GROMACS XTC"
+    accepts = frozenset({"topology", "elements"})
 
     def matches(self, path: Path) -> bool:
         if not path.is_file():
