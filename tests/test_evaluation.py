@@ -230,6 +230,24 @@ def test_the_worst_frames_are_traced_to_their_source(force_field, tmp_path):
     assert written["worst frames"][0]["source_frame"] == 5
 
 
+def test_frames_beyond_what_training_covered_are_counted(force_field, tmp_path):
+    path = tmp_path / "squeezed.h5md"
+    with H5MDWriter(path) as writer:
+        for spread in (0.0, 0.0, 0.0):
+            writer.append(springs(water(0, spread)))
+        squeezed = water(0, 0.0)
+        squeezed.positions[1] *= 0.3 / 0.96
+        writer.append(springs(squeezed))
+    result = evaluate(force_field, Collection([path]))
+    (place,) = result.outside
+    assert place.endswith("frame 3")
+    assert "1 of them are beyond what training covered" in str(result)
+    assert "apart; training came no nearer" in str(result)
+    covered = evaluate(force_field, Collection([path]))
+    covered.outside.clear()
+    assert "beyond what training" not in str(covered)
+
+
 def test_reduced_units_are_reported_as_they_are():
     assert metrics.reported_in("force", MOLECULAR) == ("meV/Å", 1000.0)
     assert metrics.reported_in("force", REDUCED) == ("", 1.0)

@@ -12,7 +12,7 @@ import sciwm
 from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.interfaces.world import World
 from sciwm.models import Encoder, ForceField
-from sciwm.models.domain import UnseenSpeciesError
+from sciwm.models.domain import OutsideDomainWarning, UnseenSpeciesError
 
 ENERGIES = {"force_field_v1": -2081.008219402284}
 OLD = sorted(Path(__file__).parent.joinpath("archives").glob("*.pt"))
@@ -71,6 +71,16 @@ def test_the_calculator_gives_ase_its_stress(world):
 def test_a_species_the_model_never_saw_is_named(world):
     with pytest.raises(UnseenSpeciesError, match=r"\[6\].*\[1, 8\]"):
         world.energy(molecule("CO2"))
+
+
+def test_a_system_beyond_what_training_covered_is_said_once(world):
+    squeezed = molecule("H2O")
+    squeezed.positions[1] = squeezed.positions[0] + [0.0, 0.0, 0.3]
+    fresh = World(world.archive)
+    with pytest.warns(OutsideDomainWarning, match="0.300 apart; training came no nearer than"):
+        fresh.energy(squeezed)
+    fresh.forces(squeezed)  # a second warning would be an error here
+    World(world.archive).energy(molecule("H2O"))
 
 
 def test_imagination_is_reproducible_and_a_picture(world):
