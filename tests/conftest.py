@@ -8,6 +8,9 @@ import torch
 
 from sciwm.core.frame import Frame
 
+OLD_MODEL = Path(__file__).parent / "archives" / "force_field_v1.pt"
+"""Written before model files had a digest."""
+
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -17,6 +20,14 @@ def reference_data() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip("the reference data beside the project (../shared/data) is absent")
     return REFERENCE
+
+
+def loaded_without_digest(path: Path = OLD_MODEL):
+    """The content of a model file that has no digest, which is worth a warning."""
+    from sciwm.models import archive
+
+    with pytest.warns(UserWarning, match="before model files had a digest"):
+        return archive.load(path)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.models import BesselBasis, Encoder, ForceField, InverseMultiquadricBasis, PairPotential
 from sciwm.models import archive as archives
 from sciwm.models.archive import Archive, ModelFileError, build, describe
+from sciwm.models.content import content_digest
 from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import survey
 from sciwm.simulation.learned import predict
@@ -411,7 +412,7 @@ def test_classes_from_elsewhere_are_refused(path):
 
 def test_names_that_are_no_model_classes_are_refused():
     with pytest.raises(ModelFileError, match="not a model class"):
-        build({"class_path": "sciwm.models.archive.importlib", "init_args": {}})
+        build({"class_path": "sciwm.models.construction.importlib", "init_args": {}})
 
 
 @pytest.fixture
@@ -423,7 +424,8 @@ def model_file(tmp_path):
 
 def rewritten(path, **changes):
     content = torch.load(path, weights_only=True) | changes
-    torch.save(content, path)
+    del content["digest"]
+    torch.save(content | {"digest": content_digest(content)}, path)
     return path
 
 

@@ -79,6 +79,16 @@ def test_an_infinite_cutoff_pairs_all_and_refuses_a_box():
         neighbour_pairs(positions, CUBE, np.array([True] * 3), np.inf)
 
 
+def test_a_cutoff_far_beyond_a_molecule_pairs_all_at_once():
+    """As fast as any: the search is over the extent of the molecule, not over the cutoff."""
+    positions = np.random.default_rng(0).normal(size=(5, 3)) * 100
+    none = np.zeros((3, 3)), np.zeros(3, bool)
+    far = edges(*neighbour_pairs(positions, *none, 1e9))
+    assert far == edges(*neighbour_pairs(positions, *none, np.inf))
+    with pytest.raises(ValueError, match=r"reaches over .* copies of a cell"):
+        neighbour_pairs(positions, CUBE, np.array([True] * 3), 1e9)
+
+
 def crystal(n: int, seed: int) -> State:
     rng = np.random.default_rng(seed)
     frame = Frame(

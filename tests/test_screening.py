@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import loaded_without_digest
 from rdkit import Chem
 
 from sciwm.cli import main
@@ -30,7 +31,6 @@ from sciwm.discovery.screening.screening import screen
 from sciwm.discovery.screening.table import LONGEST_CELL, Table, best, to_parquet
 from sciwm.models import archive as archives
 
-WATER_WORLD = Path(__file__).parent / "archives" / "force_field_v1.pt"
 GATES = [
     {"class_path": "sciwm.discovery.gates.Size", "init_args": {"max_atoms": 250, "max_heavy": 50}},
     {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
@@ -415,7 +415,7 @@ def test_a_molecule_that_ends_its_process_is_told_and_the_others_are_judged(tmp_
 
 def test_an_ensemble_of_worlds_gives_intervals_and_flags_what_it_never_saw(tmp_path):
     for k in range(2):
-        content = archives.load(WATER_WORLD)
+        content = loaded_without_digest()
         with torch.no_grad():
             for one in content.model.parameters():
                 one.mul_(1.01 ** (k + 1))

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.data import covalent_radii
 from ase.units import Bohr, Hartree
 from scipy.constants import physical_constants
 
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.evaluation.checks.dissociation import dissociation_checks
-from sciwm.models import Encoder, ForceField
+from sciwm.models import Encoder, ForceField, short_range
 from sciwm.models.bonding import bond_weight
 from sciwm.models.domain import Domain
+from sciwm.models.short_range import APART, INNER, OUTER
 from sciwm.models.statistics import survey
 from sciwm.simulation.learned import LearnedSimulator, predict
 
@@ -131,17 +133,39 @@ def test_neighbours_do_not_see_an_atom_that_collides():
     assert abs(seen - without_repulsion) > 1.0
 
 
+def slope_jumps(model, first, second, distance):
+    """Differences of the force's slope on the two sides of a distance, over shorter and shorter steps."""
+
+    def pull(r):
+        frame = Frame(
+            numbers=np.array([first, second]), positions=np.array([[0, 0, 0], [r, 0, 0.0]])
+        )
+        return float(predict(model, State.from_frame(frame, torch.float64)).forces[1, 0])
+
+    found = []
+    for step in (1e-3, 2.5e-4):
+        left, middle, right = (pull(distance + k * step) for k in (-1, 0, 1))
+        found.append(abs(right - 2 * middle + left) / step)
+    return found
+
+
 @pytest.mark.parametrize("pair", [(1, 1), (6, 8), (8, 8)])
-def test_energy_and_its_two_derivatives_are_continuous_in_distance(pair):
+@pytest.mark.parametrize("share", [INNER, OUTER])
+def test_energy_and_its_two_derivatives_are_continuous_in_distance(pair, share):
+    """The force's slope differs by what its own slope makes of a step, which shrinks with the step."""
     model = wild(strength=1.0)
-    fine = np.linspace(0.3, CUTOFF + 0.1, 2000)
-    curve = pair_energies(model, *pair, fine)
-    third = np.diff(curve, 3)
-    coarse = np.diff(curve[::2], 3)
-    # The third difference of a curve with a jump in its curvature falls as h² instead of h³.
-    scale = np.abs(curve[:-3]) + 1.0
-    ratio = np.abs(coarse / scale[::2][: len(coarse)]).max() / np.abs(third / scale).max()
-    assert ratio > 6.0
+    distance = share * (float(model.domain.closest[pair]) or APART * 2 * covalent_radii[8])
+    longer, shorter = slope_jumps(model, *pair, distance)
+    assert shorter < 0.5 * longer + 1e-3
+
+
+def test_a_straight_switch_is_seen_in_the_slope_of_the_force(monkeypatch):
+    monkeypatch.setattr(
+        short_range, "switch", lambda x, start, stop: ((stop - x) / (stop - start)).clamp(0.0, 1.0)
+    )
+    model = wild(strength=1.0)
+    longer, shorter = slope_jumps(model, 1, 1, OUTER * float(model.domain.closest[1, 1]))
+    assert shorter > 2 * longer
 
 
 def test_bonds_share_what_the_data_is_worth():
@@ -222,7 +246,7 @@ def checks(model):
 
 
 def test_a_sound_model_passes_the_scans():
-    found = checks(wild(strength=0.1))
+    found = checks(wild(strength=0.03))
     assert {name: check.status for name, check in found.items()} == dict.fromkeys(found, "pass")
     assert found["weakest bond"].value == pytest.approx(4.0, abs=1.0)
 

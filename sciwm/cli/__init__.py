@@ -31,14 +31,12 @@ def overview() -> str:
 
 def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     """Calls a function with arguments from the command line: keyword-only ones become options."""
-    from jsonargparse import ArgumentParser
+    from sciwm.cli.parser import new_parser
 
     parameters = inspect.signature(function).parameters.values()
     options: set[str | int] = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     others: set[str | int] = {p.name for p in parameters if p.name not in options}
-    parser = ArgumentParser(
-        prog=prog, description=(function.__doc__ or "").split("\n\n    Args")[0]
-    )
+    parser = new_parser(prog, (function.__doc__ or "").split("\n\n    Args")[0])
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip=others)
     switches = {f"--{p.name}" for p in parameters if p.annotation in (bool, "bool")}

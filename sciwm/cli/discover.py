@@ -30,14 +30,13 @@ def run(arguments: list[str]) -> int:
     from dataclasses import fields
     from pathlib import Path
 
-    from jsonargparse import ArgumentParser
-
+    from sciwm.cli.parser import new_parser
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
     from sciwm.report.campaign.report import write_campaign_report
     from sciwm.report.live import LiveView
 
-    parser = ArgumentParser(prog="sciwm discover", description="All options of a campaign.")
+    parser = new_parser("sciwm discover", "All options of a campaign.")
     parser.add_argument("--config", action="config", help="The job file.")
     parser.add_class_arguments(Job, fail_untyped=True)
     parser.add_argument("--name", type=str, default=None, help="Of the campaign.")

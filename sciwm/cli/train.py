@@ -19,13 +19,12 @@ def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, seeds, builds, and fits."""
     from pathlib import Path
 
-    from jsonargparse import ActionParser, ArgumentParser, Namespace
     from lightning.pytorch import seed_everything
 
+    from sciwm.cli.parser import new_parser
     from sciwm.training.fit import fit
 
-    del ActionParser, Namespace
-    parser = ArgumentParser(prog="sciwm train", description="All options of a training job.")
+    parser = new_parser("sciwm train", "All options of a training job.")
     parser.add_argument("--config", action="config", help="The job file.")
     parser.add_function_arguments(fit, skip={"name", "folder"}, fail_untyped=True)
     parser.add_argument("--name", type=str, default=None, help="Of the run folder.")
@@ -47,7 +46,9 @@ def run(arguments: list[str]) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
-    built = parser.instantiate_classes(parsed)
+    # Its name before version 4.49 of jsonargparse.
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    built = instantiate(parsed)
     done = fit(
         data=built.data,
         task=built.task,

@@ -23,13 +23,17 @@ Pairs = tuple[np.ndarray, np.ndarray]
 """(2, P) int64 atom indices, (P, 3) int64 cell shifts of the second atom."""
 
 
+MOST_IMAGES = 1e6
+"""A sphere of 50 Å holds this many copies of a cell 1 Å wide: more is a mistake that fills the memory."""
+
+
 def neighbour_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: float) -> Pairs:
     """Every pair within `cutoff`, once, through all periodic images; found by vesin's cell lists.
 
     An infinite cutoff pairs all atoms of a system that does not repeat.
 
     Raises:
-        ValueError: If the cutoff is infinite in a periodic system.
+        ValueError: If the cutoff reaches over more than `MOST_IMAGES` copies of a periodic cell.
     """
     if np.isinf(cutoff):
         if np.any(pbc):
@@ -38,10 +42,26 @@ def neighbour_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: floa
         return np.stack([first, second]).astype(np.int64), np.zeros((len(first), 3), np.int64)
     # vesin folds positions through the inverse of the cell; centring keeps far-off molecules exact.
     centred = positions - positions.mean(axis=0)
+    if np.any(pbc):
+        box = completed_cell(cell, pbc)
+        _require_few_images(box, pbc, cutoff)
+    else:
+        box = np.zeros((3, 3))
+        # Nothing is farther than the diagonal, and the search takes longer the larger the cutoff.
+        cutoff = min(cutoff, 1.001 * float(np.linalg.norm(np.ptp(positions, axis=0))) + 1e-3)
     search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    box = completed_cell(cell, pbc) if np.any(pbc) else np.zeros((3, 3))
     pairs, shifts = search.compute(centred, box, np.asarray(pbc, dtype=bool), quantities="PS")
     return pairs.T.astype(np.int64), shifts.astype(np.int64)
+
+
+def _require_few_images(box: Array, pbc: np.ndarray, cutoff: float) -> None:
+    widths = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)[np.asarray(pbc, dtype=bool)]
+    images = float(np.prod(2 * np.ceil(cutoff / widths) + 1))
+    if images > MOST_IMAGES:
+        raise ValueError(
+            f"a cutoff of {cutoff:g} reaches over {images:.2g} copies of a cell {widths.min():.3g} "
+            f"wide, more than {MOST_IMAGES:.0e}; use a smaller cutoff, or check the cell and its unit"
+        )
 
 
 def brute_force_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: float) -> Pairs:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sciwm.core.frame import Frame
+from sciwm.core.plausibility import Oddity, frame_oddity, oddity
 from sciwm.core.units import UnitSystem
 from sciwm.data.h5md import H5MDFile
 from sciwm.data.h5md.trajectory import Trajectory, Window
@@ -52,10 +53,43 @@ class Collection:
         return self.files[entry.file].trajectories[entry.trajectory]
 
     def frame(self, entry: Entry) -> Frame:
-        return self.trajectory(entry).frame(entry.frame)
+        """One frame.
+
+        Raises:
+            ValueError: If a number in it is beyond what can be.
+        """
+        frame = self.trajectory(entry).frame(entry.frame)
+        self._require_plausible(entry, frame_oddity(frame, self.units))
+        return frame
 
     def window(self, entry: Entry, length: int, stride: int) -> Window:
-        return self.trajectory(entry).window(entry.frame, length, stride)
+        """The frames from one on.
+
+        Raises:
+            ValueError: If a position or velocity in it is beyond what can be.
+        """
+        window = self.trajectory(entry).window(entry.frame, length, stride)
+        self._require_plausible_motion(entry, window, stride)
+        return window
+
+    def _require_plausible_motion(self, first: Entry, window: Window, stride: int) -> None:
+        """Raises ValueError if a position or velocity in a window is beyond what can be."""
+        named = (
+            ("positions", "length", window.positions),
+            ("velocities", "velocity", window.velocities),
+        )
+        for name, quantity, values in named:
+            found = None if values is None else oddity(quantity, values, self.units)
+            if found is not None:
+                entry = replace(first, frame=first.frame + found.row * stride)
+                self._require_plausible(entry, found.of(name))
+
+    def _require_plausible(self, entry: Entry, found: Oddity | None) -> None:
+        if found is not None:
+            raise ValueError(
+                f"{self.paths[entry.file]}: {self.trajectory(entry).name!r}, frame {entry.frame}: "
+                f"{found.sentence}. Import the data anew with --skip_bad true, or correct its units"
+            )
 
     @cached_property
     def frames(self) -> list[Entry]:

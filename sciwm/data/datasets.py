@@ -161,12 +161,13 @@ class WindowDataset(Dataset[State]):
         if key not in self._kept:
             trajectory = self.data.trajectory(entry)
             size = 48 * trajectory.n_frames * trajectory.n_particles
-            first = trajectory.frame(0)
+            start = Entry(*key, 0)
+            first = self.data.frame(start)
             if first.pbc.any() or len(trajectory.breaks) or size > min(self._room, 1 << 20):
                 self._kept[key] = None
             else:
                 self._room -= size
-                whole = trajectory.window(0, trajectory.n_frames)
+                whole = self.data.window(start, trajectory.n_frames, 1)
                 velocities = whole.velocities
                 if velocities is None:
                     velocities = np.full_like(whole.positions, math.nan)

@@ -166,7 +166,7 @@ def describe(path: Path | str) -> FieldTable:
             for name, row in rows.items():
                 if name in trajectory.fields:
                     repeated += _scan(trajectory, name, row)
-            if "numbers" in trajectory.fields:
+            if "numbers" in trajectory.fields and len(trajectory):
                 species |= set(trajectory.frame(0).numbers.tolist())
         charge = rows.get("total_charge")
         if charge is not None and charge.constant and charge.maximum == 0:

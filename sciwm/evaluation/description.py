@@ -35,7 +35,7 @@ def described(archive: Archive) -> str:
 def _check(content: dict[str, Any]) -> str:
     if not content:
         return "not checked yet: `sciwm check`"
-    checks = content["checks"]
+    checks = content.get("checks", [])
     parts = []
     for status in ("pass", "warn", "fail"):
         names = [check["name"] for check in checks if check["status"] == status]

@@ -26,7 +26,7 @@ from sciwm.evaluation.checks.statistics import statistics_checks
 from sciwm.evaluation.checks.symmetry import symmetry_checks
 from sciwm.evaluation.evaluate import require_units
 from sciwm.evaluation.table import aligned, number
-from sciwm.models import archive
+from sciwm.models.construction import in_double_precision
 from sciwm.models.potential import Potential
 from sciwm.simulation.observables.motion import Motion
 
@@ -140,21 +140,6 @@ def chosen_states(data: Collection) -> tuple[list[State], int]:
         atoms += len(frame)
         kept.append(frame.with_(energy=None, forces=None, stress=None))
     return [State.from_frame(frame, torch.float64) for frame in kept], kept[0].dimension
-
-
-def in_double_precision(model: Potential) -> Potential:
-    """A copy in float64, built anew so that its constants are not rounded to single precision."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            double = archive.build(archive.describe(model))
-    finally:
-        torch.set_default_dtype(default)
-    assert isinstance(double, Potential)
-    double = double.double()
-    double.load_state_dict(model.state_dict())
-    return double.eval()
 
 
 def _temperature_of(data: Collection) -> float:

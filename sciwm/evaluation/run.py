@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sciwm.core.yaml_text import read_yaml
 from sciwm.data.collection import Collection
 
 MODEL = "model.pt"
@@ -35,6 +34,21 @@ def run_folder(run: str | Path) -> Path | None:
     return folder if (folder / "config.yaml").is_file() else None
 
 
+def training_files(folder: Path) -> list[str]:
+    """The files that a run was trained on, as its job names them.
+
+    Raises:
+        ValueError: If the job cannot be read.
+    """
+    config = read_yaml(folder / "config.yaml")
+    for key in ("data", "init_args", "train"):
+        config = config.get(key, []) if isinstance(config, dict) else []
+    names = [config] if isinstance(config, str) else config
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{folder / 'config.yaml'} names {names!r} as training data; name files")
+    return names
+
+
 def training_data(run: str | Path, recorded: dict[str, Any]) -> Collection:
     """The files a model was trained on, where they still are and are still the same.
 
@@ -50,9 +64,7 @@ def training_data(run: str | Path, recorded: dict[str, Any]) -> Collection:
         raise FileNotFoundError(
             f"{run} is a model file without its run folder, so its data is unknown; give --data FILE"
         )
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    listed = config.get("data", {}).get("init_args", {}).get("train", [])
-    names = [listed] if isinstance(listed, str) else list(listed)
+    names = training_files(folder)
     missing = [name for name in names if not Path(name).is_file()]
     if missing or not names:
         raise FileNotFoundError(

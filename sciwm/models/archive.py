@@ -1,37 +1,47 @@
 """Model files: a description of the model and its numbers, never code.
 
 A file holds the class names and constructor arguments, the state dict, the units, the versions that
-wrote it, the fingerprint of the training data, and the result of `sciwm check`. It is read with
-`weights_only=True`, and only classes under `sciwm.` are built, so a file from anyone is safe to open.
-Every constructor argument of a model is kept by the module as an attribute of the same name; that
-is all `describe` relies on.
+wrote it, the fingerprint of the training data, the result of `sciwm check`, what the model gives for
+a probe, and a digest of all that. It is read with `weights_only=True`, and only classes of
+`sciwm.models` are built, so a file from anyone is safe to open.
 """
 
-import hashlib
-import importlib
-import inspect
 import os
+import warnings
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
+from sciwm.models.construction import ModelFileError, build, describe, in_double_precision
+from sciwm.models.content import content_digest, require_layout, weights_digest
 from sciwm.models.potential import Potential
+
+__all__ = [
+    "Archive", "ModelFileError", "build", "describe", "load", "probe", "save", "weights_digest",
+]  # fmt: skip
 
 FORMAT = "sciwm-model"
 VERSION = 2
-"""In version 1 free atoms are not at their reference energies, and repulsion is added to what was learned."""
+"""Files of version 1 have no digest; in their models free atoms are not at their reference energies, and
+the repulsion is added to what was learned."""
+
+SHARE = 4
+"""Numbers that may be made while a model is built, for each that its file holds."""
+
+CONSTANTS = 20_000_000
+"""And beside them: coupling coefficients are computed anew, and need more room the higher the degree."""
 
 
-class ModelFileError(ValueError):
-    """A file that is not a model this version can read."""
+TOLERANCE = 1e-5
+"""Of the largest number of a probe: other machines and versions of torch round differently."""
 
 
 @dataclass
@@ -51,86 +61,32 @@ class Archive:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def describe(module: nn.Module) -> dict[str, Any]:
-    """Class path and constructor arguments of a module, down to its parts."""
-    arguments: dict[str, Any] = {}
-    for name in inspect.signature(type(module)).parameters:
-        value = getattr(module, name)
-        if isinstance(value, nn.ModuleList):
-            arguments[name] = [describe(part) for part in value]
-        else:
-            arguments[name] = describe(value) if isinstance(value, nn.Module) else value
-    kind = type(module)
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+def probe(model: Potential) -> list[float] | None:
+    """What a model gives, in float64, for two fixed arrangements of the particles that it knows.
 
-
-def weights_digest(model: nn.Module) -> str:
-    """A digest of every number that a model holds."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def build(description: dict[str, Any]) -> nn.Module:
-    """The module a description names, freshly initialised.
-
-    Raises:
-        ModelFileError: If it names anything but a module of this package.
-    """
-    path = description.get("class_path", "")
-    module_name, _, class_name = str(path).rpartition(".")
-    if not module_name.startswith("sciwm."):
-        raise ModelFileError(f"refusing to build {path!r}: only classes under 'sciwm.' are built")
-    try:
-        kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ModelFileError(
-            f"this version of sciwm ({__version__}) has no {path!r}; install the version that wrote it"
-        ) from error
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise ModelFileError(f"{path!r} is not a model class")
-    arguments = {name: _built(value) for name, value in description.get("init_args", {}).items()}
-    return kind(**arguments)
-
-
-def _mark_first_version(description: dict[str, Any]) -> None:
-    """Has force fields built as they were in version 1."""
-    arguments = description["init_args"]
-    if description["class_path"] == "sciwm.models.force_field.ForceField":
-        arguments["exact_limits"] = False
-    elif "force_field" in arguments:
-        _mark_first_version(arguments["force_field"])
-
-
-def _built(value: Any) -> Any:
-    """An argument as it is, with the modules that it describes."""
-    if isinstance(value, list):
-        return [_built(part) for part in value]
-    return build(value) if isinstance(value, dict) and "class_path" in value else value
-
-
-def probe(model: Potential) -> float | None:
-    """The energy of a fixed arrangement of the particles a model knows; None before it knows any.
-
-    Stored with the model and compared at loading: code or coupling coefficients that changed since
-    would otherwise give other numbers in silence.
+    First their energies without the constant parts, then the components of all forces; None before
+    it knows any particle. Stored with the model and compared at loading: code or coupling
+    coefficients that changed since would otherwise give other numbers in silence.
     """
     species = torch.nonzero(model.domain.seen)[:, 0]
     if not len(species):
         return None
-    size = 0.3 * min(model.cutoff, 5.0)
-    corners = [[0.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.2, 1.1, 0.0], [0.3, 0.4, 1.2]]
-    frame = Frame(
-        numbers=species.cpu().numpy()[np.arange(4) % len(species)],
-        positions=size * np.array(corners),
-        charges=np.array([1.0, -1.0, 1.0, -1.0]),
-    )
-    weight = next(model.parameters())
-    state = attach_pairs(State.from_frame(frame, weight.dtype), model.cutoff).to(weight.device)
-    energy, _, _ = model(state, NeighbourTable.from_pairs(state))
-    return float(energy)
+    exact = in_double_precision(model).to(species.device)
+    corners = np.array([[0.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.2, 1.1, 0.0], [0.3, 0.4, 1.2]])
+    states = [
+        State.from_frame(
+            Frame(
+                numbers=species.cpu().numpy()[np.arange(4) % len(species)],
+                positions=share * min(model.cutoff, 5.0) * corners,
+                charges=np.array([1.0, -1.0, 1.0, -1.0]),
+            ),
+            torch.float64,
+        )
+        for share in (0.3, 0.5)  # as near as bonds, and where only the learned part acts
+    ]
+    state = attach_pairs(State.collate(states), model.cutoff).to(species.device)
+    energy, forces, _ = exact(state, NeighbourTable.from_pairs(state))
+    return [*energy.tolist(), *forces.flatten().tolist()]
 
 
 def save(archive: Archive, path: str | os.PathLike[str]) -> None:
@@ -151,6 +107,7 @@ def save(archive: Archive, path: str | os.PathLike[str]) -> None:
         "check": archive.check,
         "probe": probe(model),
     }
+    content["digest"] = content_digest(content)
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     torch.save(content, partial)
@@ -168,8 +125,21 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model file {path}; `sciwm train` writes runs/<name>/model.pt")
+    content = _content(path)
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        return _archive(content, path, device)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the file holds, as it was written."""
+    try:
+        # Records are stored as they are: packed ones could unpack to any size.
+        with zipfile.ZipFile(path) as records:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in records.infolist()):
+                raise zipfile.BadZipFile("its records are packed")
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, pickle's and zip's among them
         raise ModelFileError(
             f"{path} cannot be read as a model file ({type(error).__name__}); it is damaged, or "
@@ -177,26 +147,82 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelFileError(f"{path} is not a sciwm model file")
-    if content["version"] > VERSION:
+    return content
+
+
+def _archive(content: dict[str, Any], path: Path, device: str) -> Archive:
+    """The model of a file that was read; the errors do not name the file."""
+    version = content.get("version")
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"the version of its format is {version!r}; the file is damaged")
+    if version > VERSION:
         raise ModelFileError(
-            f"{path} has format version {content['version']}, newer than {VERSION}, which this "
-            f"sciwm ({__version__}) reads; upgrade sciwm"
+            f"it has format version {version}, newer than {VERSION}, which this sciwm "
+            f"({__version__}) reads; upgrade sciwm"
         )
-    if content["version"] < 2:
+    expected = content.pop("digest", None)
+    found = content_digest(content, most=path.stat().st_size)
+    if version == 1:
+        warnings.warn(
+            f"{path} was written before model files had a digest, so damage to it cannot be told; "
+            "`sciwm check` writes it anew with one",
+            stacklevel=3,
+        )
+    elif found != expected:
+        raise ModelFileError(
+            "it is damaged: its digest is not that of what it holds. Train again or restore a copy"
+        )
+    require_layout(content)
+    if version == 1:
         _mark_first_version(content["model"])
-    model = build(content["model"])
+    state = content["state"]
+    held = sum(value.numel() for value in state.values())
+    model = build(content["model"], SHARE * held + CONSTANTS)
     if not isinstance(model, Potential):
-        raise ModelFileError(f"{path} holds a {type(model).__name__}, which is not a potential")
-    model = model.to(getattr(torch, content["dtype"])).to(device)
+        raise ModelFileError(f"it holds a {type(model).__name__}, which is not a potential")
+    if model.unit_system != content["units"]:
+        raise ModelFileError(f"it is in {content['units']} units, its model in {model.unit_system}")
+    model = model.to(getattr(torch, content["dtype"]))
+    kinds = {name: value.dtype for name, value in model.state_dict().items()}
+    odd = [name for name in state if state[name].dtype != kinds.get(name, state[name].dtype)]
     try:
-        model.load_state_dict(content["state"])
+        model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: the weights do not fit the model it describes") from error
-    model.eval()
-    expected, found = content.get("probe"), probe(model)
-    if expected is not None and (found is None or not np.isclose(found, expected, 1e-3, 1e-3)):
-        raise ModelFileError(
-            f"{path} gives an energy of {found} where it gave {expected} when it was written by "
-            f"{content['versions']}: the code has changed since. Install those versions, or train again"
-        )
+        raise ModelFileError("the weights do not fit the model it describes") from error
+    if odd:
+        raise ModelFileError(f"{odd[0]} is {state[odd[0]].dtype} in it, not {kinds[odd[0]]}")
+    model = model.to(device).eval()
+    _require_same_numbers(probe(model), content.get("probe"), content["versions"])
     return Archive(model, content["data"], content["check"], content["versions"])
+
+
+def _mark_first_version(description: dict[str, Any]) -> None:
+    """Has force fields built as they were in version 1."""
+    arguments = description.get("init_args")
+    if not isinstance(arguments, dict):
+        return  # told where it is built
+    if description.get("class_path") == "sciwm.models.force_field.ForceField":
+        arguments["exact_limits"] = False
+    elif isinstance(arguments.get("force_field"), dict):
+        _mark_first_version(arguments["force_field"])
+
+
+def _require_same_numbers(
+    found: list[float] | None, expected: list[float] | float | None, versions: dict[str, str]
+) -> None:
+    if expected is None:
+        return
+    if isinstance(expected, float):  # the first energy, in single precision
+        same = found is not None and bool(np.isclose(found[0], expected, 1e-3, 1e-3))
+    else:
+        scale = max(map(abs, expected), default=0.0)
+        same = (
+            found is not None
+            and len(found) == len(expected)
+            and np.allclose(found, expected, 0.0, TOLERANCE * scale, equal_nan=True)
+        )
+    if not same:
+        raise ModelFileError(
+            f"it gives other energies and forces than when it was written by {versions}: the code "
+            "has changed since. Install those versions, or train again"
+        )

@@ -50,8 +50,14 @@ class Encoder(nn.Module):
         basis_decay: float = 0.0,
     ):
         super().__init__()
-        if lmax < 1 or layers < 1 or channels < 1:
-            raise ValueError(f"need lmax, layers, channels >= 1, got {lmax}, {layers}, {channels}")
+        for name, value, most in (
+            ("lmax", lmax, 11),  # to which e3nn has coupling coefficients
+            ("layers", layers, 100),
+            ("channels", channels, 10_000),
+            ("basis_size", basis_size, 1_000),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must lie in 1..{most}, got {value}")
         self.cutoff = cutoff
         self.channels = channels
         self.lmax = lmax

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from sciwm.core.state import MAX_NUMBER
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
 from sciwm.models.potential import Potential
@@ -28,8 +29,8 @@ class PairPotential(Potential):
 
     def __init__(self, basis: RadialBasis, types: int = 1, unit_system: str = "reduced"):
         super().__init__()
-        if types < 1:
-            raise ValueError(f"types must be at least 1, got {types}")
+        if not 1 <= types <= MAX_NUMBER + 1:
+            raise ValueError(f"types must lie in 1..{MAX_NUMBER + 1}, got {types}")
         self.basis = basis
         self.types = types
         self.unit_system = unit_system

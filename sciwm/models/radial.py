@@ -58,6 +58,8 @@ class BesselBasis(RadialBasis):
         super().__init__()
         if not 0 < cutoff < math.inf:
             raise ValueError(f"cutoff must be positive and finite, got {cutoff}")
+        if size < 1:
+            raise ValueError(f"a basis has at least one function, got {size=}")
         self.cutoff = cutoff
         self.size = size
         self.decay = decay
@@ -101,6 +103,10 @@ class InverseMultiquadricBasis(RadialBasis):
         super().__init__()
         if not 0 < narrowest < widest:
             raise ValueError(f"need 0 < narrowest < widest, got {narrowest} and {widest}")
+        if not cutoff > 0:
+            raise ValueError(f"cutoff must be positive, got {cutoff}")
+        if size < 1:
+            raise ValueError(f"a basis has at least one function, got {size=}")
         self.cutoff = cutoff
         self.size = size
         self.narrowest = narrowest

@@ -6,10 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sciwm.evaluation.metrics import METRIC_UNITS, reported_in
-from sciwm.evaluation.run import model_file, run_folder
+from sciwm.evaluation.run import model_file, run_folder, training_files
 from sciwm.models import archive
 from sciwm.models.potential import Potential
 
@@ -81,9 +79,7 @@ class RunRecord:
 
     @cached_property
     def training_files(self) -> list[str]:
-        config = yaml.safe_load((self.folder / "config.yaml").read_text())
-        files = config.get("data", {}).get("init_args", {}).get("train", [])
-        return [files] if isinstance(files, str) else list(files)
+        return training_files(self.folder)
 
     def validation_errors(self) -> list[tuple[str, float, float | None, str]]:
         """Rows of quantity, last validation error, the null model's, and unit."""

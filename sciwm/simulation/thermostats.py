@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 
@@ -116,7 +117,11 @@ def maxwell_boltzmann(
         temperature: One for all systems, or (S,).
         remove_drift: Zero total momentum. A single particle keeps its velocity.
         remove_rotation: Zero angular momentum and total momentum in systems that do not repeat.
+
+    Raises:
+        ValueError: If there is no matter at such a temperature.
     """
+    require_plausible("temperature", torch.as_tensor(temperature).cpu().numpy(), units)
     noise = state.within_dimensions(RandomStreams(seed, _VELOCITIES).at(0, state))
     velocities = noise * _thermal_speed(state, temperature, units)
     moving = copy.copy(state)

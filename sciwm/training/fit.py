@@ -1,15 +1,18 @@
 """One training run: from data and a model to a folder that explains itself."""
 
+import inspect
 import json
 import logging
 import platform
 import warnings
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -29,6 +32,16 @@ from sciwm.training.outcome_task import OutcomeTask
 from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
+
+OWNED = {
+    "callbacks": "the training itself",
+    "logger": "the training itself",
+    "max_steps": "max_steps of the job",
+    "max_epochs": "max_steps of the job",
+    "val_check_interval": "validate_every of the job",
+    "gradient_clip_val": "gradient_clip of the job",
+}
+"""Options of Lightning's trainer that a job states elsewhere."""
 
 GUIDE = """\
 What lies here
@@ -116,10 +129,9 @@ def fit(
             best,
         ],
     }
-    options |= trainer or {}
-    if options.get("enable_progress_bar", True):
+    if (trainer or {}).get("enable_progress_bar", True):
         options["callbacks"].append(ErrorBar(nulls))
-    engine = Trainer(**options)
+    engine = built_trainer(options, trainer or {})
     if engine.is_global_zero:
         put_back(log, earlier)
         (run / "README.txt").write_text(GUIDE)
@@ -163,6 +175,30 @@ def fit(
         }
         (run / "metrics.json").write_text(json.dumps(summary, indent=1))
     return run
+
+
+def built_trainer(options: dict[str, Any], further: dict[str, Any]) -> Trainer:
+    """Lightning's trainer with our options and those of the job.
+
+    Raises:
+        ValueError: If the job's are unknown, not to be changed, or not possible here.
+    """
+    known = inspect.signature(Trainer).parameters
+    unknown = sorted(further.keys() - known.keys())
+    if unknown:
+        close = get_close_matches(unknown[0], known, 3)
+        raise ValueError(
+            f"Lightning's trainer has no option {', '.join(unknown)}"
+            + (f"; did you mean {' or '.join(close)}?" if close else "")
+        )
+    owned = sorted(further.keys() & OWNED.keys())
+    if owned:
+        raise ValueError(f"trainer: {owned[0]} is set by {OWNED[owned[0]]}; leave it out there")
+    try:
+        return Trainer(**options | further)
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        # Lightning names a mistake in its options in any of these ways.
+        raise ValueError(f"the trainer cannot be had with {further}: {error}") from error
 
 
 def units_of(task: Task) -> dict[str, str]:

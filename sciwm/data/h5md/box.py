@@ -65,11 +65,12 @@ def read_box(
             "Add `box` with the attributes `dimension` and `boundary`",
         )
     pbc = _boundary(box)
-    dimension = int(np.asarray(box.attrs.get("dimension", len(pbc))).ravel()[0])
-    if not 1 <= dimension <= 3:
+    stated = text(box.attrs.get("dimension", len(pbc)))
+    if stated not in ("1", "2", "3"):
         raise FormatError(
-            file, box.name, f"{dimension=} is not 1, 2 or 3", "Store spatial axes only"
+            file, box.name, f"`dimension` is {stated}, not 1, 2 or 3", "Store spatial axes only"
         )
+    dimension = int(stated)
     if len(pbc) == 1:
         # Some writers give one word for all axes.
         pbc = np.repeat(pbc, dimension)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sciwm.data.h5md.contents import require_values
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import UNWRITTEN_STEP
 
@@ -67,10 +68,11 @@ def read_element(node: Node, clocks: Clocks) -> Element:
         clocks: Steps and times read so far, to which those of this element are added.
 
     Raises:
-        FormatError: If it is neither a dataset nor a group of `value` and `step`.
+        FormatError: If it is neither a dataset nor a group of `value` and `step`, or holds no numbers.
     """
     file = node.file.filename
     if isinstance(node, h5py.Dataset):
+        require_values(node)
         return Element(node.name, node.shape, fill=_fill(node))
     value, step, time = (_dataset(node, name) for name in ("value", "step", "time"))
     if value is None or step is None:
@@ -80,6 +82,8 @@ def read_element(node: Node, clocks: Clocks) -> Element:
             f"a sampled element needs the datasets `value` and `step`, found {sorted(node)}",
             "Add the one that is missing, or store the element as one dataset if it is fixed",
         )
+    for dataset in filter(None, (value, step, time)):
+        require_values(dataset)
     if value.ndim == 0:
         raise FormatError(
             file, value.name, "a sampled element needs a first axis for time", "Give it one"
@@ -109,7 +113,8 @@ def text(value: object) -> str | None:
         value = value.flat[0] if value.size else ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return str(value).strip("\x00 ") or None
+    # Bytes that are no text come from h5py as lone surrogates, which cannot be printed.
+    return str(value).encode("utf-8", "replace").decode().strip("\x00 ") or None
 
 
 def _dataset(group: h5py.Group, name: str) -> h5py.Dataset | None:

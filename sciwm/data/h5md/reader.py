@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem, unit_system
+from sciwm.core.units import MOLECULAR, REDUCED, UNIT_SYSTEMS, UnitSystem
 from sciwm.data.h5md.assumptions import ASE, PHYSICAL, Assumptions
+from sciwm.data.h5md.contents import diagnosed
 from sciwm.data.h5md.elements import text
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.handle import Handle
@@ -76,9 +77,10 @@ class H5MDFile:
         found: list[Trajectory] = []
         for root in self._roots:
             prefix = root.path.strip("/")
-            for name in _positioned(self._handle.file()[root.path]):
-                group = read_group(self._handle.file()[f"{root.path}particles/{name}"], root)
-                found += self._split(group, f"{prefix}/{name}" if prefix else name)
+            with diagnosed(self._handle.file()):
+                for name in _positioned(self._handle.file()[root.path]):
+                    group = read_group(self._handle.file()[f"{root.path}particles/{name}"], root)
+                    found += self._split(group, f"{prefix}/{name}" if prefix else name)
         if not found:
             raise FormatError(
                 self.path,
@@ -143,6 +145,10 @@ class H5MDFile:
     @cached_property
     def _roots(self) -> list[Root]:
         """The H5MD structures of the file: usually one, at its root."""
+        with diagnosed(self._handle.file()):
+            return self._found_roots()
+
+    def _found_roots(self) -> list[Root]:
         level: list[h5py.Group] = [self._handle.file()]
         for _ in range(SEARCH_DEPTH + 1):
             roots = [group for group in level if isinstance(group.get("h5md"), h5py.Group)]
@@ -197,7 +203,14 @@ def read_root(group: h5py.Group, assumptions: Assumptions = Assumptions()) -> Ro
     in_ase_units = by_ase and (stated or all(_has_atomic_numbers(one) for one in particles))
     told = assumptions.units
     if declared is not None:
-        physical = unit_system(declared) is not REDUCED
+        if declared not in UNIT_SYSTEMS:
+            raise FormatError(
+                group.file.filename,
+                f"{group.name.rstrip('/')}/{PARAMETERS}",
+                f"the attribute `units` is {declared!r}, not one of {', '.join(UNIT_SYSTEMS)}",
+                "Correct it, or write the file anew",
+            )
+        physical = UNIT_SYSTEMS[declared] is not REDUCED
     else:
         physical = stated or (in_ase_units if told is None else bool(told))
     assumed = {**PHYSICAL, **(ASE if in_ase_units else {}), **(told or {})}
@@ -215,7 +228,9 @@ def _positioned(group: h5py.Group) -> list[str]:
     groups = group.get("particles")
     if not isinstance(groups, h5py.Group):
         return []
-    return [name for name in groups if "position" in groups[name]]
+    return [
+        name for name, node in groups.items() if isinstance(node, h5py.Group) and "position" in node
+    ]
 
 
 def _named(signature: h5py.Group, role: str) -> str:

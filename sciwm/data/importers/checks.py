@@ -7,14 +7,12 @@ from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.plausibility import LIMITS, REDUCED_LIMIT, frame_oddity
 from sciwm.core.properties import require_shape
 from sciwm.core.units import MOLECULAR, UnitSystem
 
-CLOSEST = 0.3
-"""Å. Nuclei do not come nearer in any simulation; H2 is 0.74 Å long."""
-
-LARGEST = 1e50
-"""Nothing has such a magnitude in any unit; damaged floating-point numbers do."""
+CLOSEST = LIMITS["box"].low
+"""Å. Nuclei do not come nearer in any simulation."""
 
 LABELS = ("energy", "forces", "stress", "velocities")
 """What must be known of every frame if it is known of one."""
@@ -38,10 +36,10 @@ def fault(frame: Frame, system: UnitSystem) -> Fault | None:
     """The first thing that makes a frame unusable; None if it is sound."""
     return (
         _misshapen(frame)
-        or _not_finite(frame)
+        or _flat_box(frame)
+        or _odd_numbers(frame, system)
         or _unknown_species(frame, system)
         or _strange_properties(frame)
-        or _flat_box(frame)
         or (_overlap(frame) if system is MOLECULAR else None)
     )
 
@@ -72,28 +70,15 @@ def _misshapen(frame: Frame) -> Fault | None:
     return None
 
 
-def _not_finite(frame: Frame) -> Fault | None:
-    for name in (
-        "positions",
-        "cell",
-        "velocities",
-        "masses",
-        "charges",
-        "total_charge",
-        "time",
-        *LABELS,
-    ):
-        value = getattr(frame, name)
-        if value is None:
-            continue
-        broken = ~(np.abs(np.atleast_1d(value)) < LARGEST)  # NaN compares false as well
-        if not broken.any():
-            continue
-        bad = np.argwhere(broken)[0]
-        where = f" of particle {bad[0]}" if np.ndim(value) else ""
-        shown = np.atleast_1d(value)[bad[0]]
-        return Fault("not finite", f"{name}{where}: {shown}", "The run or its output broke there")
-    return None
+def _odd_numbers(frame: Frame, system: UnitSystem) -> Fault | None:
+    found = frame_oddity(frame, system)
+    if found is None:
+        return None
+    if not found.finite:
+        return Fault("not finite", found.sentence, "The run or its output broke there")
+    return Fault(
+        "beyond what can be", found.sentence, "Check the unit, or whether the file is damaged"
+    )
 
 
 def _strange_properties(frame: Frame) -> Fault | None:
@@ -102,8 +87,9 @@ def _strange_properties(frame: Frame) -> Fault | None:
             require_shape(name, value, len(frame))
         except ValueError as error:
             return Fault("misshapen", str(error), "The property belongs to another system")
-        if np.isinf(value).any():  # NaN says that it is not known
-            return Fault("not finite", f"{name} is infinite", "Its calculation broke there")
+        if (np.abs(value) > REDUCED_LIMIT.high).any():  # NaN says that it is not known
+            broken = f"{name} is {np.nanmax(np.abs(value)):g}"
+            return Fault("not finite", broken, "Its calculation broke there")
     return None
 
 
@@ -122,7 +108,8 @@ def _unknown_species(frame: Frame, system: UnitSystem) -> Fault | None:
 
 def _flat_box(frame: Frame) -> Fault | None:
     rows = frame.cell[frame.pbc]
-    if len(rows) == 0 or np.linalg.matrix_rank(rows) == len(rows):
+    # One that is not finite has another fault.
+    if not np.isfinite(rows).all() or np.linalg.matrix_rank(rows) == len(rows):
         return None
     return Fault(
         "flat box",

@@ -13,8 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import yaml
-
+from sciwm.core.yaml_text import read_yaml
 from sciwm.discovery.oracle.pool import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -51,10 +50,7 @@ class Cluster:
         Raises:
             ValueError: If one is unknown, missing or wrong.
         """
-        try:
-            content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+        content = read_yaml(path)
         known = [one.name for one in fields(cls)]
         if not isinstance(content, dict) or not content.keys() <= set(known):
             odd = (

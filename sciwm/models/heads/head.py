@@ -15,6 +15,9 @@ from sciwm.models.encoder import Encoder
 from sciwm.models.spherical import degree_slices
 from sciwm.models.statistics import LabelStatistics
 
+WIDEST = 10_000
+"""Channels of a hidden layer, at most."""
+
 
 class Head(nn.Module, abc.ABC):
     """Predicts one property.
@@ -74,6 +77,7 @@ class ScalarReadout(nn.Module):
 
     def __init__(self, encoder: Encoder, hidden: int, outputs: int = 1):
         super().__init__()
+        _require_width(hidden)
         self.net = nn.Sequential(
             nn.Linear(encoder.layers * encoder.channels, hidden),
             nn.SiLU(),
@@ -96,6 +100,7 @@ class TensorReadout(nn.Module):
 
     def __init__(self, encoder: Encoder, hidden: int, degree: int):
         super().__init__()
+        _require_width(hidden)
         if degree > encoder.lmax:
             raise ValueError(
                 f"the head needs features of degree {degree}, but the encoder has lmax={encoder.lmax}; "
@@ -109,6 +114,11 @@ class TensorReadout(nn.Module):
         """(A, 2 degree + 1) components in e3nn's order; x, y, z for degree 1."""
         tensors = self.mix(torch.cat([one[:, self.part] for one in features], dim=-1))
         return (tensors * self.gates(features)[:, None]).mean(-1)
+
+
+def _require_width(hidden: int) -> None:
+    if not 1 <= hidden <= WIDEST:
+        raise ValueError(f"hidden must lie in 1..{WIDEST}, got {hidden}")
 
 
 def sum_per_system(values: Tensor, state: State) -> Tensor:

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from sciwm.core.frame import Frame
+from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.integrators import Integrator
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.progress import Progress
 from sciwm.simulation.rollout.recorder import Recorder
-from sciwm.simulation.rollout.soundness import Soundness
+from sciwm.simulation.rollout.soundness import Soundness, implausible_systems
 from sciwm.simulation.rollout.watch import Watch
 from sciwm.simulation.simulator import Simulator, SimulatorError
 from sciwm.simulation.thermostats import kinetic_energy
@@ -79,11 +81,16 @@ class Rollout:
 
         Raises:
             FileExistsError: If the output exists and is not to be continued.
-            ValueError: If it is the output of another run.
+            ValueError: If it is the output of another run, or the integrator's temperature or step
+                cannot be.
         """
         names = names or [f"system{s}" for s in range(state.n_systems)]
         if len(set(names)) != state.n_systems:
             raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
+        units, held = self.simulator.units, self.integrator.temperature
+        require_plausible("time step", self.integrator.dt, units)
+        if held is not None:
+            require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
         if self.output is None:
             return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
         if self.output.exists() and not resume:
@@ -169,6 +176,9 @@ class Rollout:
         """Every system evaluated at step 0, except where that fails."""
         progress = Progress.beginning(state, self.integrator)
         while progress.running:
+            if odd := implausible_systems(progress.state, self.simulator.units):
+                progress = progress.without(odd, self.integrator)
+                continue
             try:
                 evaluation = self.simulator.evaluate(progress.state)
             except SimulatorError as error:
@@ -187,6 +197,8 @@ class Rollout:
         return progress.without(stopped, self.integrator) if stopped else progress
 
     def _outside(self, progress: Progress) -> dict[int, str]:
+        if odd := implausible_systems(progress.state, self.simulator.units):
+            return odd
         found = self.simulator.outside(progress.state, progress.evaluation)
         return {s: f"left the simulator's domain: {reason}" for s, reason in found.items()}
 

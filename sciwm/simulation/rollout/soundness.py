@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sciwm.core.plausibility import oddity
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.simulation.integrators import Integrator
@@ -15,6 +16,17 @@ one step by as much as that heat, or drifts so far where energy is conserved."""
 
 _COLD = {"molecular": 100.0, "reduced": 1.0}
 """Targets colder than this count as this: a strained structure warms up when it lets go."""
+
+
+def implausible_systems(state: State, units: UnitSystem) -> dict[int, str]:
+    """The first system with a position or velocity that cannot be, with the reason."""
+    for name, quantity in (("positions", "length"), ("velocities", "velocity")):
+        found = oddity(quantity, state[name].detach().cpu().numpy(), units)
+        if found is not None:
+            s = int(state.batch[found.row])
+            atom = found.row - int((state.batch < s).sum())
+            return {s: f"cannot be real: {name} of atom {atom}: {found.sentence}"}
+    return {}
 
 
 class Soundness:
