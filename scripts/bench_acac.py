@@ -6,7 +6,7 @@ errors on test_MD_300K, once for each seed; about 10 minutes a seed. Rivals that
 are trained for as long on the same frames with one recipe for all, by their own script. Any other test file
 can be added. Published after full training on a GPU: MACE 0.9 meV and 5.1 meV/Å (arXiv:2206.07697).
 
-    python scripts/bench_acac.py [--seeds 3] [--rivals painn:64 ...] [--test 600K=FILE ...] [--json_file FILE]
+    python scripts/bench_acac.py [--seeds 3] [--rivals '["painn:64"]'] [--test 600K=FILE] [--json_file FILE]
 """
 
 import json

@@ -158,7 +158,7 @@ def fit(
             "units": units_of(task),
             "steps": engine.global_step,
             "cpu_seconds": task.spent(),
-            "build_seconds": task.build_seconds,
+            "build_cpu_seconds": task.build_cpu_seconds,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
         (run / "metrics.json").write_text(json.dumps(summary, indent=1))
