@@ -80,7 +80,8 @@ def fit(
     if hasattr(data, "cutoff"):
         data.cutoff = task.model.cutoff
     data.divide(seed)
-    checkpoint = torch.load(last, weights_only=True) if last.is_file() else None
+    # It may have been written on a machine with a GPU.
+    checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.is_file() else None
     task.resumed = checkpoint is not None
     earlier = (
         rows_before(run / "log" / "metrics.csv", checkpoint["global_step"]) if checkpoint else []
@@ -147,7 +148,7 @@ def fit(
                 raise KeyboardInterrupt from None
             raise
     if engine.is_global_zero:
-        chosen = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"])
         archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
