@@ -6,7 +6,7 @@ errors on test_MD_300K, once for each seed; about 10 minutes a seed. Rivals that
 are trained for as long on the same frames with one recipe for all, by their own script. Any other test file
 can be added. Published after full training on a GPU: MACE 0.9 meV and 5.1 meV/Å (arXiv:2206.07697).
 
-    python scripts/bench_acac.py [--seeds 3] [--rivals painn:64 ...] [--test 600K=FILE ...] [--json_file FILE]
+    python scripts/bench_acac.py [--seeds 3] [--rivals '["painn:64"]'] [--test 600K=FILE] [--json_file FILE]
 """
 
 import json
@@ -28,7 +28,7 @@ def main(
     source: str = "../shared/data/acac",
     budget: int = 480,
     seeds: int = 1,
-    test: list[str] | None = None,
+    test: str | list[str] | None = None,
     json_file: str | None = None,
     folder: str = "runs/bench_acac",
     preset: str = "configs/acac.yaml",
@@ -41,7 +41,7 @@ def main(
         source: Folder with train_300K.xyz and test_MD_300K.xyz.
         budget: Processor seconds of training.
         seeds: Runs, each with its own weights and split.
-        test: Further test files, each as NAME=FILE.
+        test: A further test file as NAME=FILE, or a list of such.
         json_file: Where to write the figures as JSON too.
         folder: Where to work.
         preset: The job to run.
@@ -52,7 +52,8 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     tests = {"300K": f"{source}/test_MD_300K.xyz"}
-    tests |= dict(entry.split("=", 1) for entry in test or [])
+    further = [test] if isinstance(test, str) else test or []
+    tests |= dict(entry.split("=", 1) for entry in further)
     sciwm_command = [sys.executable, "-m", "sciwm"]
     files = {name: Path(folder, f"test_{name}.h5md") for name in tests}
     sources = {Path(folder, "train.h5md"): f"{source}/train_300K.xyz"}
@@ -72,7 +73,7 @@ def main(
             command = [*sciwm_command, "train", preset, *options, *where]
             subprocess.run(command, check=True)
         record = json.loads((run / "metrics.json").read_text())
-        kept = ("steps", "cpu_seconds", "build_seconds", "parameters")
+        kept = ("steps", "cpu_seconds", "build_cpu_seconds", "parameters")
         costs.append({key: record[key] for key in kept if key in record})
         model = sciwm.load(run).model
         for name, file in files.items():

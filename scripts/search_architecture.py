@@ -3,7 +3,7 @@
 Trains `configs/acac.yaml` with one thing changed at a time and prints errors on the 50 held-back frames; test
 frames are not looked at. Finished rows are kept, so an interrupted search goes on.
 
-    python scripts/search_architecture.py [--budget 100] [--rows NAME ...] [--json_file FILE]
+    python scripts/search_architecture.py [--budget 100] [--rows '["1 layer"]'] [--json_file FILE]
 """
 
 import json

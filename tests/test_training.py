@@ -173,6 +173,26 @@ def test_motion_teaches_the_law_without_forces(moving, tmp_path):
     assert float(((force - truth) / truth).abs().max()) < 0.15
 
 
+def test_a_run_begun_on_a_gpu_continues_without_one(labelled, tmp_path, monkeypatch):
+    def go_on(steps):
+        options = {"validate_every": 2, "trainer": QUIET, "folder": str(tmp_path)}
+        return fit(
+            FrameData(str(labelled), 8), ForceTask(small()), "moved", max_steps=steps, **options
+        )
+
+    run = go_on(2)
+    (run / "model.pt").unlink()
+    # Every tensor of the checkpoint says that it lay on a GPU.
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(content, run / "checkpoints" / "last.ckpt")
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="deserialize"):
+            torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert json.loads((go_on(4) / "metrics.json").read_text())["steps"] == 4
+
+
 def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(labelled, tmp_path):
     config = job(tmp_path / "job.yaml", labelled, max_steps=120)
     subprocess.run(

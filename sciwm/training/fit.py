@@ -93,7 +93,8 @@ def fit(
     if hasattr(data, "cutoff"):
         data.cutoff = task.model.cutoff
     data.divide(seed)
-    checkpoint = torch.load(last, weights_only=True) if last.is_file() else None
+    # It may have been written on a machine with a GPU.
+    checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.is_file() else None
     task.resumed = checkpoint is not None
     earlier = (
         rows_before(run / "log" / "metrics.csv", checkpoint["global_step"]) if checkpoint else []
@@ -159,7 +160,7 @@ def fit(
                 raise KeyboardInterrupt from None
             raise
     if engine.is_global_zero:
-        chosen = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"])
         archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
@@ -170,7 +171,7 @@ def fit(
             "units": units_of(task),
             "steps": engine.global_step,
             "cpu_seconds": task.spent(),
-            "build_seconds": task.build_seconds,
+            "build_cpu_seconds": task.build_cpu_seconds,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
         (run / "metrics.json").write_text(json.dumps(summary, indent=1))

@@ -1,6 +1,5 @@
 """Learning from labels: energies, forces and stress of single frames."""
 
-import time
 import warnings
 from typing import Any
 
@@ -30,6 +29,7 @@ from sciwm.training.force_errors import (
     squared_errors,
 )
 from sciwm.training.muon import Muon
+from sciwm.training.processor_time import processor_seconds
 from sciwm.training.task import SURVEYED, Task
 
 
@@ -150,12 +150,12 @@ class ForceTask(Task):
         if self.compiled and self._compiled is None:
             inputs = labelled_example(self.model, bool(self.stress_weight))
             varying = LOSS_VARYING[: len(inputs)]
-            began = time.monotonic()
+            began = processor_seconds()
             try:
                 self._compiled = CompiledLoss(self.model, squared_errors, inputs, varying)
             except CompilationError as error:
                 warnings.warn(f"{error}. Training goes on without, slower", stacklevel=2)
-            self.build_seconds = time.monotonic() - began
+            self.build_cpu_seconds = processor_seconds() - began
         super().on_train_start()
 
     def weighted_loss(self, batch: State) -> Tensor:

@@ -40,7 +40,7 @@ class Task(LightningModule, abc.ABC):
         cpu_seconds: Processor time to spend on training, instead of a number of steps.
 
     Attributes:
-        build_seconds: Time that compiling took before training began.
+        build_cpu_seconds: Processor time that compiling took before training began, compilers included.
         resumed: Whether a checkpoint will replace what `adapt` sets.
     """
 
@@ -55,7 +55,7 @@ class Task(LightningModule, abc.ABC):
         self.cpu_seconds = cpu_seconds
         self._spent_before = 0.0
         self._clock: float | None = None
-        self.build_seconds = 0.0
+        self.build_cpu_seconds = 0.0
         self.resumed = False
         self._done = 0.0
         self._sums: dict[str, Tensor] = {}
