@@ -12,7 +12,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.evaluation.checks.dissociation import dissociation_checks
 from sciwm.models import Encoder, ForceField, short_range
-from sciwm.models.bonding import bond_weight
+from sciwm.models.bonding import bond_weight, saturated
 from sciwm.models.domain import Domain
 from sciwm.models.short_range import APART, INNER, OUTER
 from sciwm.models.statistics import survey
@@ -122,11 +122,10 @@ def test_training_configurations_are_not_touched():
 def test_neighbours_do_not_see_an_atom_that_collides():
     """A third atom has the same energy whether two others coincide there or are not there at all."""
     model = wild()
+    model.bond_energy.zero_()
     collided = energy(model, [6, 6, 8], [[0, 0, 0], [0.3, 0, 0], [0.1, 1.4, 0]])
     without_repulsion = collided - pair_energies(model, 6, 6, [0.3])[0]
-    # All that is left are bonds, of a fixed energy each.
-    bonds = without_repulsion / float(model.bond_energy)
-    assert bonds == pytest.approx(-2.0, abs=1e-9)
+    assert without_repulsion == pytest.approx(0.0, abs=1e-9)
     model.domain.closest.zero_()
     model.short_range = None
     seen = energy(model, [6, 6, 8], [[0, 0, 0], [0.3, 0, 0], [0.1, 1.4, 0]])
@@ -169,8 +168,31 @@ def test_a_straight_switch_is_seen_in_the_slope_of_the_force(monkeypatch):
 
 
 def test_bonds_share_what_the_data_is_worth():
-    # Atoms with a common neighbour count as a little of a bond too.
-    assert 3.5 < float(wild().bond_energy) <= 4.0
+    # The last half of a bond of every atom counts half.
+    assert 4.0 < float(wild().bond_energy) < 6.0
+
+
+def test_bonds_pull_at_nothing_where_atoms_are_bound_as_in_training():
+    model = wild(strength=0.0)
+    frames = [ethanol(k) for k in range(20)]
+    state = State.collate([State.from_frame(frame, torch.float64) for frame in frames])
+    found = predict(model, state)
+    assert float(found.forces.abs().max()) == 0.0
+    assert float(found.energy.std()) == pytest.approx(0.0, abs=1e-9)
+    # If every bond counted, atoms with a common neighbour would feel one another.
+    model.short_range.enough.fill_(100.0)
+    assert float(predict(model, state).forces.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("enough", [0.0, 0.3, 0.9, 4.0])
+def test_further_bonds_count_ever_less_and_then_nothing(enough):
+    count = torch.linspace(0.0, 6.0, 601, requires_grad=True)
+    found = saturated(count, torch.tensor(enough))
+    (slope,) = torch.autograd.grad(found.sum(), count)
+    assert bool((slope >= 0).all())
+    assert bool((slope[count > enough + 1e-9] == 0).all())
+    assert bool((slope[(count < enough - 0.5) & (count < enough / 2)] == 1).all())
+    assert float(found[0]) == 0.0
 
 
 def test_bond_weights_go_from_one_to_nothing_before_the_cutoff():

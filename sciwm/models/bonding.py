@@ -1,12 +1,14 @@
-"""How much of a bond two atoms a distance apart have."""
+"""How many bonds an atom has, as a smooth function of where its neighbours are."""
 
 from torch import Tensor
 
 from sciwm.models.radial import switch
 
-WHOLE, BROKEN = 1.2, 2.0
-"""Distances, in sums of covalent radii, up to which a pair is a whole bond and from which it is none. Bonds
-vibrate below the first, where the weight is constant; atoms with a common neighbour are near the second."""
+WHOLE, BROKEN = 1.2, 1.8
+"""Distances, in sums of covalent radii, up to which a pair is a whole bond and from which it is none."""
+
+EASING = 0.5
+"""Bonds over which another one counts ever less, before it counts nothing."""
 
 
 def bond_weight(distance: Tensor, radii: Tensor, cutoff: float) -> Tensor:
@@ -18,3 +20,17 @@ def bond_weight(distance: Tensor, radii: Tensor, cutoff: float) -> Tensor:
     """
     stop = (BROKEN * radii).clamp(max=cutoff)
     return switch(distance, WHOLE / BROKEN * stop, stop)
+
+
+def saturated(bonds: Tensor, enough: Tensor) -> Tensor:
+    """The number of bonds while they are few, and a constant from `enough` on, with three derivatives.
+
+    Args:
+        bonds: Sums of bond weights.
+        enough: Number from which on a further bond changes nothing.
+    """
+    width = enough.clamp(max=EASING)
+    start = enough - width
+    # The integral of `envelope(t, p=3)`, which falls from 1 to 0.
+    t = ((bonds - start) / width.clamp(min=1e-6)).clamp(0.0, 1.0)
+    return bonds.minimum(start) + width * (t - t**4 * (2.5 - t * (3.0 - t)))

@@ -1,7 +1,7 @@
 """The many-body force field: an encoder's features summed up to an energy.
 
 E = Σ_i E0(z_i) + Σ_i presence_i · scale · [readout(features_i) - readout(features of i alone)]
-    + Σ_pairs (repulsion in collisions - mean bond energy of bonds),
+    + Σ_pairs repulsion in collisions - mean bond energy · bonds,
 
 so that free atoms have their reference energies, and atoms that collide repel, whatever was learned
 (`short_range`).
@@ -134,8 +134,9 @@ class ForceField(Potential):
         Args:
             learned: Mean energy per particle that the model gives on that data, constants aside.
         """
-        bonding = float(self.bond_energy) * statistics.bonds
-        self._set_zero(statistics, statistics.energy_shift - learned - bonding)
+        if self.short_range is not None:
+            learned += float(self.bond_energy) * self.short_range.mean_bonds(statistics)
+        self._set_zero(statistics, statistics.energy_shift - learned)
 
     def _set_zero(self, statistics: Statistics, shift: float) -> None:
         """Shares out what a particle of the data has on average beyond its reference energy.
@@ -143,14 +144,16 @@ class ForceField(Potential):
         Bonds take it where they can; then free atoms are at their reference energies.
         """
         if self.short_range is not None:
-            bond_energy = -shift / statistics.bonds if statistics.bonds > FEWEST_BONDS else 0.0
+            self.short_range.adapt(statistics)
+            bonds = self.short_range.mean_bonds(statistics)
+            bond_energy = -shift / bonds if bonds > FEWEST_BONDS else 0.0
             self.bond_energy.fill_(0.0)
-            if abs(shift) > UNBOUND and not 0.0 <= bond_energy <= STRONGEST_BOND:
+            if abs(shift) > UNBOUND and not 0.0 < bond_energy <= STRONGEST_BOND:
                 warnings.warn(
                     f"particles of the data have {shift:.4g} eV more than their reference energies and "
-                    f"{statistics.bonds:.3g} bonds on average, which no bonds account for: reference "
-                    "energies and data are of different methods or units. Energies will be right near "
-                    "the data, those of free atoms will not",
+                    f"{bonds:.3g} bonds on average, which no bonds account for: reference energies and "
+                    "data are of different methods or units. Energies will be right near the data, "
+                    "those of free atoms will not",
                     stacklevel=3,
                 )
             else:
@@ -176,8 +179,9 @@ class ForceField(Potential):
         energy = self.scale * learned
         if self.short_range is None or contacts is None or seen is None:
             return energy
-        pairs = self.short_range.pair_energy(geometry, self.domain, contacts, self.bond_energy)
-        return seen * energy + pairs
+        bonds = self.short_range.bonds(geometry, self.domain, contacts)
+        repulsion = self.short_range.repulsion(geometry, contacts)
+        return seen * energy + repulsion - self.bond_energy * bonds
 
     def _overlaid_energy(self, geometry: Geometry) -> Tensor:
         energy = self.scale * self._readout(self.encoder(geometry))

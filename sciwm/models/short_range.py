@@ -7,19 +7,23 @@ is learned: its learned energy fades to that of a free atom, its neighbours no l
 screened repulsion of nuclei takes over, by the same switch. Whatever is learned, energies are then
 bounded below.
 
-Bonds are counted, each worth the mean bond of the training data (4.2 eV in ethanol). A bond that breaks
-in a simulation then costs what bonds cost, rather than what a network extrapolates.
+Bonds are counted, and each is worth the mean bond of the training data (about 4 eV in organic molecules),
+so that one that breaks in a simulation costs what bonds cost, rather than what a network extrapolates. An
+atom counts no more bonds than the fewest that its element had in training: as long as atoms are bound as
+they were there, the count is constant and pulls at nothing.
 """
 
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
-from sciwm.models.bonding import bond_weight
+from sciwm.core.state import MAX_NUMBER
+from sciwm.models.bonding import bond_weight, saturated
 from sciwm.models.domain import CLOSER, Domain
 from sciwm.models.geometry import Geometry
 from sciwm.models.radial import switch
 from sciwm.models.repulsion import screened_repulsion
+from sciwm.models.statistics import Statistics
 
 INNER, OUTER = 0.6, CLOSER
 """Shares of the closest approach in training at which nothing and all of what was learned counts. Whatever is
@@ -37,10 +41,13 @@ class ShortRange(nn.Module):
     """
 
     radii: Tensor
+    enough: Tensor
 
     def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
+        # Of each element, the fewest bonds of an atom in training.
+        self.register_buffer("enough", torch.zeros(MAX_NUMBER + 1))
         radii = torch.tensor(covalent_radii, dtype=torch.get_default_dtype())
         self.register_buffer("radii", radii, persistent=False)
 
@@ -51,17 +58,33 @@ class ShortRange(nn.Module):
         ratio = geometry.distance / torch.where(closest > 0, closest, apart)
         return torch.where(geometry.real, switch(ratio, INNER, OUTER), 0.0)
 
-    def pair_energy(
-        self, geometry: Geometry, domain: Domain, contacts: Tensor, bond_energy: Tensor
-    ) -> Tensor:
-        """(A,) half of the repulsion and bonding of every pair on each particle.
+    def adapt(self, statistics: Statistics) -> None:
+        """Takes over how many bonds atoms have in training data, beside that which it knows."""
+        for number, bonds in statistics.bonds.items():
+            known = float(self.enough[number])
+            fewest = float(bonds.min())
+            self.enough[number] = min(fewest, known) if known > 0 else fewest
 
-        Elements that never met in training have no bonds.
-        """
-        bonds = bond_weight(geometry.distance, self._reach(geometry), self.cutoff)
-        bonds = torch.where(domain.closest_of(geometry) > 0, bonds * (1.0 - contacts), 0.0)
-        pair = contacts * screened_repulsion(geometry) - bond_energy * bonds
+    def mean_bonds(self, statistics: Statistics) -> float:
+        """Bonds per particle of the data, as they are counted here."""
+        total = particles = 0.0
+        for number, bonds in statistics.bonds.items():
+            count = torch.from_numpy(bonds).to(self.enough)
+            total += 0.5 * float(saturated(count, self.enough[number]).sum())
+            particles += len(bonds)
+        return total / max(particles, 1.0)
+
+    def repulsion(self, geometry: Geometry, contacts: Tensor) -> Tensor:
+        """(A,) half of the repulsion of every pair that collides on each particle."""
+        pair = contacts * screened_repulsion(geometry)
         return 0.5 * torch.where(geometry.real, pair, 0.0).sum(dim=1)
+
+    def bonds(self, geometry: Geometry, domain: Domain, contacts: Tensor) -> Tensor:
+        """(A,) half of the bonds of each particle; elements that never met in training have none."""
+        weight = bond_weight(geometry.distance, self._reach(geometry), self.cutoff)
+        known = geometry.real & (domain.closest_of(geometry) > 0)
+        count = torch.where(known, weight * (1.0 - contacts), 0.0).sum(dim=1)
+        return 0.5 * saturated(count, self.enough[geometry.numbers])
 
     def _reach(self, geometry: Geometry) -> Tensor:
         """(A, K) sums of covalent radii."""

@@ -47,7 +47,8 @@ class Statistics:
         force_max: Largest force on a particle.
         reference_energies: (T,) energy of each isolated particle, eV; zero where unknown.
         energy_shift: Mean of (energy - reference energies) per particle.
-        bonds: Mean number of bonds per particle, as `bonding.bond_weight` counts them.
+        bonds: By particle type, the number of bonds of each particle of that type, as
+            `bonding.bond_weight` counts them.
         total_charges: Sorted net charges that occur, rounded; empty where unknown.
         labels: By property, those of the frames that have it.
     """
@@ -60,7 +61,7 @@ class Statistics:
     force_max: float = np.inf
     reference_energies: Array = field(default_factory=lambda: np.zeros(MAX_NUMBER + 1))
     energy_shift: float = 0.0
-    bonds: float = 0.0
+    bonds: dict[int, Array] = field(default_factory=dict)
     total_charges: list[int] = field(default_factory=list)
     labels: dict[str, LabelStatistics] = field(default_factory=dict)
 
@@ -91,7 +92,8 @@ def survey(
     """
     result = Statistics(units=units)
     result.species = sorted({int(n) for frame in frames for n in frame.numbers})
-    neighbours, particles, bonds = 0, 0, 0.0
+    neighbours, particles = 0, 0
+    bonds: list[Array] = []
     for frame in frames:
         search = cutoff if np.isfinite(cutoff) else _extent(frame)
         (first, second), shifts = neighbour_pairs(frame.positions, frame.cell, frame.pbc, search)
@@ -104,10 +106,13 @@ def survey(
         particles += len(frame)
         radii = covalent_radii[frame.numbers]
         reach = torch.from_numpy(radii[first] + radii[second])
-        bonds += float(bond_weight(torch.from_numpy(distance), reach, cutoff).sum())
+        weight = bond_weight(torch.from_numpy(distance), reach, cutoff).numpy()
+        ends = np.concatenate([first, second])
+        bonds.append(np.bincount(ends, np.concatenate([weight, weight]), len(frame)))
     result.closest = np.minimum(result.closest, result.closest.T)
     result.neighbour_count = max(neighbours / max(particles, 1), 1.0)
-    result.bonds = bonds / max(particles, 1)
+    types, counts = np.concatenate([frame.numbers for frame in frames]), np.concatenate(bonds)
+    result.bonds = {z: counts[types == z] for z in result.species}
     forces = [frame.forces for frame in frames if frame.forces is not None]
     if forces:
         result.force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
