@@ -1,5 +1,6 @@
 """How many bonds an atom has, as a smooth function of where its neighbours are."""
 
+import torch
 from torch import Tensor
 
 from sciwm.models.radial import switch
@@ -30,7 +31,7 @@ def saturated(bonds: Tensor, enough: Tensor) -> Tensor:
         enough: Number from which on a further bond changes nothing.
     """
     width = enough.clamp(max=EASING)
-    start = enough - width
-    # The integral of `envelope(t, p=3)`, which falls from 1 to 0.
-    t = ((bonds - start) / width.clamp(min=1e-6)).clamp(0.0, 1.0)
-    return bonds.minimum(start) + width * (t - t**4 * (2.5 - t * (3.0 - t)))
+    t = ((bonds - enough + width) / width.clamp(min=1e-6)).clamp(0.0, 1.0)
+    # Beside them the integral of 1 - `envelope(t, p=3)`, which rises from 0 to 1.
+    few = bonds - width * t**4 * (2.5 - t * (3.0 - t))
+    return torch.where(bonds < enough, few, enough - 0.5 * width)
