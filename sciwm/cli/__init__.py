@@ -33,6 +33,8 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     """Calls a function with arguments from the command line: keyword-only ones become options."""
     from jsonargparse import ArgumentParser
 
+    from sciwm.cli.arguments import readable
+
     parameters = inspect.signature(function).parameters.values()
     options: set[str | int] = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     others: set[str | int] = {p.name for p in parameters if p.name not in options}
@@ -42,14 +44,12 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip=others)
     switches = {f"--{p.name}" for p in parameters if p.annotation in (bool, "bool")}
+    spelled = readable(arguments, {str(name) for name in options})
     given: list[str] = []
-    for position, argument in enumerate(arguments):
-        name = (
-            argument.replace("-", "_").replace("__", "--", 1) if argument[:2] == "--" else argument
-        )
-        given.append(name)
-        following = arguments[position + 1 : position + 2]
-        if name in switches and following not in (["true"], ["false"]):
+    for position, argument in enumerate(spelled):
+        given.append(argument)
+        following = spelled[position + 1 : position + 2]
+        if argument in switches and following not in (["true"], ["false"]):
             given.append("true")
     return function(**parser.parse_args(given).as_dict())
 

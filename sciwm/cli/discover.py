@@ -32,6 +32,7 @@ def run(arguments: list[str]) -> int:
 
     from jsonargparse import ArgumentParser
 
+    from sciwm.cli.arguments import readable
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
     from sciwm.report.campaign.report import write_campaign_report
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(readable(arguments))
     # Its name before version 4.49 of jsonargparse.
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
     built = instantiate(parsed)

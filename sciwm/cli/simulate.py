@@ -40,7 +40,7 @@ def simulate(
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
-            0,10 or :20 or ::5; -1 is the last. What begins with a minus needs --frames=-2: to be read.
+            0,10 or :20 or ::5; -1 is the last, and -2: the last two.
         copies: Simulations from each of them, with their own random numbers.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.

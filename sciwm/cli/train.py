@@ -22,6 +22,7 @@ def run(arguments: list[str]) -> int:
     from jsonargparse import ActionParser, ArgumentParser, Namespace
     from lightning.pytorch import seed_everything
 
+    from sciwm.cli.arguments import readable
     from sciwm.training.fit import fit
 
     del ActionParser, Namespace
@@ -35,7 +36,7 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(readable(arguments))
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
     seed_everything(parsed.seed, verbose=False)
