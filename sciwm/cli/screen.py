@@ -75,7 +75,7 @@ def screen(
         ]
     screening = Screening(objective, model or [], table, units or {}, [], gates, seed)
     tally = run(screening, Path(library), rows, workers, limit, smiles)
-    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged as beyond what is known")
+    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged, which says why")
     for problem, count in sorted(tally.problems.items(), key=lambda one: -one[1]):
         print(f"{count:>12,} without a result: {problem}")
     print(f"\nbest {top}:")

@@ -21,7 +21,7 @@ from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.gates import Gates
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.ledger import Campaign, Ledger
-from sciwm.discovery.loop import Learner, Listener, Loop
+from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
 from sciwm.discovery.oracle.oracle import Oracle
@@ -139,6 +139,7 @@ def run_campaign(
     Raises:
         ValueError: If the job cannot be done as it is written.
         LedgerError: If the campaign was begun with another job, or is being run elsewhere.
+        NothingScoredError: If not one score is finite; its table says why.
     """
     recipes, objective = job.recipes(), job.goal()
     gates = Gates([construct(one) for one in job.gates])
@@ -179,8 +180,13 @@ def run_campaign(
             seed,
             _learner(job, campaign, world, recipes, folder, seed),
         )
-        found = loop.run(listener)
-        campaign.export(folder / "hypotheses.csv")
+        table = folder / "hypotheses.csv"
+        try:
+            found = loop.run(listener)
+        except NothingScoredError:
+            campaign.export(table, loop.flaws(campaign.hypotheses()))
+            raise
+        campaign.export(table, loop.flaws(found))
     return found
 
 

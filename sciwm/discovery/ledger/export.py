@@ -10,16 +10,24 @@ from sciwm.discovery.hypothesis import Hypothesis
 Cell = str | float | int | None
 
 
-def write_csv(path: Path, hypotheses: Sequence[Hypothesis], frames: Mapping[str, str]) -> None:
+def write_csv(
+    path: Path,
+    hypotheses: Sequence[Hypothesis],
+    frames: Mapping[str, str],
+    flaws: Mapping[str, str],
+) -> None:
     """One row per hypothesis, some columns per outcome; a cell is empty where nothing is known.
 
     Args:
         frames: Files with the structures of the reference, by SMILES.
+        flaws: Why there is no score of what was measured, by SMILES.
 
     Raises:
         OSError: If it cannot be written; a table that was there before is kept.
     """
-    rows = [_row(hypothesis, frames) for hypothesis in hypotheses]
+    rows = [
+        _row(one, frames) | {"score_flag": flaws.get(one.candidate.smiles)} for one in hypotheses
+    ]
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as file:
@@ -37,6 +45,7 @@ def _columns(hypotheses: Sequence[Hypothesis]) -> list[str]:
     return [
         *("smiles", "proposer", "parents", "round", "decision", "why", "model", "verdict"),
         *(f"score_{goal}_{kind}" for goal in range(goals) for kind in ("predicted", "measured")),
+        "score_flag",
         *(
             f"{outcome}_{part}"
             for outcome in outcomes

@@ -160,8 +160,11 @@ class Judge:
                 record[f"{name}_upper"] = _plain(upper[n])
             record |= {name: _plain(scores[n, g]) for g, name in enumerate(self._goals)}
             record["feasible"] = str(int(feasible[n]))
-            if flags[n]:
-                record["flag"] = str(flags[n])
+            reasons = [flags[n]]
+            if not (feasible[n] and np.isfinite(scores[n]).all()):
+                reasons.append(self.objective.flaw({name: own[n] for name, own in values.items()}))
+            if any(reasons):
+                record["flag"] = "; ".join(reason for reason in reasons if reason)
 
     def _expected(self, molecules: Sequence[Chem.Mol]) -> tuple[Expectation, list[int]]:
         """With the columns of the outcomes."""

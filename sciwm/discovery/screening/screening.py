@@ -22,7 +22,7 @@ from sciwm.discovery.proposers.library import Row, read_library
 from sciwm.discovery.screening import worker
 from sciwm.discovery.screening.judge import Judge, Learnt, Record, Screening
 from sciwm.discovery.screening.progress import Progress, identity_of
-from sciwm.discovery.screening.table import Table
+from sciwm.discovery.screening.table import Table, require_scores
 
 BLOCK = 500
 """Rows that a worker judges at a time from a table of measurements."""
@@ -79,7 +79,7 @@ def screen(
 
     Raises:
         ValueError: If the output belongs to another screening or another process writes it, or `Judge`
-            refuses this one.
+            refuses this one; at the end, if not one row has a score.
         FileNotFoundError: If there is no library.
     """
     if workers < 1 or (limit is not None and limit < 1):
@@ -111,6 +111,8 @@ def screen(
             progress = replace(progress, ended=True).save(out)
     finally:
         lock.release()
+    if progress.rows:
+        require_scores(out)
     return Tally(progress.rows, progress.problems, progress.flagged, progress.ended)
 
 

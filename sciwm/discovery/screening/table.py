@@ -5,6 +5,8 @@ import heapq
 import io
 import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def best(table: Path, n: int = 10) -> list[dict[str, str]]:
     there: set[str] = set()
     with open(table, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        name = "score" if "score" in (reader.fieldnames or []) else "score_1"
+        name = _goals(reader.fieldnames or [])[0]
         for k, row in enumerate(reader):
             if row["feasible"] != "1" or not row[name] or row["flag"] or row["smiles"] in there:
                 continue
@@ -75,6 +77,23 @@ def best(table: Path, n: int = 10) -> list[dict[str, str]]:
             if len(heap) > n:
                 there.remove(heapq.heappop(heap)[2]["smiles"])
     return [row for _, _, row in sorted(heap, key=lambda one: one[:2], reverse=True)]
+
+
+def require_scores(table: Path) -> None:
+    """Raises ValueError, with the commonest reason, if not one row of a table has a finite score."""
+    reasons: Counter[str] = Counter()
+    with open(table, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        goals = _goals(reader.fieldnames or [])
+        for row in reader:
+            if all(row[name] for name in goals):
+                return
+            reasons[row["problem"] or row["flag"]] += 1
+    reason, count = reasons.most_common(1)[0]
+    raise ValueError(
+        f"none of {reasons.total():,} molecules has a finite score, so nothing is ranked; {count:,} of "
+        f"them: {reason}. Mend the objective or the library; {table} tells it row by row"
+    )
 
 
 def to_parquet(table: Path, target: Path) -> None:
@@ -112,6 +131,12 @@ def to_parquet(table: Path, target: Path) -> None:
         for batch in reader:
             writer.write_batch(batch)
     os.replace(partial, target)
+
+
+def _goals(columns: Sequence[str]) -> list[str]:
+    """Columns of scores; a library may have columns of that name too, but before ours."""
+    found = columns[list(columns).index("problem") :]
+    return [name for name in found if re.fullmatch(r"score(_\d+)?", name)]
 
 
 def _free(name: str, taken: set[str]) -> str:
