@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sciwm.core.spreadsheet import escape
 from sciwm.discovery.hypothesis import Hypothesis
 
 Cell = str | float | int | None
@@ -31,12 +32,18 @@ def write_csv(
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, _columns(hypotheses), restval="", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+            table = csv.writer(file, lineterminator="\n")
+            columns = _columns(hypotheses)
+            table.writerow(map(escape, columns))
+            for row in rows:
+                table.writerow([_written(row.get(column)) for column in columns])
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _written(cell: Cell) -> Cell:
+    return escape(cell) if isinstance(cell, str) else cell
 
 
 def _columns(hypotheses: Sequence[Hypothesis]) -> list[str]:

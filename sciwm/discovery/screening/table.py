@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sciwm.core.spreadsheet import ESCAPED, escape, unescape
 from sciwm.discovery.proposers.library import Row
 from sciwm.discovery.screening.judge import Record
 
@@ -76,7 +77,8 @@ def best(table: Path, n: int = 10) -> list[dict[str, str]]:
             heapq.heappush(heap, (float(row[name]), -k, row))
             if len(heap) > n:
                 there.remove(heapq.heappop(heap)[2]["smiles"])
-    return [row for _, _, row in sorted(heap, key=lambda one: one[:2], reverse=True)]
+    found = [row for _, _, row in sorted(heap, key=lambda one: one[:2], reverse=True)]
+    return [{unescape(name): unescape(cell) for name, cell in row.items()} for row in found]
 
 
 def require_scores(table: Path) -> None:
@@ -88,7 +90,7 @@ def require_scores(table: Path) -> None:
         for row in reader:
             if all(row[name] for name in goals):
                 return
-            reasons[row["problem"] or row["flag"]] += 1
+            reasons[unescape(row["problem"] or row["flag"])] += 1
     reason, count = reasons.most_common(1)[0]
     raise ValueError(
         f"none of {reasons.total():,} molecules has a finite score, so nothing is ranked; {count:,} of "
@@ -103,6 +105,7 @@ def to_parquet(table: Path, target: Path) -> None:
         ImportError: If pyarrow is not installed.
     """
     try:
+        import pyarrow.compute
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
@@ -126,10 +129,18 @@ def to_parquet(table: Path, target: Path) -> None:
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False),
         ) as reader,
-        pyarrow.parquet.ParquetWriter(partial, reader.schema) as writer,
+        pyarrow.parquet.ParquetWriter(
+            partial, pyarrow.schema([one.with_name(unescape(one.name)) for one in reader.schema])
+        ) as writer,
     ):
         for batch in reader:
-            writer.write_batch(batch)
+            columns = [
+                pyarrow.compute.replace_substring_regex(column, ESCAPED, r"\1")
+                if pyarrow.types.is_string(column.type)
+                else column
+                for column in batch.columns
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_arrays(columns, schema=writer.schema))
     os.replace(partial, target)
 
 
@@ -146,5 +157,6 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _written(lines: Sequence[Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows(lines)
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerows([escape(cell) for cell in line] for line in lines)
     return stream.getvalue().encode()
