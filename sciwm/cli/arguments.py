@@ -1,6 +1,7 @@
 """Arguments of the command line in the form that their parser reads."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 
 def readable(arguments: Sequence[str], options: Collection[str] = ()) -> list[str]:
@@ -31,3 +32,10 @@ def readable(arguments: Sequence[str], options: Collection[str] = ()) -> list[st
             waiting = False
             given.append(argument)
     return given
+
+
+def built(parser: Any, parsed: Any) -> Any:
+    """What a jsonargparse parser has read, with its classes as objects."""
+    # Its name before version 4.49 of jsonargparse.
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    return instantiate(parsed)

@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
 
     from jsonargparse import ArgumentParser
 
-    from sciwm.cli.arguments import readable
+    from sciwm.cli.arguments import built, readable
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
     from sciwm.report.campaign.report import write_campaign_report
@@ -50,10 +50,8 @@ def run(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
     parsed = parser.parse_args(readable(arguments))
-    # Its name before version 4.49 of jsonargparse.
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    built = instantiate(parsed)
-    job = Job(**{field.name: built[field.name] for field in fields(Job)})
+    found = built(parser, parsed)
+    job = Job(**{field.name: found[field.name] for field in fields(Job)})
     if not (parsed.name or parsed.config):
         raise ValueError("a campaign without a job file needs a --name")
     name = parsed.name or Path(str(parsed.config[0])).stem

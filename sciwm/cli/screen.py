@@ -46,11 +46,14 @@ def screen(
     from pathlib import Path
     from typing import Any
 
+    from sciwm.core.bounds import require_counts
     from sciwm.discovery.screening.judge import Screening
     from sciwm.discovery.screening.progress import progress_file
     from sciwm.discovery.screening.screening import screen as run
     from sciwm.discovery.screening.table import best, to_parquet
 
+    require_counts(0, top=top)
+    require_counts(max_heavy=max_heavy)
     target = Path(out)
     if target.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{out} is neither .csv nor .parquet; name one of these")

@@ -19,13 +19,13 @@ def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, seeds, builds, and fits."""
     from pathlib import Path
 
-    from jsonargparse import ActionParser, ArgumentParser, Namespace
+    from jsonargparse import ArgumentParser
     from lightning.pytorch import seed_everything
 
-    from sciwm.cli.arguments import readable
+    from sciwm.cli.arguments import built, readable
+    from sciwm.core.bounds import require_seed
     from sciwm.training.fit import fit
 
-    del ActionParser, Namespace
     parser = ArgumentParser(prog="sciwm train", description="All options of a training job.")
     parser.add_argument("--config", action="config", help="The job file.")
     parser.add_function_arguments(fit, skip={"name", "folder"}, fail_untyped=True)
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
     parsed = parser.parse_args(readable(arguments))
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
+    require_seed(parsed.seed)
     seed_everything(parsed.seed, verbose=False)
     folder = Path(parsed.folder) / name
     if (folder / "model.pt").is_file():
@@ -48,18 +49,18 @@ def run(arguments: list[str]) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
-    built = parser.instantiate_classes(parsed)
+    job = built(parser, parsed)
     done = fit(
-        data=built.data,
-        task=built.task,
+        data=job.data,
+        task=job.task,
         name=name,
-        seed=built.seed,
-        max_steps=built.max_steps,
-        validate_every=built.validate_every,
-        ema_decay=built.ema_decay,
-        gradient_clip=built.gradient_clip,
-        trainer=built.trainer,
-        folder=built.folder,
+        seed=job.seed,
+        max_steps=job.max_steps,
+        validate_every=job.validate_every,
+        ema_decay=job.ema_decay,
+        gradient_clip=job.gradient_clip,
+        trainer=job.trainer,
+        folder=job.folder,
     )
     print(f"trained model and its record: {done}")
     return 0

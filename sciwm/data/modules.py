@@ -10,6 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.properties import property_field, require_known
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry, geometry_hash
@@ -46,8 +47,10 @@ class Data(LightningDataModule, abc.ABC):
         workers: int,
     ):
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        require_counts(batch_size=batch_size, max_atoms=max_atoms)
+        require_counts(0, workers=workers)
+        if isinstance(valid, (int, float)):
+            require_positive(valid=valid)
         self.train = _listed(train)
         self.valid = valid
         self.split = split

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciwm.core.bounds import require_counts, require_positive, require_seed
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
@@ -88,6 +89,12 @@ class Job:
     run_gigabytes: float = 4.0
     ledger: str | None = None
 
+    def __post_init__(self) -> None:
+        require_counts(workers=self.workers)
+        require_positive(run_gigabytes=self.run_gigabytes)
+        if not self.run_seconds > 0:
+            raise ValueError(f"run_seconds must be positive, got {self.run_seconds}")
+
     def science(self) -> dict[str, Any]:
         """All but where and how fast it runs, which may change from one resumption to the next."""
         content = asdict(self)
@@ -141,6 +148,7 @@ def run_campaign(
         LedgerError: If the campaign was begun with another job, or is being run elsewhere.
         NothingScoredError: If not one score is finite; its table says why.
     """
+    require_seed(seed)
     recipes, objective = job.recipes(), job.goal()
     gates = Gates([construct(one) for one in job.gates])
     acquisition = _built(job.acquisition, Acquisition)

@@ -8,6 +8,7 @@ import torch
 from ase.data import chemical_symbols
 from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array, Frame
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
@@ -44,6 +45,7 @@ def evaluate(model: Potential, data: Collection, batch_size: int = 16) -> Evalua
         UnseenSpeciesError: If a frame holds a particle type the model was not trained on.
         FloatingPointError: If a prediction is not finite.
     """
+    require_counts(batch_size=batch_size)
     require_units(model, data)
     tally = _Tally(data, model.units)
     progress = tqdm(total=len(data.frames), desc="evaluating", unit="frame", delay=1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
@@ -100,6 +101,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         ValueError: If the data is in other units, or its temperature is needed and unknown.
         UnseenSpeciesError: If the data holds a particle type the model was not trained on.
     """
+    require_positive(temperature=temperature)
     require_units(model, data)
     systems, dimension = chosen_states(data)
     for system in systems:

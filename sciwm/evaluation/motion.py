@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry
@@ -129,8 +130,8 @@ def evaluate_motion(
         ValueError: If the data is no time series, too short, or in other units than the model.
         UnseenSpeciesError: If it holds a particle type the model was not trained on.
     """
-    if frames < 1 or substeps < 1:
-        raise ValueError(f"need frames >= 1 and substeps >= 1, got {frames=} and {substeps=}")
+    require_counts(frames=frames, substeps=substeps, batch_size=batch_size)
+    require_counts(0, start=start)
     require_units(model, data)
     entries = [
         entry

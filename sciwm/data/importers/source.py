@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.properties import require_known
 from sciwm.data.importers.source_units import SourceUnits
@@ -59,6 +60,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         require_known(self.properties)
+        require_positive(timestep=self.timestep)
 
 
 class Importer(Protocol):

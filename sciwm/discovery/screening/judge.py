@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rdkit import Chem
 
+from sciwm.core.bounds import require_seed
 from sciwm.core.frame import Array
 from sciwm.discovery.calibration import Conformal
 from sciwm.discovery.descriptors import DESCRIPTORS, described
@@ -53,6 +54,9 @@ class Screening:
     outcomes: list[Description] = field(default_factory=list)
     gates: list[Description] = field(default_factory=list)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.proposers.library import Row, read_library
@@ -82,8 +83,7 @@ def screen(
             refuses this one; at the end, if not one row has a score.
         FileNotFoundError: If there is no library.
     """
-    if workers < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"a screening needs a worker and a row at least, got {workers=}, {limit=}")
+    require_counts(workers=workers, limit=limit)
     head = list(itertools.islice(read_library(library, smiles_column), HEAD))
     judge = Judge(screening)  # mistakes show here, before any process starts
     given = dict.fromkeys(name for row in head for name in row.columns)

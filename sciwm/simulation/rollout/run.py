@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
@@ -84,6 +85,7 @@ class Rollout:
         names = names or [f"system{s}" for s in range(state.n_systems)]
         if len(set(names)) != state.n_systems:
             raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
+        require_counts(0, steps=steps)
         if self.output is None:
             return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
         if self.output.exists() and not resume:
