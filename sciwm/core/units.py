@@ -49,6 +49,11 @@ class UnitSystem:
     def stress(self) -> str:
         return f"{self.energy}/{self.length}³" if self.length else ""
 
+    @property
+    def reported_stress(self) -> tuple[str, float]:
+        """The unit in which people are told stress, and how many of it make one of `stress`."""
+        return ("GPa", EV_PER_ANGSTROM3_IN_GPA) if self.length else ("", 1.0)
+
 
 MOLECULAR = UnitSystem("molecular", 0.00964853321233, BOLTZMANN, "Å", "eV", "fs", "u", "K")
 REDUCED = UnitSystem("reduced", 1.0, 1.0, "", "", "", "", "")

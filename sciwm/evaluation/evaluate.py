@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from tqdm import tqdm
 
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array, Frame
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.data.collection import Collection, Entry
@@ -48,7 +48,7 @@ def evaluate(model: Potential, data: Collection, batch_size: int = 16) -> Evalua
     require_counts(batch_size=batch_size)
     require_units(model, data)
     tally = _Tally(data, model.units)
-    progress = tqdm(total=len(data.frames), desc="evaluating", unit="frame", delay=1)
+    progress = Bar(total=len(data.frames), desc="evaluating", unit="frame", delay=1)
     for start in range(0, len(data.frames), batch_size):
         entries = data.frames[start : start + batch_size]
         frames = [data.frame(entry) for entry in entries]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.collection import Collection
@@ -121,7 +121,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         "cost": lambda: cost_checks(model, systems),
     }
     checks: list[Check] = []
-    progress = tqdm(families.items(), unit="family")
+    progress = Bar(families.items(), unit="family")
     for name, family in progress:
         progress.set_description(name)
         checks += family()

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sciwm.core.bounds import require_counts
+from sciwm.core.progress import Bar
 from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.proposers.library import Row, read_library
@@ -125,7 +124,7 @@ def _continued(
 ) -> Progress:
     with (
         open(out, "r+b" if progress.size else "wb") as file,
-        tqdm(total=total, initial=progress.rows, unit="row", unit_scale=True, delay=1.0) as bar,
+        Bar(total=total, initial=progress.rows, unit="row", unit_scale=True, delay=1.0) as bar,
     ):
         file.truncate(progress.size)
         file.seek(progress.size)

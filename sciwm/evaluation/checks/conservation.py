@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import (
     Check,
@@ -132,7 +132,7 @@ def newtonian(
     hottest = HOTTEST * thermal.temperature
     evaluation = simulator.evaluate(state)
     positions, velocities, energies = [state.positions], [state.velocities], [evaluation.energy]
-    for k in tqdm(range(1, steps + 1), desc="constant energy", leave=False, delay=2, unit="step"):
+    for k in Bar(range(1, steps + 1), desc="constant energy", leave=False, delay=2, unit="step"):
         state, evaluation = integrator.step(simulator, state, evaluation, k)
         # Also false where a velocity is not a number.
         if not bool((temperature(state, model.units) < hottest).all()):

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.integrators import Integrator
@@ -128,7 +127,7 @@ class Rollout:
             recorder.add(progress)
         # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
         recorder.save(progress)
-        bar = tqdm(total=steps, initial=progress.step, unit="step", delay=2.0)
+        bar = Bar(total=steps, initial=progress.step, unit="step", delay=2.0)
         try:
             while progress.step < steps and progress.running:
                 stopped: dict[int, str] = {}
