@@ -82,10 +82,13 @@ class Licence:
         rows = [["", "check", "value", "limit", "unit"]]
         for check in self.checks:
             limit = number(check.limit) if math.isfinite(check.limit) else "-"
-            rows.append([check.status, check.name, number(check.value), limit, check.unit or "-"])
+            value = number(check.value)
+            if check.error is not None:
+                value += f" ± {number(check.error)}"
+            rows.append([check.status, check.name, value, limit, check.unit or "-"])
         lines = [aligned(rows, left=2), ""]
         for check in self.checks:
-            if check.status != "pass":
+            if check.told or check.status != "pass":
                 lines.append(f"{check.status}: {check.name}: {check.explanation}")
         lines.append(f"verdict: {self.verdict}")
         return "\n".join(lines)

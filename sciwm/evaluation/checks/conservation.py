@@ -1,7 +1,7 @@
 """What Newton's equations keep: energy, momentum, and angular momentum where there is no box."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -177,21 +177,26 @@ def _energy_checks(motions: list[Motion], thermal: Thermal, steps: int) -> list[
         names = ("energy drift", "energy fluctuation")
         return [judged(name, np.inf, "", 0.0, 0.0, text) for name in names]
     drifts, wobbles = map(energy_drift, motions), map(energy_fluctuation, motions)
+    slopes = np.array([[abs(float(drift.value)), float(drift.error)] for drift in drifts])
+    drift, error = np.median(slopes, axis=0).tolist()
     # A drift that certainly is one.
-    sizes = [max(abs(float(d.value)) - 2 * float(d.error), 0.0) for d in drifts]
+    certain = float(np.median(np.maximum(slopes[:, 0] - 2 * slopes[:, 1], 0.0)))
     wobble = float(np.median([float(w.value) for w in wobbles]))
     unit, factor = milli(units, "energy")
     slow, per_time = factor * heat / (1000 * thermal.step), 1e3 if unit else 1.0
+    slope_unit = f"{unit}/atom/ps" if unit else ""
+    verdict = judged(
+        "energy drift",
+        certain,
+        slope_unit,
+        0.01 * slow * per_time,
+        0.1 * slow * per_time,
+        f"slope of the total energy per atom over {run}, and its standard error, in the middle of "
+        f"{len(motions)} systems; judged is what exceeds two standard errors, "
+        f"{_quantity(certain, slope_unit)}; the limit is 1 % of kT per 1000 steps",
+    )
     return [
-        judged(
-            "energy drift",
-            float(np.median(sizes)),
-            f"{unit}/atom/ps" if unit else "",
-            0.01 * slow * per_time,
-            0.1 * slow * per_time,
-            f"slope of the total energy per atom over {run}, less two standard errors; the limit "
-            "is 1 % of kT per 1000 steps",
-        ),
+        replace(verdict, value=drift, error=error, told=True),
         judged(
             "energy fluctuation",
             wobble,
