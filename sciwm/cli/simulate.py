@@ -52,6 +52,7 @@ def simulate(
     from sciwm.core.bounds import require_counts, require_positive, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
+    from sciwm.data.frame_numbers import frames_named
     from sciwm.data.h5md import H5MDFile
     from sciwm.simulation.integrators import (
         CSVR,
@@ -102,25 +103,6 @@ def simulate(
     print(f"trajectory: {output}")
     # Not 1, with which Python itself ends where it crashes.
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
-
-
-def frames_named(words: str, count: int) -> list[int]:
-    """The frames that numbers and slices separated by commas name, of so many, in the order named."""
-    chosen: list[int] = []
-    for word in words.split(","):
-        try:
-            numbers = [int(part) if part.strip() else None for part in word.split(":")]
-            several = list(range(count))[slice(*numbers)] if ":" in word else [int(word)]
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{word!r} names no frames; give numbers or slices such as 0,10 or :20 or ::5"
-            ) from error
-        if not several or not -count <= several[0] < count:
-            raise ValueError(
-                f"a trajectory of {count} frames has none that {word!r} names; choose among 0 to {count - 1}"
-            )
-        chosen += [k % count for k in several]
-    return chosen
 
 
 def simulator_named(model: str) -> "Simulator":
