@@ -40,8 +40,10 @@ CUTOFF = 2.5
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded(monkeypatch):
     torch.manual_seed(0)
+    # Half of what a model is checked with: faults here are gross.
+    monkeypatch.setattr("sciwm.evaluation.checks.statistics.MOST_STEPS", 1000)
 
 
 def lennard_jones(kind=PairPotential, cutoff=CUTOFF):
@@ -434,7 +436,7 @@ def test_under_a_thermostat_a_sound_model_is_evenly_warm_and_stable():
     assert set(found.values()) == {"pass"}
     assert {"stability", "temperature", "equipartition, 0", "equipartition, 1"} == set(found)
     assert checks[0].told
-    assert f"{checks[0].value:.3g} (2000 steps)" in checks[0].explanation
+    assert f"{checks[0].value:.3g} (1000 steps)" in checks[0].explanation
 
 
 def test_heat_in_one_species_fails_equipartition():
@@ -519,8 +521,8 @@ def test_the_command_licenses_a_flat_fluid_in_reduced_units(run, capsys):
     table = capsys.readouterr().out
     for name in ("rotation", "plane", "energy drift", "equipartition, 1", "verdict:"):
         assert name in table
-    [drift] = [line for line in table.splitlines() if line.startswith("pass") and "drift" in line]
-    assert re.search(r"drift +[1-9\d.e-]+ ± [1-9\d.e-]+ ", drift)
+    [drift] = [line for line in table.splitlines() if "±" in line]
+    assert re.fullmatch(r"\w+ +energy drift +[\d.e+-]+ ± [\d.e+-]+ +[\d.e+-]+ +-", drift)
     assert re.search(r"pass: stability: 8 Langevin simulations .* steps\)", table)
     written = json.loads((run / "check.json").read_text())
     assert written["verdict"] in ("pass", "warn")
