@@ -1,11 +1,13 @@
 """Each check passes a sound model and fails one that is broken in just that way."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
+from scipy import stats
 
 from sciwm.cli import main
 from sciwm.core.frame import Frame
@@ -14,8 +16,14 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.collection import Collection
 from sciwm.data.h5md import H5MDWriter
-from sciwm.evaluation.checks.check import judged
-from sciwm.evaluation.checks.conservation import Thermal, conservation_checks, suitable_step
+from sciwm.evaluation.checks.check import collated, judged
+from sciwm.evaluation.checks.conservation import (
+    Thermal,
+    conservation_checks,
+    newtonian,
+    suitable_step,
+    thermal_state,
+)
 from sciwm.evaluation.checks.cost import cost_checks
 from sciwm.evaluation.checks.derivatives import derivative_checks
 from sciwm.evaluation.checks.smoothness import smoothness_checks
@@ -32,8 +40,10 @@ CUTOFF = 2.5
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded(monkeypatch):
     torch.manual_seed(0)
+    # Half of what a model is checked with: faults here are gross.
+    monkeypatch.setattr("sciwm.evaluation.checks.statistics.MOST_STEPS", 1000)
 
 
 def lennard_jones(kind=PairPotential, cutoff=CUTOFF):
@@ -344,6 +354,31 @@ def test_newtonian_motion_of_a_sound_model_passes():
     assert "angular momentum" not in boxed
 
 
+def test_the_drift_is_told_with_its_error_and_what_was_taken_off():
+    for kind in (PairPotential, Swirling):
+        model = lennard_jones(kind)
+        states = [cluster(), cluster(1)]
+        found = conservation_checks(model, model, states, COLD)
+        [drift] = [check for check in found if check.name == "energy drift"]
+        state = thermal_state(model, collated(states), COLD)
+        steps = int(np.clip(40_000 // state.num_nodes, 100, 1000))
+        motions = newtonian(model, state, COLD, COLD.step, steps, 5)
+        # The slope by an independent fit; in the middle of two systems is their mean.
+        slopes = []
+        for motion in motions:
+            kinetic = 0.5 * (motion.masses[:, None] * motion.velocities**2).sum(axis=(1, 2))
+            total = (motion.energy + kinetic) / len(motion.numbers)
+            times = np.arange(len(total)) * motion.frame_spacing
+            slopes.append(abs(stats.linregress(times, total).slope))
+        assert drift.value == pytest.approx(np.mean(slopes), rel=1e-6)
+        assert drift.value > 0
+        assert drift.error > 0
+        assert drift.told
+        assert "exceeds two standard errors" in drift.explanation
+        # Sound and broken alike, the value is what was seen; the verdict allows for chance.
+        assert drift.status == ("pass" if kind is PairPotential else "fail")
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -400,6 +435,8 @@ def test_under_a_thermostat_a_sound_model_is_evenly_warm_and_stable():
     found = statuses(checks)
     assert set(found.values()) == {"pass"}
     assert {"stability", "temperature", "equipartition, 0", "equipartition, 1"} == set(found)
+    assert checks[0].told
+    assert f"{checks[0].value:.3g} (1000 steps)" in checks[0].explanation
 
 
 def test_heat_in_one_species_fails_equipartition():
@@ -412,7 +449,7 @@ def test_a_model_that_collapses_fails_stability_and_says_when():
     checks = statistics_checks(lennard_jones(Collapsing), [cluster()], hot)
     assert statuses(checks)["stability"] == "fail"
     assert checks[0].value < checks[0].limit
-    assert "stopped, the first" in checks[0].explanation
+    assert "the first: " in checks[0].explanation
 
 
 def test_leaving_the_training_data_is_a_warning():
@@ -484,6 +521,9 @@ def test_the_command_licenses_a_flat_fluid_in_reduced_units(run, capsys):
     table = capsys.readouterr().out
     for name in ("rotation", "plane", "energy drift", "equipartition, 1", "verdict:"):
         assert name in table
+    [drift] = [line for line in table.splitlines() if "±" in line]
+    assert re.fullmatch(r"\w+ +energy drift +[\d.e+-]+ ± [\d.e+-]+ +[\d.e+-]+ +-", drift)
+    assert re.search(r"pass: stability: 8 Langevin simulations .* steps\)", table)
     written = json.loads((run / "check.json").read_text())
     assert written["verdict"] in ("pass", "warn")
     after = archives.load(run / "model.pt")

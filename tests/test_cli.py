@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sciwm.cli import COMMANDS, main
-from sciwm.cli.simulate import SOME_STOPPED, frames_named, simulator_named
+from sciwm.cli.simulate import SOME_STOPPED, simulator_named
+from sciwm.data.frame_numbers import frames_named
 from sciwm.data.h5md import H5MDFile
 
 
@@ -189,7 +190,7 @@ def test_words_that_name_no_frames_are_refused(words):
 
 @pytest.mark.parametrize("words", ["10", "-11", "0,12:", "10:"])
 def test_frames_that_are_not_there_are_refused(words):
-    with pytest.raises(ValueError, match=r"of 10 frames has none.*0 to 9"):
+    with pytest.raises(ValueError, match=r"among 10 frames there is none.*0 to 9"):
         frames_named(words, 10)
 
 

@@ -471,9 +471,9 @@ def test_random_numbers_are_normal_and_independent():
     [
         (lambda: VelocityVerlet(0.0), "time step must be positive"),
         (lambda: Langevin(1.0, -1.0, 1.0), "temperature must not be negative"),
-        (lambda: Langevin(1.0, 1.0, -1.0), "friction must not be negative"),
-        (lambda: CSVR(1.0, 1.0, 0.0), "time constant must be positive"),
-        (lambda: Langevin(1.0, 1.0, 1.0, seed=-1), "seed must not be negative"),
+        (lambda: Langevin(1.0, 1.0, -1.0), "friction must be a number, zero or above"),
+        (lambda: CSVR(1.0, 1.0, 0.0), "time_constant must be positive"),
+        (lambda: Langevin(1.0, 1.0, 1.0, seed=-1), "seed must be between 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):

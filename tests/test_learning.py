@@ -157,7 +157,7 @@ def test_a_force_field_without_heads_cannot_learn(campaign, trained, tmp_path):
 def test_a_time_or_a_rhythm_of_nothing_is_refused():
     with pytest.raises(ValueError, match="positive"):
         Learning([], [], seconds=0.0)
-    with pytest.raises(ValueError, match="one or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         Learning([], [], every=0)
 
 

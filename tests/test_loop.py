@@ -1,6 +1,7 @@
 """A campaign spends its budget, learns, resumes, and finds more than chance does."""
 
 import contextlib
+import csv
 import math
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +14,7 @@ from sciwm.discovery.acquisition import UpperConfidence
 from sciwm.discovery.gates import Elements, Gates
 from sciwm.discovery.hypothesis import Candidate, Failure, Measurement
 from sciwm.discovery.ledger import Ledger
-from sciwm.discovery.loop import Loop
+from sciwm.discovery.loop import Loop, NothingScoredError
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.task import Answer, Task
 from sciwm.discovery.outcomes.outcome import Outcome, Value
@@ -276,3 +277,33 @@ def test_a_world_with_a_constant_error_is_corrected():
     assert np.abs(after).max() < 0.1
     # Where the world has no answer, the measured molecules still do.
     assert np.isfinite(predictor.predict(POOL[:1]).mean).all()
+
+
+def test_a_campaign_without_one_finite_score_ends_and_says_why(tmp_path):
+    units = {"worth": "eV", "heavy_atoms": ""}
+    texts = [
+        "maximize log(0 * worth / (1 eV))",
+        "maximize heavy_atoms / (heavy_atoms - heavy_atoms)",
+    ]
+    for k, (text, paid) in enumerate(zip(texts, (10, 0), strict=True)):
+        oracle = Oracle()
+        with Ledger(tmp_path / f"{k}.sqlite") as ledger:
+            one = loop(ledger, oracle, PLAN, objective=Objective.parse(text, units))
+            with pytest.raises(NothingScoredError, match=r"finite score.*(log of 0|division of)"):
+                one.run()
+            # What the molecule alone tells costs nothing; what is measured, the first round.
+            assert len(oracle.asked) == paid
+            flaws = one.flaws(one.campaign.hypotheses())
+            assert set(flaws) == set(oracle.asked)
+            one.campaign.export(tmp_path / "table.csv", flaws)
+        with (tmp_path / "table.csv").open(newline="") as file:
+            told = [row for row in csv.DictReader(file) if row["worth_measured"]]
+        assert len(told) == paid
+        assert all("log of 0" in row["score_flag"] for row in told)
+
+
+def test_a_campaign_whose_molecules_miss_a_requirement_ends_quietly(tmp_path):
+    text = Objective.parse("maximize worth; require worth > 99 eV", {"worth": "eV"})
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        found = loop(ledger, Oracle(), replace(PLAN, calls=10), objective=text).run()
+    assert not any(one.measured_score for one in found)

@@ -195,3 +195,35 @@ def test_the_share_of_draws_that_are_feasible_is_the_probability():
     draws = objective.sample(mean, spread, names, 4000, np.random.default_rng(0))[:, :, 0]
     assert np.isneginf(draws[0]).mean() == pytest.approx(0.158655, abs=1e-3)
     assert np.isnan(draws[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "reason"),
+    [
+        ("maximize sa_score / (sa_score - sa_score)", {"sa_score": 2.5}, "division of 2.5 by 0"),
+        ("maximize log(0 * sa_score)", {"sa_score": 2.5}, "log of 0"),
+        ("maximize 3 + sqrt(log(survival))", {"survival": 0.5}, "sqrt of -0.6931"),
+        ("minimize (survival - 2) ** 0.5", {"survival": 1.0}, "-1 to the power of 1/2"),
+        ("maximize exp(sa_score)", {"sa_score": 1e4}, "exp of 1e+04"),
+        (
+            "maximize survival; require log(sa_score) < 2",
+            {"sa_score": -1, "survival": 1},
+            "log of -1",
+        ),
+    ],
+)
+def test_a_score_that_is_not_finite_has_a_reason(text, values, reason):
+    objective = Objective.parse(text, UNITS)
+    assert reason in objective.flaw(values)
+    columns = {name: np.array([value]) for name, value in values.items()}
+    known = np.isfinite(objective.evaluate(columns)).all() and objective.feasible(columns).all()
+    assert not known
+
+
+@pytest.mark.parametrize(
+    "values", [{"sa_score": 2.0, "survival": 0.5}, {"sa_score": math.nan, "survival": -1.0}]
+)
+def test_what_is_finite_or_unknown_needs_no_reason(values):
+    # Infinite in between, finite in the end.
+    text = "maximize exp(log(0 * survival)); maximize log(sa_score); require survival > 1"
+    assert Objective.parse(text, UNITS).flaw(values) is None

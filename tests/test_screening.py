@@ -476,3 +476,36 @@ def test_conversion_to_parquet_leaves_nothing_half_done(tmp_path):
     with pytest.raises(ValueError, match="none"):
         to_parquet(path, tmp_path / "table.parquet")
     assert not (tmp_path / "table.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        ("maximize sa_score / (sa_score - sa_score)", "division of"),
+        ("maximize log(0 * sa_score)", "log of 0"),
+        ("maximize sa_score; minimize sqrt(0 - sa_score)", "sqrt of -"),
+    ],
+)
+def test_a_screening_without_one_finite_score_says_why(objective, reason, tmp_path, capsys):
+    library, out = tmp_path / "library.smi", tmp_path / "table.csv"
+    library.write_text("CCO\nnonsense\nCCN\n")
+    words = ["screen", str(library), "--objective", objective, "--out", str(out)]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "none of 3 molecules has a finite score" in told
+    assert reason in told
+    rows = rows_of(out)
+    assert [bool(row["problem"]) for row in rows] == [False, True, False]
+    assert all(reason in row["flag"] for row in rows if not row["problem"])
+
+
+def test_rows_without_a_finite_score_are_flagged_and_the_others_ranked(tmp_path, capsys):
+    library, out = tmp_path / "library.csv", tmp_path / "table.csv"
+    # A column of the library that has the name of our scores is not taken for one.
+    library.write_text("smiles,score\nCCO,9\nC,9\nCCCN,9\n")
+    text = "maximize log(heavy_atoms - 2); minimize sa_score"
+    assert main(["screen", str(library), "--objective", text, "--out", str(out)]) == 0
+    rows = rows_of(out)
+    assert [row["score_1"] for row in rows] == ["0", "", "0.693147"]
+    assert rows[1]["flag"] == "the score is not finite: log of -1"
+    assert [row["smiles"] for row in best(out)] == ["CCCN", "CCO"]

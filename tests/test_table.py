@@ -116,3 +116,21 @@ def test_particle_systems_have_types_and_no_units(tmp_path):
     assert found.species == ["1", "8"]
     assert found.fields["forces"].unit == ""
     assert found.fields["masses"].present == 3
+
+
+def test_stress_is_told_in_the_unit_of_evaluations(tmp_path):
+    path = tmp_path / "stressed.h5md"
+    with H5MDWriter(path) as writer:
+        for size in (0.01, 0.02):
+            frame = Frame(
+                numbers=np.array([14]),
+                positions=np.zeros((1, 3)),
+                cell=5.0 * np.eye(3),
+                pbc=np.ones(3, dtype=bool),
+                stress=size * np.eye(3),
+            )
+            writer.append(frame)
+    [row] = [line.split() for line in str(describe(path)).splitlines() if line.startswith("stress")]
+    # One eV/Å³ is 160.2 GPa (CODATA 2018).
+    assert row[:2] == ["stress", "GPa"]
+    assert float(row[4]) == pytest.approx(0.02 * 160.21766, rel=1e-5)

@@ -1,8 +1,10 @@
 """Training runs: they learn, resume exactly, agree over processes, and fail with a reason."""
 
 import csv
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +19,12 @@ from conftest import springs, water
 import sciwm
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData, WindowData
+from sciwm.evaluation.metrics import reported_in
 from sciwm.models.encoder import Encoder
 from sciwm.models.force_field import ForceField
 from sciwm.models.pair_potential import PairPotential
 from sciwm.models.radial import InverseMultiquadricBasis
+from sciwm.training.callbacks import shown_errors
 from sciwm.training.fit import fit
 from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import MotionTask
@@ -328,3 +332,40 @@ def test_a_job_file_cannot_build_foreign_classes(labelled, tmp_path):
     done = subprocess.run(command(config), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_a_log_of_training_gets_lines_with_errors_and_time_left(
+    labelled, tmp_path, capsys, monkeypatch
+):
+    seconds = itertools.count(0.0, 20.0)  # that pass between two looks at the clock
+    monkeypatch.setattr("sciwm.core.progress.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("tqdm.std.time", lambda: next(seconds))
+    task = ForceTask(small(), learning_rate=0.01)
+    data = FrameData(str(labelled), valid=8, batch_size=4)
+    fit(
+        data,
+        task,
+        "told",
+        max_steps=12,
+        validate_every=4,
+        trainer={"accelerator": "cpu"},
+        folder=tmp_path,
+    )
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "\r" not in told.err
+    lines = told.err.splitlines()
+    assert 2 < len(lines) <= 12
+    for line in lines:
+        assert re.match(r"training: +\d+% \d+/12 \[\S+<\S+, +\S+(step/s|s/step)", line), line
+    assert "meV/Å (null" in lines[-1]
+
+
+def test_errors_of_stress_are_told_as_evaluations_tell_them(double):
+    task = ForceTask(small())
+    told = shown_errors({"valid/stress": torch.tensor(0.01)}, {"stress": 0.02}, task)
+    unit, factor = reported_in("stress", task.units)
+    assert unit == "GPa"
+    # One eV/Å³ is 160.2 GPa (CODATA 2018).
+    assert told == {"stress": f"{0.01 * factor:.4g} GPa (null {0.02 * factor:.4g})"}
+    assert told["stress"].startswith("1.602 GPa (null 3.204")

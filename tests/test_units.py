@@ -58,3 +58,10 @@ def test_nonsense_quantities_are_refused(text):
 def test_reduced_units_have_no_names():
     with pytest.raises(UnitError, match="reduced"):
         parse_quantity("10ps", "time", REDUCED)
+
+
+@pytest.mark.parametrize("text", ["1e400", "1e308ps", "-1e400 K"])
+def test_a_quantity_that_no_number_holds_is_refused(text):
+    quantity = "temperature" if "K" in text else "time"
+    with pytest.raises(UnitError, match="too large"):
+        parse_quantity(text, quantity, MOLECULAR)

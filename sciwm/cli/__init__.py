@@ -31,6 +31,7 @@ def overview() -> str:
 
 def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     """Calls a function with arguments from the command line: keyword-only ones become options."""
+    from sciwm.cli.arguments import readable
     from sciwm.cli.parser import new_parser
 
     parameters = inspect.signature(function).parameters.values()
@@ -40,14 +41,12 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip=others)
     switches = {f"--{p.name}" for p in parameters if p.annotation in (bool, "bool")}
+    spelled = readable(arguments, {str(name) for name in options})
     given: list[str] = []
-    for position, argument in enumerate(arguments):
-        name = (
-            argument.replace("-", "_").replace("__", "--", 1) if argument[:2] == "--" else argument
-        )
-        given.append(name)
-        following = arguments[position + 1 : position + 2]
-        if name in switches and following not in (["true"], ["false"]):
+    for position, argument in enumerate(spelled):
+        given.append(argument)
+        following = spelled[position + 1 : position + 2]
+        if argument in switches and following not in (["true"], ["false"]):
             given.append("true")
     return function(**parser.parse_args(given).as_dict())
 

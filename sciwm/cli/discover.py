@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
     from dataclasses import fields
     from pathlib import Path
 
+    from sciwm.cli.arguments import built, readable
     from sciwm.cli.parser import new_parser
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
@@ -47,11 +48,9 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
-    parsed = parser.parse_args(arguments)
-    # Its name before version 4.49 of jsonargparse.
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    built = instantiate(parsed)
-    job = Job(**{field.name: built[field.name] for field in fields(Job)})
+    parsed = parser.parse_args(readable(arguments))
+    found = built(parser, parsed)
+    job = Job(**{field.name: found[field.name] for field in fields(Job)})
     if not (parsed.name or parsed.config):
         raise ValueError("a campaign without a job file needs a --name")
     name = parsed.name or Path(str(parsed.config[0])).stem

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from sciwm.evaluation.result import EvaluationResult
 
 
+FRAMES_AHEAD = 10
+"""How far motion is followed where nobody says."""
+
+
 def evaluate(
     run: str,
     *,
@@ -50,11 +54,17 @@ def evaluate(
     fields = {field for f in collection.files for t in f.trajectories for field in t.fields}
     outcome: EvaluationResult | MotionResult
     if frames is None and fields & set(LABELS):
+        if start is not None:
+            raise ValueError(
+                f"the data has labels, which are compared frame by frame, so {start=} means nothing; "
+                "give --frames to evaluate motion"
+            )
         outcome = evaluate_frames(model, collection, batch_size)
         figures = label_figures(outcome)
     else:
         try:
-            outcome = evaluate_motion(model, collection, frames or 10, substeps, start)
+            ahead = FRAMES_AHEAD if frames is None else frames
+            outcome = evaluate_motion(model, collection, ahead, substeps, start)
         except ValueError as error:
             if frames is None:
                 raise ValueError(

@@ -46,11 +46,14 @@ def screen(
     from pathlib import Path
     from typing import Any
 
+    from sciwm.core.bounds import require_counts
     from sciwm.discovery.screening.judge import Screening
     from sciwm.discovery.screening.progress import progress_file
     from sciwm.discovery.screening.screening import screen as run
     from sciwm.discovery.screening.table import best, to_parquet
 
+    require_counts(0, top=top)
+    require_counts(max_heavy=max_heavy)
     target = Path(out)
     if target.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{out} is neither .csv nor .parquet; name one of these")
@@ -75,7 +78,7 @@ def screen(
         ]
     screening = Screening(objective, model or [], table, units or {}, [], gates, seed)
     tally = run(screening, Path(library), rows, workers, limit, smiles)
-    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged as beyond what is known")
+    print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged, which says why")
     for problem, count in sorted(tally.problems.items(), key=lambda one: -one[1]):
         print(f"{count:>12,} without a result: {problem}")
     print(f"\nbest {top}:")

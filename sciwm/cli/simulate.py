@@ -16,7 +16,7 @@ def simulate(
     *,
     out: str,
     temperature: str | None = None,
-    thermostat: str = "langevin",
+    thermostat: str | None = None,
     dt: str = "0.5",
     every: int = 10,
     frames: str = "-1",
@@ -36,11 +36,11 @@ def simulate(
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
         temperature: Such as 300K; without it the energy is conserved.
-        thermostat: "langevin" (BAOAB) or "csvr" (stochastic velocity rescaling).
+        thermostat: "langevin" (BAOAB), the usual one, or "csvr" (stochastic velocity rescaling).
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
-            0,10 or :20 or ::5; -1 is the last. What begins with a minus needs --frames=-2: to be read.
+            0,10 or :20 or ::5; -1 is the last, and -2: the last two.
         copies: Simulations from each of them, with their own random numbers.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.
@@ -49,13 +49,29 @@ def simulate(
 
     import torch
 
+    from sciwm.core.bounds import require_counts, require_positive, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
+    from sciwm.data.frame_numbers import frames_named
     from sciwm.data.h5md import H5MDFile
-    from sciwm.simulation.integrators import CSVR, Integrator, Langevin, VelocityVerlet
+    from sciwm.simulation.integrators import (
+        CSVR,
+        Integrator,
+        Langevin,
+        VelocityVerlet,
+        steps_within,
+    )
     from sciwm.simulation.rollout import Rollout
     from sciwm.simulation.thermostats import maxwell_boltzmann
 
+    if thermostat not in (None, "langevin", "csvr"):
+        raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
+    if thermostat is not None and temperature is None:
+        raise ValueError(
+            f"a thermostat of {thermostat!r} needs a --temperature; without both, energy is conserved"
+        )
+    require_counts(copies=copies)
+    require_seed(seed)
     simulator = simulator_named(model)
     units = simulator.units
     with H5MDFile(start) as source:
@@ -68,16 +84,15 @@ def simulate(
         if label in state:
             del state[label]
     step = parse_quantity(dt, "time", units)
-    steps = round(parse_quantity(time, "time", units) / step)
+    steps = steps_within(parse_quantity(time, "time", units), step)
     integrator: Integrator = VelocityVerlet(step)
     if temperature is not None:
         kelvin = parse_quantity(temperature, "temperature", units)
-        if thermostat == "langevin":
+        require_positive(temperature=kelvin)  # a thermostat at zero only takes motion away
+        if thermostat in (None, "langevin"):
             integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
-        elif thermostat == "csvr":
-            integrator = CSVR(step, kelvin, time_constant=200 * step, seed=seed)
         else:
-            raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
+            integrator = CSVR(step, kelvin, time_constant=200 * step, seed=seed)
         state = maxwell_boltzmann(state, kelvin, units, seed)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -88,25 +103,6 @@ def simulate(
     print(f"trajectory: {output}")
     # Not 1, with which Python itself ends where it crashes.
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
-
-
-def frames_named(words: str, count: int) -> list[int]:
-    """The frames that numbers and slices separated by commas name, of so many, in the order named."""
-    chosen: list[int] = []
-    for word in words.split(","):
-        try:
-            numbers = [int(part) if part.strip() else None for part in word.split(":")]
-            several = list(range(count))[slice(*numbers)] if ":" in word else [int(word)]
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{word!r} names no frames; give numbers or slices such as 0,10 or :20 or ::5"
-            ) from error
-        if not several or not -count <= several[0] < count:
-            raise ValueError(
-                f"a trajectory of {count} frames has none that {word!r} names; choose among 0 to {count - 1}"
-            )
-        chosen += [k % count for k in several]
-    return chosen
 
 
 def simulator_named(model: str) -> "Simulator":

@@ -21,7 +21,9 @@ def run(arguments: list[str]) -> int:
 
     from lightning.pytorch import seed_everything
 
+    from sciwm.cli.arguments import built, readable
     from sciwm.cli.parser import new_parser
+    from sciwm.core.bounds import require_seed
     from sciwm.training.fit import fit
 
     parser = new_parser("sciwm train", "All options of a training job.")
@@ -34,9 +36,10 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(readable(arguments))
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
+    require_seed(parsed.seed)
     seed_everything(parsed.seed, verbose=False)
     folder = Path(parsed.folder) / name
     if (folder / "model.pt").is_file():
@@ -46,20 +49,18 @@ def run(arguments: list[str]) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
-    # Its name before version 4.49 of jsonargparse.
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    built = instantiate(parsed)
+    job = built(parser, parsed)
     done = fit(
-        data=built.data,
-        task=built.task,
+        data=job.data,
+        task=job.task,
         name=name,
-        seed=built.seed,
-        max_steps=built.max_steps,
-        validate_every=built.validate_every,
-        ema_decay=built.ema_decay,
-        gradient_clip=built.gradient_clip,
-        trainer=built.trainer,
-        folder=built.folder,
+        seed=job.seed,
+        max_steps=job.max_steps,
+        validate_every=job.validate_every,
+        ema_decay=job.ema_decay,
+        gradient_clip=job.gradient_clip,
+        trainer=job.trainer,
+        folder=job.folder,
     )
     print(f"trained model and its record: {done}")
     return 0

@@ -5,6 +5,7 @@ in reduced units, where every constant is one. A file says which; code asks `Uni
 CODATA 2018 values (NIST SP 961), as ASE and the reference programs use them.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -47,6 +48,11 @@ class UnitSystem:
     @property
     def stress(self) -> str:
         return f"{self.energy}/{self.length}³" if self.length else ""
+
+    @property
+    def reported_stress(self) -> tuple[str, float]:
+        """The unit in which people are told stress, and how many of it make one of `stress`."""
+        return ("GPa", EV_PER_ANGSTROM3_IN_GPA) if self.length else ("", 1.0)
 
 
 MOLECULAR = UnitSystem("molecular", 0.00964853321233, BOLTZMANN, "Å", "eV", "fs", "u", "K")
@@ -175,16 +181,18 @@ def parse_quantity(text: str, quantity: str, units: UnitSystem) -> float:
     """The value of a text such as `10ps`, `300 K` or `0.5` in a unit system's own units.
 
     Raises:
-        UnitError: If it is no number, or the unit does not fit; in reduced units, if it has a unit.
+        UnitError: If it is no finite number, or the unit does not fit; in reduced units, if it has a
+            unit.
     """
     match = _AMOUNT.fullmatch(text)
     if match is None:
         raise UnitError(f"{text!r} is not a {quantity}; write a number and a unit, such as 10ps")
     value, unit = float(match.group(1)), match.group(2) or ""
-    if not unit:
-        return value
-    if units is REDUCED:
+    if unit and units is REDUCED:
         raise UnitError(
             f"{text!r} has a unit, but this model is in reduced units; give a bare number"
         )
-    return value * conversion(unit, quantity)
+    value *= conversion(unit, quantity) if unit else 1.0
+    if not math.isfinite(value):
+        raise UnitError(f"{text!r} is too large a {quantity}")
+    return value

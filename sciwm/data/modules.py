@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.properties import property_field, require_known
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry, geometry_hash
 from sciwm.data.datasets import FrameDataset, WindowDataset
+from sciwm.data.frame_numbers import frames_named
 from sciwm.data.sampling import OrderedBatches, ShuffledBatches
 from sciwm.data.splits import LeakageError, Split, split_entries
 
@@ -31,6 +34,10 @@ class Data(LightningDataModule, abc.ABC):
         split: What training and held-back frames must not share: independent frames only ("frame"),
             the end of each trajectory ("time"), whole trajectories ("trajectory"), or whole
             molecules ("molecule").
+        frames: Which of the training files' frames to use, held-back ones among them: numbers or slices
+            separated by commas, such as 0:50 or ::10. They count on through all trajectories and files
+            in their order, which is that of the source where all its frames are of the same atoms. In a
+            job file they need quotes, for YAML takes 1:30 for a time. All where absent.
         batch_size: Systems in a training step.
         max_atoms: Particles in a training step, at most.
         workers: Processes that read ahead.
@@ -41,16 +48,20 @@ class Data(LightningDataModule, abc.ABC):
         train: str | list[str],
         valid: float | str | list[str],
         split: Split,
+        frames: str | None,
         batch_size: int,
         max_atoms: int | None,
         workers: int,
     ):
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        require_counts(batch_size=batch_size, max_atoms=max_atoms)
+        require_counts(0, workers=workers)
+        if isinstance(valid, (int, float)):
+            require_positive(valid=valid)
         self.train = _listed(train)
         self.valid = valid
         self.split = split
+        self.frames = frames
         self.batch_size = batch_size
         self.max_atoms = max_atoms
         self.workers = workers
@@ -71,9 +82,9 @@ class Data(LightningDataModule, abc.ABC):
         """Those items as states."""
 
     @property
-    def gap(self) -> int:
-        """Frames to leave out between training and validation in one trajectory."""
-        return 0
+    def offsets(self) -> range:
+        """Frames that belong to an item, counted from its first."""
+        return range(1)
 
     def divide(self, seed: int) -> None:
         """Decides which items are for training and which for validation.
@@ -95,10 +106,10 @@ class Data(LightningDataModule, abc.ABC):
         ]
 
     def _divide(self, seed: int) -> None:
-        offered = self.entries(self.collection)
+        offered = self._among_frames(self.entries(self.collection))
         if isinstance(self.valid, (int, float)):
             training, held = split_entries(
-                self.collection, offered, self.valid, self.split, seed, self.gap
+                self.collection, offered, self.valid, self.split, seed, self.offsets[-1]
             )
             held_in = self.collection
         else:
@@ -112,6 +123,22 @@ class Data(LightningDataModule, abc.ABC):
         self.training_entries = training
         self._refuse_copies(training, held_in, held)
         self._validation = self.dataset(held_in, held)
+
+    def _among_frames(self, entries: list[Entry]) -> list[Entry]:
+        if self.frames is None:
+            return entries
+        every = self.collection.frames
+        chosen = {every[k] for k in frames_named(self.frames, len(every))}
+        found = [
+            entry
+            for entry in entries
+            if all(replace(entry, frame=entry.frame + k) in chosen for k in self.offsets)
+        ]
+        if not found:
+            raise ValueError(
+                f"nothing to learn from lies within the frames {self.frames} of {len(every)}; name more"
+            )
+        return found
 
     def _refuse_copies(
         self, training: Sequence[Entry], held_in: Collection, held: Sequence[Entry]
@@ -188,6 +215,7 @@ class FrameData(Data):
         train: H5MD files to learn from.
         valid: H5MD files to validate on, or how much of `train` to hold back.
         split: What training and held-back frames must not share.
+        frames: Which of the training files' frames to use, such as 0:50 (see `Data`).
         stress: Whether stress is learned too.
         properties: What else is learned, such as dipole. Frames may lack some; energies and forces
             are then read only if every frame has them.
@@ -209,8 +237,9 @@ class FrameData(Data):
         batch_size: int = 5,
         max_atoms: int | None = None,
         workers: int = 0,
+        frames: str | None = None,
     ):
-        super().__init__(train, valid, split, batch_size, max_atoms, workers)
+        super().__init__(train, valid, split, frames, batch_size, max_atoms, workers)
         require_known(properties or ())
         self.stress = stress
         self.properties = tuple(properties or ())
@@ -260,6 +289,7 @@ class WindowData(Data):
         train: H5MD files to learn from.
         valid: H5MD files to validate on, or how much of `train` to hold back.
         split: What training and held-back windows must not share.
+        frames: Which of the training files' frames windows may hold, such as 0:5000 (see `Data`).
         length: Frames in a window; the first is given, the others are to be predicted.
         stride: Stored frames from one frame of the window to the next.
         batch_size: Windows in a training step.
@@ -277,16 +307,17 @@ class WindowData(Data):
         batch_size: int = 64,
         max_atoms: int | None = None,
         workers: int = 0,
+        frames: str | None = None,
     ):
-        super().__init__(train, valid, split, batch_size, max_atoms, workers)
+        super().__init__(train, valid, split, frames, batch_size, max_atoms, workers)
         if length < 2 or stride < 1:
             raise ValueError(f"need length >= 2 and stride >= 1, got {length} and {stride}")
         self.length = length
         self.stride = stride
 
     @property
-    def gap(self) -> int:
-        return (self.length - 1) * self.stride
+    def offsets(self) -> range:
+        return range(0, self.length * self.stride, self.stride)
 
     def entries(self, collection: Collection) -> list[Entry]:
         return collection.windows(self.length, self.stride)

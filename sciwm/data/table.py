@@ -121,19 +121,24 @@ class FieldTable:
             f"{few if few == many else f'{few} to {many}'} particles: {' '.join(self.species)}",
         ]
         header = ["field", "unit", "frames", "min", "max", "mean", "std", ""]
-        table = [header] + [
-            [
-                row.name,
-                row.unit or "-",
-                f"{row.present}/{row.frames}",
-                f"{row.minimum:.6g}",
-                f"{row.maximum:.6g}",
-                f"{row.mean:.6g}",
-                f"{row.std:.4g}",
-                "constant" if row.constant else "",
-            ]
-            for row in self.fields.values()
-        ]
+        table = [header]
+        for row in self.fields.values():
+            # Energies, lengths and forces are told as they are kept, stress as everyone tells it.
+            unit, factor = row.unit, 1.0
+            if row.name == "stress":
+                unit, factor = self.units.reported_stress
+            table.append(
+                [
+                    row.name,
+                    unit or "-",
+                    f"{row.present}/{row.frames}",
+                    f"{factor * row.minimum:.6g}",
+                    f"{factor * row.maximum:.6g}",
+                    f"{factor * row.mean:.6g}",
+                    f"{factor * row.std:.4g}",
+                    "constant" if row.constant else "",
+                ]
+            )
         widths = [max(len(line[i]) for line in table) for i in range(len(header))]
         for line in table:
             left = "  ".join(

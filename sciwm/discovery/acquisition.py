@@ -5,6 +5,7 @@ outcomes, with its requirements, is treated alike: no formula of a particular po
 """
 
 import abc
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -58,6 +59,8 @@ class UpperConfidence(Acquisition):
     in_score_units = True
 
     def __init__(self, beta: float = 1.0):
+        if not math.isfinite(beta):
+            raise ValueError(f"beta must be a finite number of standard deviations, got {beta}")
         self.beta = beta
 
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciwm.core.bounds import require_counts, require_positive, require_seed
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
@@ -21,7 +22,7 @@ from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.gates import Gates
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.ledger import Campaign, Ledger
-from sciwm.discovery.loop import Learner, Listener, Loop
+from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
 from sciwm.discovery.oracle.oracle import Oracle
@@ -88,6 +89,12 @@ class Job:
     run_gigabytes: float = 4.0
     ledger: str | None = None
 
+    def __post_init__(self) -> None:
+        require_counts(workers=self.workers)
+        require_positive(run_gigabytes=self.run_gigabytes)
+        if not self.run_seconds > 0:
+            raise ValueError(f"run_seconds must be positive, got {self.run_seconds}")
+
     def science(self) -> dict[str, Any]:
         """All but where and how fast it runs, which may change from one resumption to the next."""
         content = asdict(self)
@@ -139,7 +146,9 @@ def run_campaign(
     Raises:
         ValueError: If the job cannot be done as it is written.
         LedgerError: If the campaign was begun with another job, or is being run elsewhere.
+        NothingScoredError: If not one score is finite; its table says why.
     """
+    require_seed(seed)
     recipes, objective = job.recipes(), job.goal()
     gates = Gates([construct(one) for one in job.gates])
     acquisition = _built(job.acquisition, Acquisition)
@@ -179,8 +188,13 @@ def run_campaign(
             seed,
             _learner(job, campaign, world, recipes, folder, seed),
         )
-        found = loop.run(listener)
-        campaign.export(folder / "hypotheses.csv")
+        table = folder / "hypotheses.csv"
+        try:
+            found = loop.run(listener)
+        except NothingScoredError:
+            campaign.export(table, loop.flaws(campaign.hypotheses()))
+            raise
+        campaign.export(table, loop.flaws(found))
     return found
 
 

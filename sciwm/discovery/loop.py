@@ -43,6 +43,10 @@ DRAWS = 256
 """Of each candidate's outcomes, from which its worth is averaged."""
 
 
+class NothingScoredError(ValueError):
+    """An objective that has no finite value for anything that was measured."""
+
+
 class Listener(Protocol):
     """Is told how a campaign goes."""
 
@@ -123,6 +127,7 @@ class Loop:
         Raises:
             LedgerError: If the ledger fails.
             OracleError: If runs cannot be started.
+            NothingScoredError: If not one score is finite.
         """
         # What a killed process had chosen, and perhaps paid for, comes first.
         number = self.campaign.rounds()
@@ -140,7 +145,31 @@ class Loop:
             self.campaign.propose(found)
             self._verify(number, listener)
             number += 1
-        return self.campaign.hypotheses()
+        found = self.campaign.hypotheses()
+        self._require_scores(found)
+        return found
+
+    def flaws(self, hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
+        """Why a score is not finite although all that it depends on is known, by SMILES."""
+        found = {}
+        for one in hypotheses:
+            if one.measured_score or one.failure is not None:
+                continue
+            columns = self._columns(one.candidate.smiles, one.measurements)
+            flaw = self.objective.flaw({name: column[0] for name, column in columns.items()})
+            if flaw is not None:
+                found[one.candidate.smiles] = flaw
+        return found
+
+    def _require_scores(self, hypotheses: Sequence[Hypothesis]) -> None:
+        judged = [one for one in hypotheses if one.failure is None]
+        flaws = self.flaws(judged)
+        if judged and len(flaws) == len(judged):
+            smiles, flaw = next(iter(flaws.items()))
+            raise NothingScoredError(
+                f"not one of {len(judged)} molecules has a finite score, as {smiles}: {flaw}; mend the "
+                "objective and begin another campaign"
+            )
 
     # -- propose and score -----------------------------------------------------------------------
 
@@ -157,6 +186,7 @@ class Loop:
             asked = proposer.ask(max(self.plan.pool, self.plan.start), rng)
             passed = self._gated(asked, known, number, judged)
             drawn = rng.permutation(len(passed))[: min(self.plan.start, runs)]
+            self._require_scores([Hypothesis(one, number, "passed over") for one in passed])
             chosen = [
                 Hypothesis(passed[k], number, "chosen", "drawn at random: nothing is known yet")
                 for k in drawn
@@ -179,6 +209,8 @@ class Loop:
                 pool[candidate.smiles] = (candidate, hypothesis, value)
                 told.append(Scored(candidate, self._prospect(hypothesis, value, best)))
             proposer.tell(told)
+        if not scored and not any(hypothesis.score for _, hypothesis, _ in pool.values()):
+            self._require_scores(measured)
         return list(judged.values()) + self._chosen(list(pool.values()), runs, rng)
 
     def _gated(
@@ -345,6 +377,13 @@ class Loop:
         )
 
     def _score(self, smiles: str, measurements: Mapping[str, Measurement]) -> tuple[float, ...]:
+        columns = self._columns(smiles, measurements)
+        score = self.objective.evaluate(columns)[0]
+        met = bool(self.objective.feasible(columns)[0])
+        return tuple(score.tolist()) if met and np.isfinite(score).all() else ()
+
+    def _columns(self, smiles: str, measurements: Mapping[str, Measurement]) -> dict[str, Array]:
+        """(1,) of every outcome and exact descriptor; NaN where it was not measured."""
         found = np.array(
             [
                 [measurements[name].value if name in measurements else math.nan]
@@ -352,10 +391,7 @@ class Loop:
             ]
         ).T
         names, table, _ = self._with_descriptors([smiles], found, np.zeros_like(found))
-        columns = {name: table[:, k] for k, name in enumerate(names)}
-        score = self.objective.evaluate(columns)[0]
-        met = bool(self.objective.feasible(columns)[0])
-        return tuple(score.tolist()) if met and np.isfinite(score).all() else ()
+        return {name: table[:, k] for k, name in enumerate(names)}
 
     def _with_descriptors(
         self, smiles: Sequence[str], mean: Array, spread: Array

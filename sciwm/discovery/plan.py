@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from sciwm.core.bounds import require_counts, require_not_negative, require_positive
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,14 +33,11 @@ class Plan:
     diversity: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("calls", "start", "batch", "pool", "generations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be one or more, got {getattr(self, name)}")
-        if not 0 <= self.controls <= 1 or self.diversity < 0:
-            raise ValueError(
-                f"controls is a share from 0 to 1 and diversity not negative, got {self.controls} and "
-                f"{self.diversity}"
-            )
+        require_counts(calls=self.calls, start=self.start, batch=self.batch)
+        require_counts(pool=self.pool, generations=self.generations)
+        require_not_negative(diversity=self.diversity)
+        if not 0 <= self.controls <= 1:
+            raise ValueError(f"controls is a share from 0 to 1, got {self.controls}")
         if not self.seconds > 0:
             raise ValueError(f"seconds of the reference must be positive, got {self.seconds}")
 
@@ -60,8 +59,5 @@ class Learning:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.every < 1 or not self.seconds > 0:
-            raise ValueError(
-                f"learning takes a positive time after one or more rounds, got {self.seconds=} and "
-                f"{self.every=}"
-            )
+        require_counts(every=self.every)
+        require_positive(seconds=self.seconds)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array, Frame
 from sciwm.core.neighbours import NeighbourTable
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.data.collection import Collection, Entry
@@ -45,9 +46,10 @@ def evaluate(model: Potential, data: Collection, batch_size: int = 16) -> Evalua
         UnseenSpeciesError: If a frame holds a particle type the model was not trained on.
         FloatingPointError: If a prediction is not finite.
     """
+    require_counts(batch_size=batch_size)
     require_units(model, data)
     tally = _Tally(data, model.units)
-    progress = tqdm(total=len(data.frames), desc="evaluating", unit="frame", delay=1)
+    progress = Bar(total=len(data.frames), desc="evaluating", unit="frame", delay=1)
     for start in range(0, len(data.frames), batch_size):
         entries = data.frames[start : start + batch_size]
         frames = [data.frame(entry) for entry in entries]

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.collection import Collection
@@ -82,10 +83,13 @@ class Licence:
         rows = [["", "check", "value", "limit", "unit"]]
         for check in self.checks:
             limit = number(check.limit) if math.isfinite(check.limit) else "-"
-            rows.append([check.status, check.name, number(check.value), limit, check.unit or "-"])
+            value = number(check.value)
+            if check.error is not None:
+                value += f" ± {number(check.error)}"
+            rows.append([check.status, check.name, value, limit, check.unit or "-"])
         lines = [aligned(rows, left=2), ""]
         for check in self.checks:
-            if check.status != "pass":
+            if check.told or check.status != "pass":
                 lines.append(f"{check.status}: {check.name}: {check.explanation}")
         lines.append(f"verdict: {self.verdict}")
         return "\n".join(lines)
@@ -101,6 +105,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         ValueError: If the data is in other units, or its temperature is needed and unknown.
         UnseenSpeciesError: If the data holds a particle type the model was not trained on.
     """
+    require_positive(temperature=temperature)
     require_units(model, data)
     systems, dimension = chosen_states(data)
     for system in systems:
@@ -121,7 +126,7 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         "cost": lambda: cost_checks(model, systems),
     }
     checks: list[Check] = []
-    progress = tqdm(families.items(), unit="family")
+    progress = Bar(families.items(), unit="family")
     for name, family in progress:
         progress.set_description(name)
         checks += family()

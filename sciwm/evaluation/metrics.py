@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sciwm.core.frame import Array
-from sciwm.core.units import EV_PER_ANGSTROM3_IN_GPA, MOLECULAR, UnitSystem
+from sciwm.core.units import MOLECULAR, UnitSystem
 
 METRIC_UNITS = {
     "energy": ("meV", 1e3),
     "energy per atom": ("meV/atom", 1e3),
     "force": ("meV/Å", 1e3),
-    "stress": ("GPa", EV_PER_ANGSTROM3_IN_GPA),
+    "stress": MOLECULAR.reported_stress,
     "position": ("Å", 1.0),
     "squared position": ("Å²", 1.0),
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry
 from sciwm.data.datasets import WindowDataset
@@ -129,8 +130,8 @@ def evaluate_motion(
         ValueError: If the data is no time series, too short, or in other units than the model.
         UnseenSpeciesError: If it holds a particle type the model was not trained on.
     """
-    if frames < 1 or substeps < 1:
-        raise ValueError(f"need frames >= 1 and substeps >= 1, got {frames=} and {substeps=}")
+    require_counts(frames=frames, substeps=substeps, batch_size=batch_size)
+    require_counts(0, start=start)
     require_units(model, data)
     entries = [
         entry
@@ -159,7 +160,7 @@ def evaluate_motion(
         raise ValueError("without velocities the first frame is no prediction; use frames >= 2")
     model = model.eval()
     paths = _Paths()
-    progress = tqdm(total=len(entries), desc="imagining", unit="window", delay=1)
+    progress = Bar(total=len(entries), desc="imagining", unit="window", delay=1)
     for first in range(0, len(entries), batch_size):
         chosen = entries[first : first + batch_size]
         windows = [dataset[first + k] for k in range(len(chosen))]

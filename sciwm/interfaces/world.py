@@ -19,7 +19,7 @@ from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.compilation import accelerated, compile_model
 from sciwm.models.domain import OutsideDomainWarning
-from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
+from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
@@ -136,7 +136,7 @@ class World:
         """
         state = self.state(system)
         step = parse_quantity(str(dt), "time", self.units)
-        steps = round(parse_quantity(str(time), "time", self.units) / step)
+        steps = steps_within(parse_quantity(str(time), "time", self.units), step)
         integrator: Integrator = VelocityVerlet(step)
         if temperature is not None:
             kelvin = parse_quantity(str(temperature), "temperature", self.units)

@@ -6,6 +6,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sciwm.core.bounds import require_counts, require_not_negative
+
 
 def envelope(x: Tensor, p: int = 6) -> Tensor:
     """A polynomial that falls from 1 at x = 0 to 0 at x = 1 with two vanishing derivatives there.
@@ -58,8 +60,8 @@ class BesselBasis(RadialBasis):
         super().__init__()
         if not 0 < cutoff < math.inf:
             raise ValueError(f"cutoff must be positive and finite, got {cutoff}")
-        if size < 1:
-            raise ValueError(f"a basis has at least one function, got {size=}")
+        require_counts(size=size)
+        require_not_negative(decay=decay)
         self.cutoff = cutoff
         self.size = size
         self.decay = decay

@@ -4,8 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from tqdm import tqdm
-
+from sciwm.core.progress import Bar
 from sciwm.discovery import scorecard
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.merit import met
@@ -19,7 +18,7 @@ BAR = "{percentage:3.0f} % of budget |{bar}| {desc} [{elapsed} < {remaining}]"
 class LiveView:
     """A bar that follows whichever budget runs out first, with the time that is left.
 
-    Where the output is no terminal, such as a batch system's log file, only the lines appear.
+    Where the output is no terminal, such as a batch system's log file, a line now and then stands for it.
 
     Args:
         total_calls: Runs of the reference, at most.
@@ -47,12 +46,11 @@ class LiveView:
         self._objective = objective
         runs = scorecard.paid(before)
         self._calls, self._seconds = len(runs), sum(h.cost for h in runs)
-        self._bar = tqdm(
+        self._bar = Bar(
             total=1.0,
             initial=self._spent(),
-            file=sys.stderr,
+            delay=0.0,
             bar_format=BAR,
-            disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
         self._describe()

@@ -111,7 +111,9 @@ def checks(sheet: Page, record: RunRecord) -> None:
         [
             check["name"],
             check["status"],
-            plain(check["value"]),
+            plain(check["value"])
+            # Older files know no errors.
+            + (f" ± {plain(check['error'])}" if check.get("error") is not None else ""),
             plain(check["limit"]),
             check["unit"],
             check["explanation"],

@@ -6,6 +6,8 @@ the step: taking a step twice gives the same numbers. Accelerations are units.ac
 
 import abc
 import copy
+import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor
 from sciwm.core.state import State
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck, VelocityRescaling
+
+MOST_STEPS = 1e12
+"""In one simulation: beyond, no computer comes to the end."""
 
 _LABELS = ("energy", "forces", "stress", "pairs", "shifts")
 """Fields that belong to the positions they were computed at."""
@@ -224,8 +229,30 @@ def _kicked(state: State, impulse: float, evaluation: Evaluation) -> Tensor:
     return torch.addcdiv(state.velocities, forces, state.masses[:, None], value=impulse)
 
 
+def steps_within(time: float, dt: float) -> int:
+    """The whole number of steps nearest to a time; warns where they do not make it up.
+
+    Raises:
+        ValueError: If that is no step at all, or more than can be counted.
+    """
+    _checked_step(dt)
+    if not dt / 2 < time < MOST_STEPS * dt:
+        raise ValueError(
+            f"a simulation of {time:g} by time steps of {dt:g} has no steps, or more than anyone can "
+            "wait for; give a time that is longer than a step"
+        )
+    steps = round(time / dt)
+    if abs(steps * dt - time) > 1e-6 * time:
+        warnings.warn(
+            f"{time:g} is no multiple of the time step {dt:g}: {steps} steps are taken, which are "
+            f"{steps * dt:g}",
+            stacklevel=2,
+        )
+    return steps
+
+
 def _checked_step(dt: float) -> float:
-    if dt <= 0:
+    if not 0 < dt < math.inf:
         raise ValueError(f"the time step must be positive, got {dt=}; to go back, turn velocities")
     return dt
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.simulation.integrators import moved, select
 from sciwm.simulation.simulator import Evaluation, Simulator, SimulatorError
@@ -82,7 +82,7 @@ def relax(
         raise ValueError("only systems that repeat in all three directions have a cell to relax")
     walk = _Walk(simulator, moved(state, state.positions), relax_cell)
     rest: dict[int, _Rest] = {}
-    bar = tqdm(total=state.n_systems, unit="system", delay=2.0)
+    bar = Bar(total=state.n_systems, unit="system", delay=2.0)
     walk.begin(rest)
     while walk.systems:
         converged = walk.fmax < fmax

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.bounds import require_not_negative, require_positive, require_seed
 from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
@@ -147,8 +148,7 @@ class RandomStreams:
     """
 
     def __init__(self, seed: int, purpose: int, systems: Sequence[int] | None = None):
-        if seed < 0:
-            raise ValueError(f"a seed must not be negative, got {seed}")
+        require_seed(seed)
         self.seed = seed
         self._purpose = purpose
         self._systems = systems
@@ -210,8 +210,7 @@ class OrnsteinUhlenbeck:
 
     def __init__(self, temperature: float | Tensor, friction: float, seed: int = 0):
         _check_temperature(temperature)
-        if friction < 0:
-            raise ValueError(f"friction must not be negative, got {friction}")
+        require_not_negative(friction=friction)
         self.temperature = temperature
         self.friction = friction
         self._noise = RandomStreams(seed, _KICKS)
@@ -257,8 +256,7 @@ class VelocityRescaling:
 
     def __init__(self, temperature: float | Tensor, time_constant: float, seed: int = 0):
         _check_temperature(temperature)
-        if time_constant <= 0:
-            raise ValueError(f"the time constant must be positive, got {time_constant}")
+        require_positive(time_constant=time_constant)
         self.temperature = temperature
         self.time_constant = time_constant
         self._noise = RandomStreams(seed, _RESCALING)
@@ -306,8 +304,9 @@ def select_temperature(temperature: float | Tensor, keep: Sequence[int]) -> floa
 
 
 def _check_temperature(temperature: float | Tensor) -> None:
-    if bool((torch.as_tensor(temperature) < 0).any()):
-        raise ValueError(f"temperature must not be negative, got {temperature}")
+    given = torch.as_tensor(temperature)
+    if not bool(((given >= 0) & given.isfinite()).all()):
+        raise ValueError(f"temperature must not be negative and must be finite, got {temperature}")
 
 
 def _per_system(temperature: float | Tensor, state: State) -> Tensor:

@@ -18,6 +18,11 @@ class RunningAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float):
+        if not 0 <= decay < 1:
+            raise ValueError(
+                f"an average of weights keeps a share of what it was, from 0 up to 1, got ema_decay {decay}"
+            )
+
         @torch.no_grad()
         def update(average: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
             n = float(updates)

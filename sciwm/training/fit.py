@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from sciwm.core.bounds import require_counts, require_positive, require_seed
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
@@ -82,6 +83,10 @@ def fit(
         trainer: Further options of Lightning's Trainer, such as devices or accelerator.
         folder: Where run folders are made.
     """
+    require_seed(seed)
+    require_counts(max_steps=max_steps, validate_every=validate_every)
+    require_positive(gradient_clip=gradient_clip)
+    average = RunningAverage(ema_decay)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Deterministic mode would fill every new tensor with NaN first: a check for other people's bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -126,7 +131,7 @@ def fit(
         "deterministic": "warn",
         "logger": [log, TensorBoardLogger(str(run), name="", version="log")],
         "callbacks": [
-            RunningAverage(ema_decay),
+            average,
             best,
         ],
     }

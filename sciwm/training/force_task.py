@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciwm.core.bounds import require_counts, require_not_negative, require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
@@ -71,6 +72,13 @@ class ForceTask(Task):
         compiled: bool = False,
     ):
         super().__init__(learning_rate, warmup, cpu_seconds)
+        require_not_negative(
+            energy_weight=energy_weight,
+            late_energy_weight=late_energy_weight,
+            stress_weight=stress_weight,
+        )
+        require_positive(matrix_rate=matrix_rate)
+        require_counts(0, matrix_rounds=matrix_rounds)
         if start is not None and not isinstance(model, ForceField):
             raise ValueError(
                 f"only a ForceField can start from another, this is a {type(model).__name__}; "

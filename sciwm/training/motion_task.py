@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.data.modules import Data, WindowData
@@ -44,8 +45,8 @@ class MotionTask(Task):
         cpu_seconds: float | None = None,
     ):
         super().__init__(learning_rate, warmup, cpu_seconds)
-        if substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {substeps}")
+        require_counts(substeps=substeps)
+        require_not_negative(velocity_weight=velocity_weight)
         self.model = model
         self.substeps = substeps
         self.velocity_weight = velocity_weight

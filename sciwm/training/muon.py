@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciwm.core.bounds import require_counts, require_positive
+
 # Coefficients of the quintic iteration (K. Jordan et al., Muon, 2024, kellerjordan.github.io/posts/muon):
 # steep at zero, so that five rounds bring all singular values between 0.7 and 1.2.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -61,8 +63,8 @@ class Muon(torch.optim.Optimizer):
         rate: float,
         rounds: int = 5,
     ):
-        if rounds < 0:
-            raise ValueError(f"rounds of orthogonalisation must be 0 or more, got {rounds}")
+        require_counts(0, rounds=rounds)
+        require_positive(matrix_rate=matrix_rate, rate=rate)
         self.rounds = rounds
         chosen = list(matrices)
         for one in chosen:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.bounds import require_not_negative, require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.properties import PROPERTIES, property_field
@@ -55,11 +56,8 @@ class OutcomeTask(Task):
         cpu_seconds: float | None = None,
     ):
         super().__init__(learning_rate, warmup, cpu_seconds)
-        if min(energy_weight, force_weight) < 0 or property_weight <= 0:
-            raise ValueError(
-                f"need energy_weight, force_weight >= 0 and property_weight > 0, got "
-                f"{energy_weight}, {force_weight}, {property_weight}"
-            )
+        require_not_negative(energy_weight=energy_weight, force_weight=force_weight)
+        require_positive(property_weight=property_weight)
         self.model = model
         self.start = start
         self.energy_weight = energy_weight

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data
@@ -48,8 +49,8 @@ class Task(LightningModule, abc.ABC):
 
     def __init__(self, learning_rate: float, warmup: int, cpu_seconds: float | None):
         super().__init__()
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        require_positive(learning_rate=learning_rate, cpu_seconds=cpu_seconds)
+        require_counts(0, warmup=warmup)
         self.learning_rate = learning_rate
         self.warmup = warmup
         self.cpu_seconds = cpu_seconds
@@ -120,7 +121,7 @@ class Task(LightningModule, abc.ABC):
         done = self._done = self.progress()
         if self.cpu_seconds is not None and done >= 1.0:
             self.trainer.should_stop = True
-        shape = min(1.0, (self.global_step + 1) / self.warmup) * max(1.0 - done, 1e-3)
+        shape = min(1.0, (self.global_step + 1) / max(self.warmup, 1)) * max(1.0 - done, 1e-3)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = shape * group.setdefault("peak", group["lr"])
         loss = self.weighted_loss(batch)

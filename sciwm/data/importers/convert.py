@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import REDUCED, UnitSystem
 from sciwm.data.h5md.writer import H5MDWriter
@@ -134,7 +134,7 @@ def _write(
         ) as writer,
         closing(_read(importer, source, options)) as raw,
     ):
-        shown = tqdm(raw, desc=source.name, unit=" frames", disable=None if progress else True)
+        shown = Bar(raw, desc=source.name, unit=" frames", disable=not progress)
         for frame, group in admission.admitted(shown):
             writer.append(frame, group)
             report.frames += 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.properties import require_known
 from sciwm.data.importers.remarks import Remarks
@@ -62,6 +63,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         require_known(self.properties)
+        require_positive(timestep=self.timestep)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -208,15 +208,18 @@ class Campaign:
         rows = self._database.read(lambda c: c.execute(found.order_by(HYPOTHESIS.c.id)).all())
         return {row.smiles: (row.frames, row.frames_hash) for row in rows}
 
-    def export(self, path: str | os.PathLike[str]) -> None:
+    def export(self, path: str | os.PathLike[str], flaws: Mapping[str, str] | None = None) -> None:
         """Writes a CSV table with one row per hypothesis.
+
+        Args:
+            flaws: Why there is no score of what was measured, by SMILES.
 
         Raises:
             LedgerError: If the table cannot be written.
         """
         files = {smiles: file for smiles, (file, _) in self.frames().items()}
         try:
-            write_csv(Path(path), self.hypotheses(), files)
+            write_csv(Path(path), self.hypotheses(), files, flaws or {})
         except OSError as error:
             raise LedgerError(
                 f"{path} cannot be written ({error.strerror}); name a file in a folder that exists "

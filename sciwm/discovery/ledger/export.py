@@ -5,30 +5,45 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sciwm.core.spreadsheet import escape
 from sciwm.discovery.hypothesis import Hypothesis
 
 Cell = str | float | int | None
 
 
-def write_csv(path: Path, hypotheses: Sequence[Hypothesis], frames: Mapping[str, str]) -> None:
+def write_csv(
+    path: Path,
+    hypotheses: Sequence[Hypothesis],
+    frames: Mapping[str, str],
+    flaws: Mapping[str, str],
+) -> None:
     """One row per hypothesis, some columns per outcome; a cell is empty where nothing is known.
 
     Args:
         frames: Files with the structures of the reference, by SMILES.
+        flaws: Why there is no score of what was measured, by SMILES.
 
     Raises:
         OSError: If it cannot be written; a table that was there before is kept.
     """
-    rows = [_row(hypothesis, frames) for hypothesis in hypotheses]
+    rows = [
+        _row(one, frames) | {"score_flag": flaws.get(one.candidate.smiles)} for one in hypotheses
+    ]
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, _columns(hypotheses), restval="", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+            table = csv.writer(file, lineterminator="\n")
+            columns = _columns(hypotheses)
+            table.writerow(map(escape, columns))
+            for row in rows:
+                table.writerow([_written(row.get(column)) for column in columns])
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _written(cell: Cell) -> Cell:
+    return escape(cell) if isinstance(cell, str) else cell
 
 
 def _columns(hypotheses: Sequence[Hypothesis]) -> list[str]:
@@ -37,6 +52,7 @@ def _columns(hypotheses: Sequence[Hypothesis]) -> list[str]:
     return [
         *("smiles", "proposer", "parents", "round", "decision", "why", "model", "verdict"),
         *(f"score_{goal}_{kind}" for goal in range(goals) for kind in ("predicted", "measured")),
+        "score_flag",
         *(
             f"{outcome}_{part}"
             for outcome in outcomes

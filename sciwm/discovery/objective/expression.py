@@ -117,6 +117,28 @@ class Comparison(Expression):
         return reduce(np.multiply, found)
 
 
+def flaw(expression: Expression, values: Mapping[str, Array]) -> str | None:
+    """What keeps the expression from being finite, such as "log of -2"; None where it is.
+
+    Args:
+        values: One finite number for every outcome.
+    """
+    with np.errstate(all="ignore"):
+        if np.isfinite(expression.evaluate(values)):
+            return None
+        for part in expression.parts:
+            if (deeper := flaw(part, values)) is not None:
+                return deeper
+        # Adding zero turns -0 into 0.
+        numbers = [f"{float(part.evaluate(values)) + 0.0:.4g}" for part in expression.parts]
+    if isinstance(expression, Power):
+        return f"{numbers[0]} to the power of {expression.exponent}"
+    assert isinstance(expression, Operation)
+    if expression.symbol == "/":
+        return f"division of {numbers[0]} by {numbers[1]}"
+    return f"{expression.symbol} of {' and '.join(numbers)}"
+
+
 def _rise(x: Array, low: Array, high: Array) -> Array:
     """The logistic curve with 0.05 at `low` and 0.95 at `high`."""
     steps = (2 * x - low - high) / (high - low)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from sciwm.core.frame import Array
-from sciwm.discovery.objective.expression import Comparison, Expression
+from sciwm.discovery.objective.expression import Comparison, Expression, flaw
 from sciwm.discovery.objective.lexer import ObjectiveError
 from sciwm.discovery.objective.parser import DIRECTIONS, Parser
 
@@ -139,6 +139,30 @@ class Objective:
             for requirement in self.requirements:
                 met = met & (requirement.condition.evaluate(values) == 1)
         return met
+
+    def flaw(self, values: Mapping[str, float]) -> str | None:
+        """Why there is no score although every outcome is known; None where there is one, or where
+        an outcome is not finite.
+
+        A requirement of something that is no number is never met: that is told too.
+
+        Args:
+            values: Of every outcome, in its unit.
+
+        Raises:
+            KeyError: If one is missing.
+        """
+        columns = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+        self._check(columns)
+        if not all(np.isfinite(columns[name]) for name in self.outcomes):
+            return None
+        for goal in self.goals:
+            if reason := flaw(goal.expression, columns):
+                return f"the score is not finite: {reason}"
+        for requirement in self.requirements:
+            if reason := flaw(requirement.condition, columns):
+                return f"{requirement.text} has no answer: {reason}"
+        return None
 
     def sample(
         self,

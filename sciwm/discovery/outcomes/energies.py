@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.discovery.hypothesis import Failure
@@ -38,6 +39,7 @@ class ConformerStrain(Outcome):
     """
 
     def __init__(self, conformers: int = 5):
+        require_counts(conformers=conformers)
         self.conformers = conformers
 
     @property

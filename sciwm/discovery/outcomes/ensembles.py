@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from scipy import fft, signal
 
+from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Array, Frame
 from sciwm.core.state import State
 from sciwm.discovery.hypothesis import Failure
 from sciwm.discovery.outcomes.outcome import Outcome, Value, failure_of
 from sciwm.discovery.outcomes.relaxation import Minimum, minima
-from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
+from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.observables.gyration import radius_of_gyration
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.statistics import mean_with_error
@@ -51,9 +52,11 @@ class ThermalAverage(Outcome):
     ):
         if observable not in ("dipole", "radius_of_gyration"):
             raise ValueError(f'no observable {observable!r}; use "dipole" or "radius_of_gyration"')
+        require_not_negative(temperature=temperature, friction=friction)
+        require_counts(replicas=replicas)
         self.observable = observable
         self.temperature = temperature
-        self.time = time
+        self.steps = steps_within(time, dt)
         self.replicas = replicas
         self.dt = dt
         self.friction = friction
@@ -77,7 +80,7 @@ class ThermalAverage(Outcome):
         every = max(1, round(10.0 / self.dt))
         found: list[Value | Failure] = []
         for paths in _paths(
-            world, structures, integrator, self.temperature, self.time, self.replicas, every, seed
+            world, structures, integrator, self.temperature, self.steps, self.replicas, every, seed
         ):
             if isinstance(paths, Failure):
                 found.append(paths)
@@ -136,10 +139,12 @@ class InfraredSpectrum(Outcome):
     ):
         if not 0 <= lowest < highest:
             raise ValueError(f"no band between {lowest} and {highest} 1/cm; give lowest < highest")
+        require_not_negative(highest=highest, temperature=temperature)
+        require_counts(replicas=replicas)
         self.lowest = lowest
         self.highest = highest
         self.temperature = temperature
-        self.time = time
+        self.steps = steps_within(time, dt)
         self.replicas = replicas
         self.dt = dt
 
@@ -166,7 +171,7 @@ class InfraredSpectrum(Outcome):
             structures,
             VelocityVerlet(self.dt),
             self.temperature,
-            self.time,
+            self.steps,
             self.replicas,
             every,
             seed,
@@ -224,7 +229,7 @@ def _paths(
     structures: Sequence[Frame],
     integrator: Integrator,
     temperature: float,
-    time: float,
+    steps: int,
     replicas: int,
     every: int,
     seed: int,
@@ -243,7 +248,7 @@ def _paths(
         # Half of what a minimum is given in motion goes into its springs.
         heat = 2 * temperature if integrator.temperature is None else temperature
         state = maxwell_boltzmann(State.collate(starts), heat, world.units, seed)
-        result = Rollout(world, integrator, every=every).run(state, round(time / integrator.dt))
+        result = Rollout(world, integrator, every=every).run(state, steps)
         for place, k in enumerate(ready):
             mine = range(place * replicas, (place + 1) * replicas)
             whole = [s for s in mine if result.reasons[s] is None]

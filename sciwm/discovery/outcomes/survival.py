@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.discovery.hypothesis import Failure
 from sciwm.discovery.outcomes.outcome import Outcome, Value
-from sciwm.simulation.integrators import Langevin
+from sciwm.simulation.integrators import Langevin, steps_within
 from sciwm.simulation.observables.bonding import LASTING
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.rollout.watch import BondWatch
@@ -49,8 +50,11 @@ class ThermalSurvival(Outcome):
         dt: float = 0.5,
         friction: float = 0.01,
     ):
+        require_not_negative(temperature=temperature, friction=friction)
+        require_counts(seeds=seeds)
         self.temperature = temperature
         self.time = time
+        self.steps = steps_within(time, dt)
         self.seeds = seeds
         self.dt = dt
         self.friction = friction
@@ -93,7 +97,7 @@ class ThermalSurvival(Outcome):
         watch = BondWatch(state, (LASTING - 1) * every)
         integrator = Langevin(self.dt, self.temperature, self.friction, seed)
         rollout = Rollout(world, integrator, every=every, watch=watch)
-        result = rollout.run(state, round(self.time / self.dt))
+        result = rollout.run(state, self.steps)
         found: list[tuple[np.ndarray, list[Frame], str | None] | Failure] = []
         for k in range(len(structures)):
             times, frames, lost = [], [], []

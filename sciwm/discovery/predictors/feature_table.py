@@ -8,6 +8,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from sciwm.core.frame import Array
+from sciwm.core.spreadsheet import unescape
 
 
 class FeatureTable:
@@ -38,7 +39,7 @@ class FeatureTable:
                     numbers = [float(row[column] or "nan") for column in columns]
                 except ValueError as error:
                     raise ValueError(f"{path}, line {line}: {error}") from None
-                self._rows[_canonical(row[smiles])] = numbers
+                self._rows[_canonical(unescape(row[smiles]))] = numbers
 
     def __call__(self, smiles: Sequence[str]) -> Array:
         """(N, P), NaN for molecules that the table does not hold."""

@@ -16,6 +16,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from sciwm.core.frame import Frame
+from sciwm.core.spreadsheet import unescape
 
 SMILES_COLUMNS = ("smiles", "canonsmiles", "canonical_smiles", "isomeric_smiles", "structure")
 """Names of columns that hold SMILES, in lower case and in order of preference."""
@@ -143,7 +144,8 @@ def _table(path: Path, smiles_column: str | None, start: int) -> Iterator[Row]:
     if head.problem:
         raise ValueError(f"{path.name} has no head that can be read: {head.problem}")
     delimiter = "\t" if ".tsv" in path.suffixes else max(",;\t", key=head.text.count)
-    names = [name.strip() for name in next(csv.reader([head.text], delimiter=delimiter), [])]
+    head_cells = next(csv.reader([head.text], delimiter=delimiter), [])
+    names = [unescape(name.strip()) for name in head_cells]
     place = _smiles_place(path, names, smiles_column)
     # A plain function up to here, so that the call that names a wrong column reports it.
     return _table_rows(lines, names, place, delimiter, start)
@@ -184,7 +186,7 @@ def _table_rows(
         if problem:
             yield Row(first, "", {}, last, problem)
             continue
-        columns = dict(zip(names, fields, strict=True))
+        columns = dict(zip(names, map(unescape, fields), strict=True))
         smiles = columns.pop(names[place]).strip()
         yield Row(first, smiles, columns, last, None if smiles else "an empty SMILES")
 

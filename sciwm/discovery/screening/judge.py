@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rdkit import Chem
 
+from sciwm.core.bounds import require_seed
 from sciwm.core.frame import Array
 from sciwm.discovery.calibration import Conformal
 from sciwm.discovery.descriptors import DESCRIPTORS, described
@@ -53,6 +54,9 @@ class Screening:
     outcomes: list[Description] = field(default_factory=list)
     gates: list[Description] = field(default_factory=list)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +164,11 @@ class Judge:
                 record[f"{name}_upper"] = _plain(upper[n])
             record |= {name: _plain(scores[n, g]) for g, name in enumerate(self._goals)}
             record["feasible"] = str(int(feasible[n]))
-            if flags[n]:
-                record["flag"] = str(flags[n])
+            reasons = [flags[n]]
+            if not (feasible[n] and np.isfinite(scores[n]).all()):
+                reasons.append(self.objective.flaw({name: own[n] for name, own in values.items()}))
+            if any(reasons):
+                record["flag"] = "; ".join(reason for reason in reasons if reason)
 
     def _expected(self, molecules: Sequence[Chem.Mol]) -> tuple[Expectation, list[int]]:
         """With the columns of the outcomes."""

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from sciwm.core.bounds import require_counts
+from sciwm.core.progress import Bar
 from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.proposers.library import Row, read_library
 from sciwm.discovery.screening import worker
 from sciwm.discovery.screening.judge import Judge, Learnt, Record, Screening
 from sciwm.discovery.screening.progress import Progress, identity_of
-from sciwm.discovery.screening.table import Table
+from sciwm.discovery.screening.table import Table, require_scores
 
 BLOCK = 500
 """Rows that a worker judges at a time from a table of measurements."""
@@ -79,11 +79,10 @@ def screen(
 
     Raises:
         ValueError: If the output belongs to another screening or another process writes it, or `Judge`
-            refuses this one.
+            refuses this one; at the end, if not one row has a score.
         FileNotFoundError: If there is no library.
     """
-    if workers < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"a screening needs a worker and a row at least, got {workers=}, {limit=}")
+    require_counts(workers=workers, limit=limit)
     head = list(itertools.islice(read_library(library, smiles_column), HEAD))
     judge = Judge(screening)  # mistakes show here, before any process starts
     given = dict.fromkeys(name for row in head for name in row.columns)
@@ -111,6 +110,8 @@ def screen(
             progress = replace(progress, ended=True).save(out)
     finally:
         lock.release()
+    if progress.rows:
+        require_scores(out)
     return Tally(progress.rows, progress.problems, progress.flagged, progress.ended)
 
 
@@ -123,7 +124,7 @@ def _continued(
 ) -> Progress:
     with (
         open(out, "r+b" if progress.size else "wb") as file,
-        tqdm(total=total, initial=progress.rows, unit="row", unit_scale=True, delay=1.0) as bar,
+        Bar(total=total, initial=progress.rows, unit="row", unit_scale=True, delay=1.0) as bar,
     ):
         file.truncate(progress.size)
         file.seek(progress.size)

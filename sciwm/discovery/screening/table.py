@@ -5,9 +5,12 @@ import heapq
 import io
 import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sciwm.core.spreadsheet import ESCAPED, escape, unescape
 from sciwm.discovery.proposers.library import Row
 from sciwm.discovery.screening.judge import Record
 
@@ -66,7 +69,7 @@ def best(table: Path, n: int = 10) -> list[dict[str, str]]:
     there: set[str] = set()
     with open(table, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        name = "score" if "score" in (reader.fieldnames or []) else "score_1"
+        name = _goals(reader.fieldnames or [])[0]
         for k, row in enumerate(reader):
             if row["feasible"] != "1" or not row[name] or row["flag"] or row["smiles"] in there:
                 continue
@@ -74,7 +77,25 @@ def best(table: Path, n: int = 10) -> list[dict[str, str]]:
             heapq.heappush(heap, (float(row[name]), -k, row))
             if len(heap) > n:
                 there.remove(heapq.heappop(heap)[2]["smiles"])
-    return [row for _, _, row in sorted(heap, key=lambda one: one[:2], reverse=True)]
+    found = [row for _, _, row in sorted(heap, key=lambda one: one[:2], reverse=True)]
+    return [{unescape(name): unescape(cell) for name, cell in row.items()} for row in found]
+
+
+def require_scores(table: Path) -> None:
+    """Raises ValueError, with the commonest reason, if not one row of a table has a finite score."""
+    reasons: Counter[str] = Counter()
+    with open(table, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        goals = _goals(reader.fieldnames or [])
+        for row in reader:
+            if all(row[name] for name in goals):
+                return
+            reasons[unescape(row["problem"] or row["flag"])] += 1
+    reason, count = reasons.most_common(1)[0]
+    raise ValueError(
+        f"none of {reasons.total():,} molecules has a finite score, so nothing is ranked; {count:,} of "
+        f"them: {reason}. Mend the objective or the library; {table} tells it row by row"
+    )
 
 
 def to_parquet(table: Path, target: Path) -> None:
@@ -84,6 +105,7 @@ def to_parquet(table: Path, target: Path) -> None:
         ImportError: If pyarrow is not installed.
     """
     try:
+        import pyarrow.compute
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
@@ -107,11 +129,25 @@ def to_parquet(table: Path, target: Path) -> None:
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False),
         ) as reader,
-        pyarrow.parquet.ParquetWriter(partial, reader.schema) as writer,
+        pyarrow.parquet.ParquetWriter(
+            partial, pyarrow.schema([one.with_name(unescape(one.name)) for one in reader.schema])
+        ) as writer,
     ):
         for batch in reader:
-            writer.write_batch(batch)
+            columns = [
+                pyarrow.compute.replace_substring_regex(column, ESCAPED, r"\1")
+                if pyarrow.types.is_string(column.type)
+                else column
+                for column in batch.columns
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_arrays(columns, schema=writer.schema))
     os.replace(partial, target)
+
+
+def _goals(columns: Sequence[str]) -> list[str]:
+    """Columns of scores; a library may have columns of that name too, but before ours."""
+    found = columns[list(columns).index("problem") :]
+    return [name for name in found if re.fullmatch(r"score(_\d+)?", name)]
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -121,5 +157,6 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _written(lines: Sequence[Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows(lines)
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerows([escape(cell) for cell in line] for line in lines)
     return stream.getvalue().encode()

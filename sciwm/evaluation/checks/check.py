@@ -28,6 +28,8 @@ class Check:
         unit: Of value and limit; empty for plain numbers and reduced units.
         limit: Where a pass ends; infinite for what is only reported.
         explanation: What was done, in a sentence.
+        error: One standard error of the value, where chance has a part in it.
+        told: Whether the value means little without the explanation, also where it passes.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Check:
     unit: str
     limit: float
     explanation: str
+    error: float | None = None
+    told: bool = False
 
 
 def judged(name: str, value: float, unit: str, warn: float, fail: float, explanation: str) -> Check:

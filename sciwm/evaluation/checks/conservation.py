@@ -1,13 +1,13 @@
 """What Newton's equations keep: energy, momentum, and angular momentum where there is no box."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import (
     Check,
@@ -132,7 +132,7 @@ def newtonian(
     hottest = HOTTEST * thermal.temperature
     evaluation = simulator.evaluate(state)
     positions, velocities, energies = [state.positions], [state.velocities], [evaluation.energy]
-    for k in tqdm(range(1, steps + 1), desc="constant energy", leave=False, delay=2, unit="step"):
+    for k in Bar(range(1, steps + 1), desc="constant energy", leave=False, delay=2, unit="step"):
         state, evaluation = integrator.step(simulator, state, evaluation, k)
         # Also false where a velocity is not a number.
         if not bool((temperature(state, model.units) < hottest).all()):
@@ -177,21 +177,26 @@ def _energy_checks(motions: list[Motion], thermal: Thermal, steps: int) -> list[
         names = ("energy drift", "energy fluctuation")
         return [judged(name, np.inf, "", 0.0, 0.0, text) for name in names]
     drifts, wobbles = map(energy_drift, motions), map(energy_fluctuation, motions)
+    slopes = np.array([[abs(float(drift.value)), float(drift.error)] for drift in drifts])
+    drift, error = np.median(slopes, axis=0).tolist()
     # A drift that certainly is one.
-    sizes = [max(abs(float(d.value)) - 2 * float(d.error), 0.0) for d in drifts]
+    certain = float(np.median(np.maximum(slopes[:, 0] - 2 * slopes[:, 1], 0.0)))
     wobble = float(np.median([float(w.value) for w in wobbles]))
     unit, factor = milli(units, "energy")
     slow, per_time = factor * heat / (1000 * thermal.step), 1e3 if unit else 1.0
+    slope_unit = f"{unit}/atom/ps" if unit else ""
+    verdict = judged(
+        "energy drift",
+        certain,
+        slope_unit,
+        0.01 * slow * per_time,
+        0.1 * slow * per_time,
+        f"slope of the total energy per atom over {run}, and its standard error, in the middle of "
+        f"{len(motions)} systems; judged is what exceeds two standard errors, "
+        f"{_quantity(certain, slope_unit)}; the limit is 1 % of kT per 1000 steps",
+    )
     return [
-        judged(
-            "energy drift",
-            float(np.median(sizes)),
-            f"{unit}/atom/ps" if unit else "",
-            0.01 * slow * per_time,
-            0.1 * slow * per_time,
-            f"slope of the total energy per atom over {run}, less two standard errors; the limit "
-            "is 1 % of kT per 1000 steps",
-        ),
+        replace(verdict, value=drift, error=error, told=True),
         judged(
             "energy fluctuation",
             wobble,

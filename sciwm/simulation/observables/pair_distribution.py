@@ -1,11 +1,11 @@
 """How particles are spaced: the pair distribution function."""
 
 import numpy as np
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
 from sciwm.core.geometry import cell_heights
 from sciwm.core.neighbours import neighbour_pairs
+from sciwm.core.progress import Bar
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.observable import Observable
 from sciwm.simulation.observables.statistics import mean_with_error
@@ -43,7 +43,7 @@ def pair_distribution(
         raise ValueError(f"a single particle of type {species and species[0]} makes no pair")
     edges = np.linspace(0.0, r_max, bins + 1)
     counts = np.empty((len(motion), bins))
-    frames = tqdm(range(len(motion)), desc="pair distances", unit="frame", delay=2, leave=False)
+    frames = Bar(range(len(motion)), desc="pair distances", unit="frame", delay=2, leave=False)
     for t in frames:
         distances = _distances(motion, t, r_max, one, other)
         counts[t] = np.histogram(distances, edges)[0]

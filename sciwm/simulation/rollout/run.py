@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Frame
 from sciwm.core.plausibility import require_plausible
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.integrators import Integrator
@@ -91,6 +92,7 @@ class Rollout:
         require_plausible("time step", self.integrator.dt, units)
         if held is not None:
             require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
+        require_counts(0, steps=steps)
         if self.output is None:
             return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
         if self.output.exists() and not resume:
@@ -133,7 +135,7 @@ class Rollout:
             recorder.add(progress)
         # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
         recorder.save(progress)
-        bar = tqdm(total=steps, initial=progress.step, unit="step", delay=2.0)
+        bar = Bar(total=steps, initial=progress.step, unit="step", delay=2.0)
         try:
             while progress.step < steps and progress.running:
                 stopped: dict[int, str] = {}

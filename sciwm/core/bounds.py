@@ -1,0 +1,37 @@
+"""Numbers that people give, and the bounds they must keep.
+
+Each function takes numbers by the name that people know them by, passes over those left out (None), and
+raises ValueError for what is out of bounds or not a number.
+"""
+
+import math
+
+LARGEST_SEED = 2_000_000_000
+"""Conformers are embedded from signed 32-bit seeds, a few of them counted on from the one given."""
+
+
+def require_positive(**given: float | None) -> None:
+    """Finite and above zero."""
+    for name, value in given.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def require_not_negative(**given: float | None) -> None:
+    """Finite, zero or above."""
+    for name, value in given.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number, zero or above, got {value}")
+
+
+def require_counts(least: int = 1, **given: int | None) -> None:
+    """At least so many."""
+    for name, value in given.items():
+        if value is not None and not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def require_seed(seed: int) -> None:
+    """What every generator of random numbers takes."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed must be between 0 and {LARGEST_SEED}, got {seed}")
