@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
 
     from lightning.pytorch import seed_everything
 
-    from sciwm.cli.parser import new_parser
+    from sciwm.cli.parser import new_parser, require_values
     from sciwm.training.fit import fit
 
     parser = new_parser("sciwm train", "All options of a training job.")
@@ -37,6 +37,7 @@ def run(arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
+    require_values(parsed.as_dict() | {"name": name}, fit)
     seed_everything(parsed.seed, verbose=False)
     folder = Path(parsed.folder) / name
     if (folder / "model.pt").is_file():
