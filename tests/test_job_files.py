@@ -13,6 +13,8 @@ import yaml
 from sciwm import cli
 from sciwm.cli import main
 from sciwm.core.yaml_text import MOST_VALUES, read_yaml, require_bounded
+from sciwm.discovery.oracle.construction import construct
+from sciwm.models import Encoder, ForceField, archive
 
 LEVELS = [
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghi")
@@ -132,6 +134,53 @@ def test_options_that_no_trainer_has_are_told(tmp_path, labelled, capsys, traine
     error = capsys.readouterr().err
     assert error.startswith("sciwm train: ")
     assert said in error
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("valid: 8", "data.valid"),
+        ("max_steps: 2", "max_steps"),
+        ("channels: 4", "task.model.encoder.channels"),
+    ],
+)
+def test_nothing_where_a_value_is_needed_is_told(
+    tmp_path, labelled, capsys, monkeypatch, place, named
+):
+    key = place.partition(":")[0]
+    monkeypatch.setattr(sys.modules[__name__], "TRAINING", TRAINING.replace(place, f"{key}: null"))
+    encoder = "{cutoff: 3.0, channels: null}" if key == "channels" else "{channels: 4}"
+    assert trained(tmp_path, labelled, encoder=encoder) == 2
+    assert f"{named} cannot be null" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.json", "[]"),
+        ("metrics.json", '{"last": 3}'),
+        ("metrics.json", '{"last": {"valid/force": "x"}}'),
+        ("provenance.json", "[1]"),
+        ("evaluation/metrics.json", "3"),
+        ("config.yaml", "data: {init_args: {train: 3}}"),
+    ],
+)
+def test_a_report_on_a_folder_that_was_tampered_with_says_which_file(
+    tmp_path, labelled, capsys, name, text
+):
+    model = ForceField(Encoder(3.0, channels=4, lmax=1))
+    model.domain.seen[[1, 8]] = True
+    archive.save(archive.Archive(model), tmp_path / "model.pt")
+    (tmp_path / "config.yaml").write_text(f"data: {{init_args: {{train: [{labelled}]}}}}")
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / name).write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    assert str(tmp_path / name) in capsys.readouterr().err
+
+
+def test_arguments_that_have_no_names_are_told():
+    with pytest.raises(ValueError, match=r"init_args of .* is 3"):
+        construct({"class_path": "sciwm.discovery.plan.Plan", "init_args": 3})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The parser of all commands: jsonargparse, reading YAML of limited size only."""
 
-from typing import Any
+import importlib
+import inspect
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
@@ -14,6 +16,23 @@ def new_parser(prog: str, description: str) -> ArgumentParser:
     """A parser whose options and files may not stand for more than the memory holds."""
     set_loader(MODE, _load, exceptions=(yaml.YAMLError,))
     return ArgumentParser(prog=prog, description=description, parser_mode=MODE)
+
+
+def require_values(options: dict[str, Any], of: Any, where: str = "") -> None:
+    """Raises ValueError for an option that is null where this function or class takes no None.
+
+    jsonargparse hands null on, whatever the type.
+    """
+    hints = get_type_hints(of if inspect.isfunction(of) else of.__init__)
+    for name, value in options.items():
+        if value is None and name in hints and type(None) not in get_args(hints[name]):
+            raise ValueError(f"{where}{name} cannot be null; give a value, or leave it out")
+        if isinstance(value, dict) and "class_path" in value:
+            module, _, kind = str(value["class_path"]).rpartition(".")
+            inside = value.get("init_args") or {}
+            require_values(
+                inside, getattr(importlib.import_module(module), kind), f"{where}{name}."
+            )
 
 
 def _load(text: str) -> Any:

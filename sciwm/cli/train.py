@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     from lightning.pytorch import seed_everything
 
     from sciwm.cli.arguments import built, readable
-    from sciwm.cli.parser import new_parser
+    from sciwm.cli.parser import new_parser, require_values
     from sciwm.core.bounds import require_seed
     from sciwm.training.fit import fit
 
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
     parsed = parser.parse_args(readable(arguments))
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
+    require_values(parsed.as_dict() | {"name": name}, fit)
     require_seed(parsed.seed)
     seed_everything(parsed.seed, verbose=False)
     folder = Path(parsed.folder) / name

@@ -11,6 +11,10 @@ from sciwm.evaluation.run import model_file, run_folder, training_files
 from sciwm.models import archive
 from sciwm.models.potential import Potential
 
+TABLES = ("null", "last", "best", "metrics", "versions")
+NUMBERS = ("steps", "cpu_seconds", "training_items")
+"""What is told of a run, by the kind of value that it is kept as."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -97,5 +101,23 @@ class RunRecord:
         return rows
 
     def _json(self, name: str) -> dict[str, Any]:
+        """A table that the run left; empty where it left none.
+
+        Raises:
+            ValueError: If it holds other things than a run writes.
+        """
         path = self.folder / name
-        return json.loads(path.read_text()) if path.is_file() else {}
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        sound = (
+            isinstance(content, dict)
+            and all(isinstance(content.get(key, {}), dict) for key in TABLES)
+            and all(isinstance(content.get(key, 0), (int, float)) for key in NUMBERS)
+            and all(
+                isinstance(value, (int, float))
+                for key in ("null", "last")
+                for value in content.get(key, {}).values()
+            )
+        )
+        if not sound:
+            raise ValueError(f"{path} is not as a run writes it; restore it, or move it away")
+        return content

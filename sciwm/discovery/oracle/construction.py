@@ -33,9 +33,12 @@ def construct(description: Description) -> Any:
     # A module also holds the classes that it imports from elsewhere.
     if not (isinstance(kind, type) and kind.__module__.startswith("sciwm.")):
         raise ValueError(f"refusing to build {path!r}: it is not a class of this package")
+    given = description.get("init_args", {})
+    if not isinstance(given, dict):
+        raise ValueError(f"init_args of {path} is {given!r}; write each argument with its name")
     arguments = {
         name: construct(value) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in description.get("init_args", {}).items()
+        for name, value in given.items()
     }
     try:
         return kind(**arguments)
