@@ -18,9 +18,9 @@ import torch
 from rdkit import Chem
 
 from sciwm.cli import main
+from sciwm.core.file_lock import FileLock
 from sciwm.discovery.calibration import Conformal
 from sciwm.discovery.descriptors import sa_score
-from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.discovery.proposers.library import read_library
 from sciwm.discovery.screening import screening as module

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     from jsonargparse import ActionParser, ArgumentParser, Namespace
     from lightning.pytorch import seed_everything
 
-    from sciwm.training.fit import fit
+    from sciwm.training.fit import claimed, fit
 
     del ActionParser, Namespace
     parser = ArgumentParser(prog="sciwm train", description="All options of a training job.")
@@ -46,20 +46,21 @@ def run(arguments: list[str]) -> int:
         )
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
-    built = parser.instantiate_classes(parsed)
-    done = fit(
-        data=built.data,
-        task=built.task,
-        name=name,
-        seed=built.seed,
-        max_steps=built.max_steps,
-        validate_every=built.validate_every,
-        ema_decay=built.ema_decay,
-        gradient_clip=built.gradient_clip,
-        trainer=built.trainer,
-        folder=built.folder,
-    )
+    with claimed(folder):
+        parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
+        built = parser.instantiate_classes(parsed)
+        done = fit(
+            data=built.data,
+            task=built.task,
+            name=name,
+            seed=built.seed,
+            max_steps=built.max_steps,
+            validate_every=built.validate_every,
+            ema_decay=built.ema_decay,
+            gradient_clip=built.gradient_clip,
+            trainer=built.trainer,
+            folder=built.folder,
+        )
     print(f"trained model and its record: {done}")
     return 0
 

@@ -10,6 +10,7 @@ is all `describe` relies on.
 import hashlib
 import importlib
 import inspect
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import nn
 from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.models.potential import Potential
 
@@ -141,11 +143,12 @@ def save(archive: Archive, path: str | os.PathLike[str]) -> None:
         "check": archive.check,
         "probe": probe(model),
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    torch.load(partial, weights_only=True)  # what cannot be read back must not replace anything
-    os.replace(partial, path)
+    written = io.BytesIO()
+    torch.save(content, written)
+    written.seek(0)
+    torch.load(written, weights_only=True)  # what cannot be read back must not replace anything
+    with replacing(Path(path)) as file:
+        file.write(written.getbuffer())
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:

@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from sciwm.core.file_lock import sole_writer
 from sciwm.core.properties import PROPERTIES
+from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
@@ -22,6 +26,7 @@ from sciwm.models import archive
 from sciwm.models.statistics import Statistics
 from sciwm.training.averaging import RunningAverage
 from sciwm.training.callbacks import ErrorBar
+from sciwm.training.checkpoint import WholeCheckpoints
 from sciwm.training.force_task import ForceTask
 from sciwm.training.log import put_back, rows_before
 from sciwm.training.motion_task import straight_motion
@@ -68,12 +73,44 @@ def fit(
         gradient_clip: Largest norm of the gradient.
         trainer: Further options of Lightning's Trainer, such as devices or accelerator.
         folder: Where run folders are made.
+
+    Raises:
+        OSError: If another process trains in that folder, or it cannot be written.
     """
+    run = Path(folder) / name
+    run.mkdir(parents=True, exist_ok=True)
+    with claimed(run):
+        _fit(data, task, run, seed, max_steps, validate_every, ema_decay, gradient_clip, trainer)
+    return run
+
+
+def claimed(run: Path) -> AbstractContextManager[None]:
+    """Keeps others from training in a run folder meanwhile.
+
+    Raises:
+        OSError: If another process does.
+    """
+    if getattr(
+        rank_zero_only, "rank", 0
+    ):  # one process of several, whose first has claimed it for all
+        return nullcontext()
+    return sole_writer(run, "wait until it ends, stop it, or give another --name")
+
+
+def _fit(
+    data: Data,
+    task: Task,
+    run: Path,
+    seed: int,
+    max_steps: int,
+    validate_every: int,
+    ema_decay: float,
+    gradient_clip: float,
+    trainer: dict[str, Any] | None,
+) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Deterministic mode would fill every new tensor with NaN first: a check for other people's bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    run = Path(folder) / name
-    run.mkdir(parents=True, exist_ok=True)
     finished = run / "model.pt"
     last = run / "checkpoints" / "last.ckpt"
     seed_everything(seed, verbose=False)
@@ -115,6 +152,7 @@ def fit(
             RunningAverage(ema_decay),
             best,
         ],
+        "plugins": [WholeCheckpoints()],
     }
     options |= trainer or {}
     if options.get("enable_progress_bar", True):
@@ -149,7 +187,6 @@ def fit(
     if engine.is_global_zero:
         chosen = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
         task.load_state_dict(chosen["state_dict"])
-        archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
             "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
@@ -161,8 +198,10 @@ def fit(
             "build_seconds": task.build_seconds,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
-        (run / "metrics.json").write_text(json.dumps(summary, indent=1))
-    return run
+        with replacing(run / "metrics.json") as file:
+            file.write(json.dumps(summary, indent=1).encode())
+        # Last, since a run that has a model counts as finished.
+        archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
 
 
 def units_of(task: Task) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sciwm.discovery.ledger.file_lock import FileLock
+from sciwm.core.file_lock import FileLock
 from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.proposers.library import Row, read_library
 from sciwm.discovery.screening import worker

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sciwm.core.file_lock import sole_writer
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
@@ -79,6 +80,7 @@ class Rollout:
 
         Raises:
             FileExistsError: If the output exists and is not to be continued.
+            OSError: If another process writes it.
             ValueError: If it is the output of another run.
         """
         names = names or [f"system{s}" for s in range(state.n_systems)]
@@ -86,19 +88,26 @@ class Rollout:
             raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
         if self.output is None:
             return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
-        if self.output.exists() and not resume:
-            raise FileExistsError(f"{self.output} exists: resume it, move it or remove it")
+        # Another that has just begun has no steps yet, and would be taken for one that never did.
+        with sole_writer(self.output, "wait until it ends, or choose another output"):
+            return self._recorded(self.output, state, steps, names, resume)
+
+    def _recorded(
+        self, output: Path, state: State, steps: int, names: Sequence[str], resume: bool
+    ) -> RolloutResult:
+        if output.exists() and not resume:
+            raise FileExistsError(f"{output} exists: resume it, move it or remove it")
         checkpoint = Checkpoint(
-            self.output.with_name(self.output.name + ".checkpoint.npz"),
+            output.with_name(output.name + ".checkpoint.npz"),
             self._identity(state, names),
             self.checkpoint_seconds,
         )
         progress, written = Progress.beginning(state, self.integrator), [0] * state.n_systems
-        if self.output.exists():
+        if output.exists():
             progress, written = checkpoint.load(progress)
         started = progress.step > 0
         if not started:
-            self.output.unlink(missing_ok=True)
+            output.unlink(missing_ok=True)
             progress, written = self._start(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
             checkpoint.save(progress, written)
@@ -107,12 +116,12 @@ class Rollout:
             "simulator_fingerprint": self._fingerprint,
         }
         with H5MDWriter(
-            self.output, units=self.simulator.units, parameters=parameters, resume=started
+            output, units=self.simulator.units, parameters=parameters, resume=started
         ) as writer:
             for name, count in zip(names, written, strict=True):
                 if writer.n_frames(name) < count:
                     raise ValueError(
-                        f"{self.output} holds {writer.n_frames(name)} frames of {name!r}, but its "
+                        f"{output} holds {writer.n_frames(name)} frames of {name!r}, but its "
                         f"checkpoint knows {count}: the file was changed. Start another output"
                     )
             recorder = Recorder(names, self.every, writer, checkpoint)
