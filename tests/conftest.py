@@ -8,6 +8,9 @@ import torch
 
 from sciwm.core.frame import Frame
 
+HUNG = 1200.0
+"""Seconds after which something hangs, however busy the machine; no test depends on less."""
+
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

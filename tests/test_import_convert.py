@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.build import molecule
+from conftest import HUNG
 
 from sciwm.cli import main
 from sciwm.cli.import_command import import_
@@ -143,7 +144,7 @@ def test_an_interrupted_import_leaves_nothing_at_the_target(tmp_path, kind):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     partial = tmp_path / "w.h5md.partial"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HUNG
     while not (partial.exists() and partial.stat().st_size > 100_000):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
