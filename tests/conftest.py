@@ -11,6 +11,9 @@ from sciwm.core.frame import Frame
 OLD_MODEL = Path(__file__).parent / "archives" / "force_field_v1.pt"
 """Written before model files had a digest."""
 
+HUNG = 1200.0
+"""Seconds after which something hangs, however busy the machine; no test depends on less."""
+
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

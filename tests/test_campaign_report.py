@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from conftest import HUNG
 from PIL import Image
 
 from sciwm.core.frame import Frame
@@ -449,7 +450,7 @@ def opened(path, folder, *options):
             f"--user-data-dir={folder / 'profile'}",
             "--window-size=1100,1400", *options, path.as_uri(),
         ],
-        capture_output=True, timeout=240, check=True, text=True, errors="replace",
+        capture_output=True, timeout=HUNG, check=True, text=True, errors="replace",
     )  # fmt: skip
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

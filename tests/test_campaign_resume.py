@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import HUNG
 from rdkit import Chem
 
 from sciwm.cli import main
@@ -96,7 +97,7 @@ def test_after_a_kill_it_ends_as_an_undisturbed_one_and_pays_nothing_twice(
     command += ["--name", "c", "--folder", str(tmp_path)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    end = time.monotonic() + 250
+    end = time.monotonic() + HUNG
     while len(answers(tmp_path)) < 2:
         assert process.poll() is None, (tmp_path / "log").read_text()
         assert time.monotonic() < end

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -15,20 +14,11 @@ from sciwm.data.frame_numbers import frames_named
 from sciwm.data.h5md import H5MDFile
 
 
-def test_help_is_quick():
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "sciwm", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    # Half a second is promised; the machine that runs tests may be busy.
-    assert min(times) < 1.0
-
-
-def test_help_loads_no_heavy_package():
+def test_help_loads_no_package_that_takes_its_time():
     code = (
         "import sys; from sciwm.cli import main; main(['--help']); "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'lightning', 'rdkit', 'ase')))"
+        "heavy = {'torch', 'lightning', 'rdkit', 'ase', 'numpy', 'h5py', 'matplotlib', 'jsonargparse'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 

@@ -14,6 +14,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from conftest import HUNG
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import FormatError, H5MDFile, H5MDWriter
@@ -54,7 +55,7 @@ def started(code, *arguments):
 
 def finished(process):
     """(standard output, standard error) of a process that has ended well."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HUNG)
     assert process.returncode == 0, err
     return out, err
 
@@ -168,7 +169,7 @@ def test_a_file_is_readable_beside_its_writer(path):
         assert require_sound(path, 40) == 40
         with pytest.raises(OSError, match="in use"):
             H5MDWriter(path, resume=True)
-        writer.communicate("go on\n", timeout=60)
+        writer.communicate("go on\n", timeout=HUNG)
     assert require_sound(path, 40) == 40
 
 
@@ -218,7 +219,7 @@ def require_full_disk_message(out, path):
 def test_a_full_disk_is_an_error_that_says_which_frames_are_safe(path):
     """The limit on the size of a file stands in for the end of the disk."""
     process = started(FULL_DISK + "\nwriter.close()\n", path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HUNG)
     assert process.returncode == 1  # an exception, not the crash that HDF5 is prone to here
     assert err.count("cannot write to") == 1
     safe = require_full_disk_message(out, path)
@@ -254,7 +255,7 @@ def test_files_are_opened_anew_in_worker_processes(written, method):
         queue = context.Queue()
         worker = context.Process(target=read_in_child, args=(trajectory, file, queue))
         worker.start()
-        positions, step = queue.get(timeout=60)
+        positions, step = queue.get(timeout=HUNG)
         worker.join()
         assert worker.exitcode == 0
         np.testing.assert_array_equal(positions, before)

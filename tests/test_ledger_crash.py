@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import HUNG
 from test_ledger import asked, begun, some, where  # noqa: F401
 
 from sciwm.discovery.hypothesis import Candidate, Hypothesis, Measurement, Prediction
@@ -164,7 +165,7 @@ def test_processes_that_start_together_create_one_ledger(where):  # noqa: F811
         time.sleep(1.5)
         signal_file.touch()
         for process in processes:
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=HUNG)
             assert process.returncode == 0, errors
     with Ledger(where, read_only=True) as ledger:
         assert sorted(ledger.campaigns()) == ["c0", "c1", "c2"]
@@ -340,7 +341,7 @@ with Ledger(sys.argv[1]) as ledger:
 
 def test_a_file_that_may_not_grow_is_explained(filled):
     with started(QUOTA, filled, filled.stat().st_size) as process:
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=HUNG)
     assert process.returncode == 0, errors
     explanation, kept = out.splitlines()
     assert "see whether the disk is full" in explanation or "no space is left" in explanation
@@ -385,7 +386,7 @@ def read_only(path):
             (folder / file.name).chmod(0o444)
         folder.chmod(0o555)
         with started(READ_ONLY, folder / path.name) as process:
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=HUNG)
         assert process.returncode == 0, errors
         return out.splitlines()
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import HUNG
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -40,7 +41,7 @@ def execute(notebook, folder):
         for long, short in BUDGETS.items():
             cell.source = cell.source.replace(long, short)
     client = NotebookClient(
-        notebook, timeout=240, resources={"metadata": {"path": str(folder / "notebooks")}}
+        notebook, timeout=HUNG, resources={"metadata": {"path": str(folder / "notebooks")}}
     )
     client.execute()
     return notebook

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from conftest import HUNG
 
 from sciwm.discovery.oracle.oracle import Oracle
 from sciwm.discovery.oracle.owner import birth_of
@@ -84,7 +85,7 @@ def test_parsl_loses_one_run_with_its_worker_and_goes_on(tmp_path):
     doomed = replace(WATER, smiles="CCO", outcomes=(ENDLESS,))
 
     def kill():
-        end = time.monotonic() + 200
+        end = time.monotonic() + HUNG
         while (owner := spool.owner(doomed)) is None and time.monotonic() < end:
             time.sleep(0.05)
         os.kill(owner.pid, signal.SIGKILL)
@@ -95,7 +96,7 @@ def test_parsl_loses_one_run_with_its_worker_and_goes_on(tmp_path):
     killer.start()
     tasks = [doomed, *(replace(WATER, smiles=smiles) for smiles in ("O", "CO", "C(C"))]
     with parsl_executor(Cluster("local", workers=2), tmp_path / "parsl") as executor:
-        oracle = Oracle(executor, spool, timeout=200, retries=0)
+        oracle = Oracle(executor, spool, timeout=HUNG, retries=0)
         answers = {answer.smiles: answer for answer in oracle.run(tasks)}
         killer.join()
         [after] = oracle.run([replace(WATER, smiles="C")])

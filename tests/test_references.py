@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from conftest import HUNG
 
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
@@ -395,14 +396,14 @@ class TestFailures:
     def test_a_broken_worker_says_its_last_words(self):
         worker = Worker()
         with pytest.raises(WorkerDied, match=r"its last words: .*KeyError: .*positions"):
-            worker.ask({}, timeout=60)
+            worker.ask({}, timeout=HUNG)
         assert worker.pid is None
 
     def test_a_worker_that_was_asked_too_much_answers_the_next_question(self):
         worker = Worker()
         with pytest.raises(WorkerTimeout):
             worker.ask(REQUEST, timeout=1e-3)
-        assert worker.ask(REQUEST, timeout=60)["energy"] == pytest.approx(-0.3935, abs=1e-3)
+        assert worker.ask(REQUEST, timeout=HUNG)["energy"] == pytest.approx(-0.3935, abs=1e-3)
         worker.close()
 
     def test_a_pool_needs_a_worker(self):

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from ase import Atoms
+from conftest import HUNG
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -454,7 +455,7 @@ def photographed(path, tmp_path):
             "--virtual-time-budget=3000", f"--user-data-dir={tmp_path / 'profile'}",
             "--window-size=1100,1400", f"--screenshot={picture}", path.as_uri(),
         ],
-        capture_output=True, timeout=120, check=True, text=True, errors="replace",
+        capture_output=True, timeout=HUNG, check=True, text=True, errors="replace",
     )  # fmt: skip
     with Image.open(picture) as image:
         colours = np.asarray(image.convert("RGB")).astype(int)

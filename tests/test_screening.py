@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import loaded_without_digest
+from conftest import HUNG, loaded_without_digest
 from rdkit import Chem
 
 from sciwm.cli import main
+from sciwm.core.file_lock import FileLock
 from sciwm.discovery.calibration import Conformal
 from sciwm.discovery.descriptors import sa_score
-from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.discovery.proposers.library import read_library
 from sciwm.discovery.screening import screening as module
@@ -188,7 +188,7 @@ def test_a_killed_process_is_continued_and_leaves_no_worker(
     command += ["--objective", screening.objective, "--table", str(measured)]
     command += ["--units", '{"worth": "V"}', "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 100
+    end = time.monotonic() + HUNG
     path = progress_file(out)
     while not (path.is_file() and json.loads(path.read_text())["rows"]):
         assert process.poll() is None

@@ -88,6 +88,10 @@ def test_a_system_beyond_what_training_covered_is_said_once(world):
 def test_imagination_is_reproducible_and_a_picture(world):
     first = world.imagine(molecule("H2O"), "2fs", temperature="50K", every=1, seed=3)
     second = world.imagine(molecule("H2O"), "2fs", temperature="50K", every=1, seed=3)
+    other = world.imagine(molecule("H2O"), "2fs", temperature="50K", every=1, seed=4)
+    moved = np.abs(first.frames[-1].positions - first.frames[0].positions)
+    assert moved.max() > 1e-4  # Å: 50 K moves hydrogen at 1e-2 Å/fs
+    assert np.abs(other.frames[-1].positions - first.frames[-1].positions).max() > 1e-4
     np.testing.assert_array_equal(first.frames[-1].positions, second.frames[-1].positions)
     assert first._repr_png_()[:4] == b"\x89PNG"
     assert first.times[-1] == pytest.approx(2.0) or first.stopped

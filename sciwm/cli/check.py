@@ -33,10 +33,11 @@ def check(
     else:
         collection = Collection([data] if isinstance(data, str) else data)
     licence = check_model(content.model, collection, temperature)
+    # Before it is kept, which may fail: models of others lie where one may only read.
+    print(dumps(licence.content(), indent=1, ensure_ascii=False) if json else licence)
     content.check = licence.content()
     archive.save(content, file)
     folder = run_folder(run)
     if folder is not None:
         licence.write(folder / "check.json")
-    print(dumps(licence.content(), indent=1, ensure_ascii=False) if json else licence)
     return 1 if licence.verdict == "fail" else 0

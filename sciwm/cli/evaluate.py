@@ -49,6 +49,13 @@ def evaluate(
     from sciwm.report import plots
 
     file = model_file(run)
+    folder = file.parent / "evaluation" if out is None else Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be made ({error.strerror}); name another folder with --out"
+        ) from error
     model = archive.load(file).model
     collection = Collection([data] if isinstance(data, str) else data)
     fields = {field for f in collection.files for t in f.trajectories for field in t.fields}
@@ -73,8 +80,6 @@ def evaluate(
             raise
         motion = (outcome.times, outcome.model, outcome.null, outcome.time_unit, outcome.unit)
         figures = {"motion": plots.horizon(*motion)}
-    folder = file.parent / "evaluation" if out is None else Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     outcome.write(folder / "metrics.json")
     written = plots.save(figures, folder)
     print(outcome)

@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     from sciwm.cli.arguments import built, readable
     from sciwm.cli.parser import new_parser, require_values
     from sciwm.core.bounds import require_seed
-    from sciwm.training.fit import fit
+    from sciwm.training.fit import claimed, fit
 
     parser = new_parser("sciwm train", "All options of a training job.")
     parser.add_argument("--config", action="config", help="The job file.")
@@ -49,20 +49,21 @@ def run(arguments: list[str]) -> int:
         )
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
-    job = built(parser, parsed)
-    done = fit(
-        data=job.data,
-        task=job.task,
-        name=name,
-        seed=job.seed,
-        max_steps=job.max_steps,
-        validate_every=job.validate_every,
-        ema_decay=job.ema_decay,
-        gradient_clip=job.gradient_clip,
-        trainer=job.trainer,
-        folder=job.folder,
-    )
+    with claimed(folder):
+        parser.save(parsed, str(folder / "config.yaml"), overwrite=True, multifile=False)
+        job = built(parser, parsed)
+        done = fit(
+            data=job.data,
+            task=job.task,
+            name=name,
+            seed=job.seed,
+            max_steps=job.max_steps,
+            validate_every=job.validate_every,
+            ema_decay=job.ema_decay,
+            gradient_clip=job.gradient_clip,
+            trainer=job.trainer,
+            folder=job.folder,
+        )
     print(f"trained model and its record: {done}")
     return 0
 

@@ -6,6 +6,7 @@ a probe, and a digest of all that. It is read with `weights_only=True`, and only
 `sciwm.models` are built, so a file from anyone is safe to open.
 """
 
+import io
 import os
 import warnings
 import zipfile
@@ -19,6 +20,7 @@ import torch
 from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.models.construction import ModelFileError, build, describe, in_double_precision
 from sciwm.models.content import content_digest, require_layout, weights_digest
@@ -108,11 +110,12 @@ def save(archive: Archive, path: str | os.PathLike[str]) -> None:
         "probe": probe(model),
     }
     content["digest"] = content_digest(content)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    torch.load(partial, weights_only=True)  # what cannot be read back must not replace anything
-    os.replace(partial, path)
+    written = io.BytesIO()
+    torch.save(content, written)
+    written.seek(0)
+    torch.load(written, weights_only=True)  # what cannot be read back must not replace anything
+    with replacing(Path(path)) as file:
+        file.write(written.getbuffer())
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Archive:

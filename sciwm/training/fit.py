@@ -5,6 +5,7 @@ import json
 import logging
 import platform
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from sciwm.core.bounds import require_counts, require_positive, require_seed
+from sciwm.core.file_lock import sole_writer
 from sciwm.core.properties import PROPERTIES
+from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
@@ -26,6 +30,7 @@ from sciwm.models import archive
 from sciwm.models.statistics import Statistics
 from sciwm.training.averaging import RunningAverage
 from sciwm.training.callbacks import ErrorBar
+from sciwm.training.checkpoint import WholeCheckpoints
 from sciwm.training.force_task import ForceTask
 from sciwm.training.log import put_back, rows_before
 from sciwm.training.motion_task import straight_motion
@@ -82,16 +87,46 @@ def fit(
         gradient_clip: Largest norm of the gradient.
         trainer: Further options of Lightning's Trainer, such as devices or accelerator.
         folder: Where run folders are made.
+
+    Raises:
+        OSError: If another process trains in that folder, or it cannot be written.
     """
     require_seed(seed)
     require_counts(max_steps=max_steps, validate_every=validate_every)
     require_positive(gradient_clip=gradient_clip)
     average = RunningAverage(ema_decay)
+    run = Path(folder) / name
+    run.mkdir(parents=True, exist_ok=True)
+    with claimed(run):
+        _fit(data, task, run, seed, max_steps, validate_every, average, gradient_clip, trainer)
+    return run
+
+
+def claimed(run: Path) -> AbstractContextManager[None]:
+    """Keeps others from training in a run folder meanwhile.
+
+    Raises:
+        OSError: If another process does.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        return nullcontext()  # one process of several, whose first has claimed it for all
+    return sole_writer(run, "wait until it ends, stop it, or give another --name")
+
+
+def _fit(
+    data: Data,
+    task: Task,
+    run: Path,
+    seed: int,
+    max_steps: int,
+    validate_every: int,
+    average: RunningAverage,
+    gradient_clip: float,
+    trainer: dict[str, Any] | None,
+) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Deterministic mode would fill every new tensor with NaN first: a check for other people's bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    run = Path(folder) / name
-    run.mkdir(parents=True, exist_ok=True)
     finished = run / "model.pt"
     last = run / "checkpoints" / "last.ckpt"
     seed_everything(seed, verbose=False)
@@ -134,6 +169,7 @@ def fit(
             average,
             best,
         ],
+        "plugins": [WholeCheckpoints()],
     }
     if (trainer or {}).get("enable_progress_bar", True):
         options["callbacks"].append(ErrorBar(nulls))
@@ -167,7 +203,6 @@ def fit(
     if engine.is_global_zero:
         chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"])
-        archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
             "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
@@ -179,8 +214,10 @@ def fit(
             "build_cpu_seconds": task.build_cpu_seconds,
             "parameters": sum(p.numel() for p in task.model.parameters()),
         }
-        (run / "metrics.json").write_text(json.dumps(summary, indent=1))
-    return run
+        with replacing(run / "metrics.json") as file:
+            file.write(json.dumps(summary, indent=1).encode())
+        # Last, since a run that has a model counts as finished.
+        archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
 
 
 def built_trainer(options: dict[str, Any], further: dict[str, Any]) -> Trainer:

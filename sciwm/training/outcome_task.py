@@ -80,7 +80,7 @@ class OutcomeTask(Task):
             raise ValueError("OutcomeTask learns from FrameData; for WindowData use MotionTask")
         self._require_labels(data)
         given = self.model.reference_table()
-        if self.energy_weight and given is None:
+        if self.energy_weight and given is None and self.start is None:
             warnings.warn(
                 "no reference_energies are given, so the energies of isolated atoms are fitted: total "
                 "energies will be right near the data, energies of dissociation will not",

@@ -1,12 +1,13 @@
 """The place of a new file: nobody's before, and taken only once the file is complete."""
 
-import fcntl
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sciwm.core.file_lock import FileLock
 
 
 @contextmanager
@@ -23,8 +24,12 @@ def replacing(to: Path, overwrite: bool) -> Iterator[Path]:
     if not to.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {to.parent} to write {to.name} into")
     _require_free(to, overwrite)
-    lock = to.with_name(f"{to.name}.importing")
-    descriptor = _lock(lock, to)
+    try:
+        lock = FileLock(to.with_name(f"{to.name}.importing"))
+    except BlockingIOError as error:
+        raise FileExistsError(
+            f"another import is writing {to}; wait for it, or choose another target"
+        ) from error
     partial = to.with_name(f"{to.name}.{secrets.token_hex(4)}.partial")
     try:
         ours = re.compile(re.escape(to.name) + r"\.[0-9a-f]{8}\.partial")
@@ -39,8 +44,7 @@ def replacing(to: Path, overwrite: bool) -> Iterator[Path]:
     finally:
         # Also when interrupted from the keyboard; the lock goes while it is still held.
         partial.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        lock.release()
 
 
 def _require_free(to: Path, overwrite: bool) -> None:
@@ -50,24 +54,3 @@ def _require_free(to: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{to} exists; pass --overwrite to replace it, or choose another target"
         )
-
-
-def _lock(path: Path, to: Path) -> int:
-    """The descriptor of a lock file that nobody else holds."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before has removed it: others may lock a new one.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise FileExistsError(
-                f"another import is writing {to}, and holds {path.name}; wait for it, or choose "
-                "another target"
-            ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from sciwm.core.file_lock import FileLock
 from sciwm.discovery.ledger.database import PATIENCE, Database, LedgerError, cause
-from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.ledger.tables import LEDGER
 
 

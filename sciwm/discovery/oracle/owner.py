@@ -21,17 +21,21 @@ class Owner:
         pid: Its number there.
         birth: When it started, in the words of its operating system: numbers are given again.
         since: When the task was begun, in seconds since 1970.
+        clock: The same on a clock of the machine that nobody sets; None in signs of older versions.
     """
 
     host: str
     pid: int
     birth: str
     since: float
+    clock: float | None = None
 
     @classmethod
     def here(cls) -> "Owner":
         """This process, from now on."""
-        return cls(socket.gethostname(), os.getpid(), birth_of(os.getpid()) or "", time.time())
+        pid = os.getpid()
+        birth = birth_of(pid) or ""
+        return cls(socket.gethostname(), pid, birth, time.time(), time.monotonic())
 
     def at_work(self, timeout: float) -> bool:
         """Whether an answer may still come.
@@ -41,9 +45,21 @@ class Owner:
         Args:
             timeout: Seconds that a task may take.
         """
-        if time.time() - self.since > timeout + GRACE:
+        here = self.host == socket.gethostname()
+        if here and birth_of(self.pid) != self.birth:
             return False
-        return self.host != socket.gethostname() or birth_of(self.pid) == self.birth
+        return self.seconds() <= timeout + GRACE
+
+    def seconds(self) -> float:
+        """For how long it has worked, whatever was done to the time of day meanwhile.
+
+        That cannot be helped for another machine, and for a process that a restart has ended.
+        """
+        if self.clock is not None and self.host == socket.gethostname():
+            passed = time.monotonic() - self.clock
+            if passed >= 0:
+                return passed
+        return max(time.time() - self.since, 0.0)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

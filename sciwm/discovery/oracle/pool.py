@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.reduction import ForkingPickler
@@ -26,6 +27,55 @@ ENVIRONMENT = {
     "TQDM_DISABLE": "1",
 }
 """Of workers: one thread each, and no progress bars, which nobody would see the right one of."""
+
+
+TICK = 0.1
+"""Seconds between looks at tasks that have a time limit."""
+
+
+def now() -> float:
+    """Seconds on a clock that nobody sets, and that stands while the machine sleeps."""
+    return time.monotonic()
+
+
+class _Limited(Future[T]):
+    """A task of pebble's with a time limit by that clock: pebble's own goes by the time of day."""
+
+    def __init__(self, task: "Future[T]", seconds: float):
+        super().__init__()
+        self._task = task
+        self._seconds = seconds
+        self._began: float | None = None
+        self._late = False
+        task.add_done_callback(self._settle)
+
+    def running(self) -> bool:
+        return self._task.running()
+
+    def cancel(self) -> bool:
+        """Ends the worker where the task runs already."""
+        return self._task.cancel()
+
+    def look(self) -> None:
+        """Ends a task that has run for too long."""
+        if not self._task.running():
+            return
+        if self._began is None:
+            self._began = now()
+        elif now() - self._began > self._seconds:
+            self._late = True
+            self._task.cancel()
+
+    def _settle(self, task: "Future[T]") -> None:
+        if task.cancelled() and self._late:
+            self.set_exception(TimeoutError(f"the task ran for more than {self._seconds:g} s"))
+        elif task.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
 
 
 class WorkerPool(Executor):
@@ -58,14 +108,16 @@ class WorkerPool(Executor):
         if memory is not None and memory <= 0:
             raise ValueError(f"a memory limit must be positive, got {memory=} bytes")
         self._workers = workers
-        self._timeout = None if timeout == math.inf else timeout
+        self._timeout = timeout
         self._memory = memory
         # Packed, so that a worker has one thread before it loads what preparing needs.
         self._prepare = None if prepare is None else bytes(ForkingPickler.dumps(prepare))
         self._lock = threading.Lock()
         self._closed = False
-        self._unfinished: set[Future[Any]] = set()
+        self._unfinished: set[_Limited[Any]] = set()
         self._pool = self._made()
+        if timeout < math.inf:
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """See `concurrent.futures.Executor`.
@@ -81,9 +133,8 @@ class WorkerPool(Executor):
                 self._pool.stop()
                 self._pool.join()
                 self._pool = self._made()
-            future = self._pool.schedule(
-                _limited, (self._memory, fn, args, kwargs), timeout=self._timeout
-            )
+            task = self._pool.schedule(_limited, (self._memory, fn, args, kwargs))
+            future = _Limited(task, self._timeout)
             self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         return future
@@ -103,6 +154,12 @@ class WorkerPool(Executor):
             self._pool.join()
         else:
             threading.Thread(target=self._pool.join, daemon=True).start()
+
+    def _watch(self) -> None:
+        while self._unfinished or not self._closed:
+            for future in list(self._unfinished):
+                future.look()
+            time.sleep(TICK)
 
     def _made(self) -> ProcessPool:
         # Spawned, since forking a process with threads, as torch has, may leave locks held for ever.

@@ -8,7 +8,6 @@ several machines may share one, on a file system that all of them see.
 import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,16 +140,16 @@ class Spool:
         elif owner is None:
             return None
         else:
-            now = time.time()
+            seconds = owner.seconds()
             answer = Answer(
                 task.smiles,
                 task.key,
                 failure=failure,
-                seconds=now - owner.since,
+                seconds=seconds,
                 attempts=task.attempt + 1,
                 host=owner.host,
                 started=owner.since,
-                ended=now,
+                ended=owner.since + seconds,
             ).after(earlier)
             self.deliver(task, answer)
         if owner is not None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from sciwm.core.replacement import replacing
 from sciwm.discovery.screening.judge import Record, Screening
 
 ENDING = ".progress.json"
@@ -95,13 +96,8 @@ class Progress:
             table.flush()
             os.fsync(table.fileno())
             progress = replace(self, size=table.tell())
-        path = progress_file(out)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w") as file:
-            file.write(json.dumps(asdict(progress)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with replacing(progress_file(out)) as file:
+            file.write(json.dumps(asdict(progress)).encode())
         return progress
 
 

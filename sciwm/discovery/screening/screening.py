@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from sciwm.core.bounds import require_counts
+from sciwm.core.file_lock import FileLock
 from sciwm.core.progress import Bar
-from sciwm.discovery.ledger.file_lock import FileLock
 from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.proposers.library import Row, read_library
 from sciwm.discovery.screening import worker

@@ -1,6 +1,5 @@
 """Where a run stands, on disk."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.replacement import replacing
 from sciwm.simulation.integrators import moved
 from sciwm.simulation.rollout.progress import Progress
 
@@ -51,12 +51,8 @@ class Checkpoint:
             "forces": progress.forces.cpu().numpy(),
             "start_energy": progress.start_energy.cpu().numpy(),
         }
-        partial = self._path.with_name(self._path.name + ".partial")
-        with partial.open("wb") as file:
+        with replacing(self._path) as file:
             np.savez(file, **content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)
         self._saved = time.monotonic()
 
     def load(self, blank: Progress) -> tuple[Progress, list[int]]:

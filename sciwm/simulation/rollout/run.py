@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sciwm.core.bounds import require_counts
+from sciwm.core.file_lock import sole_writer
 from sciwm.core.frame import Frame
 from sciwm.core.plausibility import require_plausible
 from sciwm.core.progress import Bar
@@ -82,6 +83,7 @@ class Rollout:
 
         Raises:
             FileExistsError: If the output exists and is not to be continued.
+            OSError: If another process writes it.
             ValueError: If it is the output of another run, or the integrator's temperature or step
                 cannot be.
         """
@@ -95,19 +97,26 @@ class Rollout:
         require_counts(0, steps=steps)
         if self.output is None:
             return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
-        if self.output.exists() and not resume:
-            raise FileExistsError(f"{self.output} exists: resume it, move it or remove it")
+        # Another that has just begun has no steps yet, and would be taken for one that never did.
+        with sole_writer(self.output, "wait until it ends, or choose another output"):
+            return self._recorded(self.output, state, steps, names, resume)
+
+    def _recorded(
+        self, output: Path, state: State, steps: int, names: Sequence[str], resume: bool
+    ) -> RolloutResult:
+        if output.exists() and not resume:
+            raise FileExistsError(f"{output} exists: resume it, move it or remove it")
         checkpoint = Checkpoint(
-            self.output.with_name(self.output.name + ".checkpoint.npz"),
+            output.with_name(output.name + ".checkpoint.npz"),
             self._identity(state, names),
             self.checkpoint_seconds,
         )
         progress, written = Progress.beginning(state, self.integrator), [0] * state.n_systems
-        if self.output.exists():
+        if output.exists():
             progress, written = checkpoint.load(progress)
         started = progress.step > 0
         if not started:
-            self.output.unlink(missing_ok=True)
+            output.unlink(missing_ok=True)
             progress, written = self._start(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
             checkpoint.save(progress, written)
@@ -116,12 +125,12 @@ class Rollout:
             "simulator_fingerprint": self._fingerprint,
         }
         with H5MDWriter(
-            self.output, units=self.simulator.units, parameters=parameters, resume=started
+            output, units=self.simulator.units, parameters=parameters, resume=started
         ) as writer:
             for name, count in zip(names, written, strict=True):
                 if writer.n_frames(name) < count:
                     raise ValueError(
-                        f"{self.output} holds {writer.n_frames(name)} frames of {name!r}, but its "
+                        f"{output} holds {writer.n_frames(name)} frames of {name!r}, but its "
                         f"checkpoint knows {count}: the file was changed. Start another output"
                     )
             recorder = Recorder(names, self.every, writer, checkpoint)

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -44,6 +46,37 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            _HELD.discard(self)
+
+
+@contextmanager
+def sole_writer(path: Path, remedy: str) -> Iterator[None]:
+    """Keeps other processes from writing a file or folder meanwhile; this one may enter again.
+
+    Args:
+        path: What is written; the lock lies in a folder, or beside a file.
+        remedy: What to do instead.
+
+    Raises:
+        OSError: If another process writes it, or this one may not.
+    """
+    lock_path = path / ".lock" if path.is_dir() else path.with_name(path.name + ".lock")
+    lock_path = lock_path.resolve()
+    if any(lock.path == lock_path for lock in _HELD):
+        yield
+        return
+    try:
+        lock = FileLock(lock_path)
+    except BlockingIOError as error:
+        raise OSError(f"another process is writing {path}; {remedy}") from error
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}); name a place where you may write"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 _HELD: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
