@@ -6,6 +6,7 @@ import torch
 
 from sciwm.core.neighbours import NeighbourTable, SkinTable, attach_pairs
 from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem
 from sciwm.models.archive import weights_digest
 from sciwm.models.compilation import CompiledPotential
@@ -88,7 +89,7 @@ class LearnedSimulator:
         state = self._recognised(state)
         self._require_species(state)
         table = self._neighbours.update(state)
-        with torch.no_grad():
+        with torch.no_grad(), on_threads(threads_for(table.sender.numel(), self.model.threads)):
             found = model.observe(state, table)
         for name in names:
             whole = found[name].reshape(len(found[name]), -1).isfinite().all(dim=1)
