@@ -252,7 +252,7 @@ def program_inputs(state: State, table: NeighbourTable) -> tuple[Tensor, ...]:
     """What a program takes, contiguous, since it reads memory as it was laid out in the example."""
     shift = table.shift
     if shift is None:
-        shift = state.positions.new_zeros(()).expand(*table.sender.shape, 3)
+        shift = state.positions.new_zeros(*table.sender.shape, 3)
     tensors = (*(state[field] for field in STATE_FIELDS), table.sender, table.real)
     return tuple(one.contiguous() for one in (*tensors, shift, table.reverse))
 

@@ -1,5 +1,6 @@
 """A trained model as a simulator: the world that imagination runs in."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -122,11 +123,14 @@ class LearnedSimulator:
     def _in_model_precision(self, state: State) -> State:
         if state.positions.dtype == self._dtype:
             return state
-        cast = state.clone()
-        for key, value in state.to_dict().items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                cast[key] = value.to(self._dtype)
+        cast = copy.copy(state)
+        for key in _PHYSICAL:
+            cast[key] = state[key].to(self._dtype)
         return cast
+
+
+_PHYSICAL = ("positions", "masses", "charges", "total_charge", "cell")
+"""Of what models read, the fields that have a precision."""
 
 
 def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
