@@ -621,6 +621,7 @@ class TestWorkerPool:
 
     def test_workers_have_one_thread_and_ignore_ctrl_c(self, pool):
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+        assert pool.submit(os.getenv, "SCIWM_THREADS").result() == "1"
         pid = pool.submit(os.getpid).result()
         os.kill(pid, signal.SIGINT)
         assert list(pool.map(abs, [-1] * 4)) == [1] * 4

@@ -14,12 +14,18 @@ import pytest
 import torch
 from ase.build import bulk
 from ase.cluster import Octahedron
+from conftest import springs, water
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciwm.core.frame import Frame
 from sciwm.core.state import State, frame_from_ase
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.h5md import H5MDFile
+from sciwm.models.encoder import Encoder
+from sciwm.models.force_field import ForceField
+from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet
+from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.references.ase_potentials import emt, lennard_jones
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation, SimulatorError
@@ -538,3 +544,46 @@ class Slow(Springs):
 
 if __name__ == "__main__":
     rollout(Path(sys.argv[1]), Slow(), 0.02).run(systems(), KILLED_STEPS, resume=True)
+
+
+class CountedOperations(TorchDispatchMode):
+    """How many operations torch did."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations_of_a_step(model, integrator, dtype):
+    """Beside those of the model: what a step of small molecules waits for."""
+    frame = springs(water())
+    state = maxwell_boltzmann(State.from_frame(frame, dtype), 300.0, MOLECULAR)
+    simulator = LearnedSimulator(model)
+    recognised = simulator._recognised(state)
+    table = simulator._neighbours.update(recognised)
+    with CountedOperations() as alone:
+        model(recognised, table)
+    counts = []
+    for steps in (10, 20):
+        with CountedOperations() as together:
+            Rollout(simulator, integrator, every=1000).run(state, steps)
+        counts.append(together.count)
+    return (counts[1] - counts[0]) / 10 - alone.count
+
+
+@pytest.mark.parametrize(
+    ("integrator", "limit"), [(VelocityVerlet(0.1), 34), (Langevin(0.1, 300.0, 0.01), 50)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_costs_few_operations_beside_the_model(integrator, limit, dtype):
+    model = ForceField(
+        Encoder(3.0, channels=4, lmax=1, layers=1), reference_energies={"H": 0.0, "O": 0.0}
+    )
+    frames = [springs(water(i)) for i in range(4)]
+    model.adapt(survey(frames, 3.0, model.units, model.reference_table()))
+    model.scale.mul_(1e-3)  # untrained forces would blow it up
+    assert operations_of_a_step(model, integrator, dtype) <= limit

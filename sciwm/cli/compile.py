@@ -1,15 +1,15 @@
 """`sciwm compile`: a trained model as a native program."""
 
 
-def compile(model: str) -> int:
+def compile(model: str, *, threads: int = 1) -> int:
     """Builds a program for a trained model, which `simulate` and notebooks then use.
 
     It takes about a minute and a C++ compiler. The program is compared with the model and kept in
-    ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights, this number of threads
-    ($OMP_NUM_THREADS) and this kind of machine.
+    ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights and this kind of machine.
 
     Args:
         model: A run folder or a model file.
+        threads: Build a second program, for large systems, whose loops are spread over so many threads.
     """
     import time
     from functools import partial
@@ -22,7 +22,7 @@ def compile(model: str) -> int:
     original = archive.load(model_file(model)).model
     file = program_file(original)
     found, began = file.is_file(), time.monotonic()
-    program = compile_model(original)
+    program = compile_model(original, threads)
     what = "found" if found else f"built in {time.monotonic() - began:.0f} s"
     print(f"{file}: {what}, gives the model's numbers")
     state, table = example(original)

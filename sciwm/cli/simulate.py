@@ -23,6 +23,7 @@ def simulate(
     copies: int = 1,
     seed: int = 0,
     resume: bool = True,
+    threads: int | None = None,
 ) -> int:
     """Simulates systems side by side and writes H5MD as it goes; the same command continues a broken run.
 
@@ -44,6 +45,8 @@ def simulate(
         copies: Simulations from each of them, with their own random numbers.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.
+        threads: That evaluations of a model take. Without it, or $SCIWM_THREADS, small ones take one and
+            large ones as many as pay.
     """
     from pathlib import Path
 
@@ -72,7 +75,7 @@ def simulate(
         )
     require_counts(copies=copies)
     require_seed(seed)
-    simulator = simulator_named(model)
+    simulator = simulator_named(model, threads)
     units = simulator.units
     with H5MDFile(start) as source:
         if source.units != units:
@@ -105,10 +108,12 @@ def simulate(
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
 
 
-def simulator_named(model: str) -> "Simulator":
+def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     from pathlib import Path
 
+    if model in ("gfn2", "emt") and threads is not None:
+        raise ValueError(f"the reference {model!r} has one thread; --threads is for trained models")
     if model == "gfn2":
         from sciwm.simulation.references.xtb import GFN2
 
@@ -127,7 +132,7 @@ def simulator_named(model: str) -> "Simulator":
                 f"there is no run folder or model file {name!r} to take the mean of {model} with; "
                 "reference simulators move things alone"
             )
-    simulators = [load(name).simulator() for name in names]
+    simulators = [load(name, threads).simulator() for name in names]
     if len(simulators) == 1:
         return simulators[0]
     from sciwm.simulation.ensemble import Ensemble

@@ -6,6 +6,7 @@ Batching follows torch-geometric: `State.collate` concatenates systems along the
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,6 +159,8 @@ class State(Data):
 
     def within_dimensions(self, vectors: Tensor) -> Tensor:
         """(A, 3) with the components zeroed that a two-dimensional system does not have."""
+        if bool((self.dimension == 3).all()):
+            return vectors
         axes = torch.arange(3, device=vectors.device) < self.dimension[self.batch][:, None]
         return vectors * axes
 
@@ -209,6 +212,13 @@ class State(Data):
 
     def to_ase(self, index: int = 0) -> Atoms:
         return atoms_from_frame(self.frame(index))
+
+    def __getattr__(self, key: str) -> Any:
+        # What torch-geometric does in three calls: a step of dynamics reads sixty fields.
+        try:
+            return self.__dict__["_store"].__dict__["_mapping"][key]
+        except KeyError:
+            return super().__getattr__(key)
 
     def __inc__(self, key: str, value: object, *args: object, **kwargs: object) -> int:
         return self.num_nodes if key == "pairs" else 0

@@ -174,6 +174,12 @@ class Data(LightningDataModule, abc.ABC):
         assert self._validation is not None, "divide() comes first"
         return self._validation
 
+    @property
+    def step_particles(self) -> float:
+        """Mean number of particles in a training step."""
+        usual = self.batch_size * float(np.mean(self._sizes))
+        return usual if self.max_atoms is None else min(usual, self.max_atoms)
+
     def train_dataloader(self) -> DataLoader[State]:
         trainer = self.trainer
         batches = ShuffledBatches(

@@ -19,6 +19,7 @@ from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.compilation import accelerated, compile_model
 from sciwm.models.domain import OutsideDomainWarning
+from sciwm.models.potential import Potential
 from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.relaxation import relax
@@ -30,15 +31,18 @@ System = State | Atoms | str
 """A state, an ASE Atoms, or a SMILES."""
 
 
-def load(path: str | os.PathLike[str]) -> "World":
+def load(path: str | os.PathLike[str], threads: int | None = None) -> "World":
     """The model of a run folder, or a model file.
+
+    Args:
+        threads: See `World`.
 
     Raises:
         FileNotFoundError: If there is none.
         sciwm.models.archive.ModelFileError: If it cannot be read.
     """
     path = Path(path)
-    return World(archive.load(path / "model.pt" if path.is_dir() else path))
+    return World(archive.load(path / "model.pt" if path.is_dir() else path), threads)
 
 
 class World:
@@ -46,13 +50,16 @@ class World:
 
     Args:
         source: The model and its origin.
+        threads: That evaluations take. Without it, or $SCIWM_THREADS, small ones take one and large ones
+            as many as pay, of those that torch may use; what else torch does keeps those it had.
     """
 
-    def __init__(self, source: Archive):
+    def __init__(self, source: Archive, threads: int | None = None):
         self.archive = source
         self.model = source.model
-        self._potential = accelerated(source.model)
         self._warned = False
+        self.threads = threads
+        self._use(accelerated(source.model, threads))
 
     @property
     def units(self) -> UnitSystem:
@@ -61,12 +68,13 @@ class World:
     def compile(self) -> None:
         """Builds a program for this model, which takes a minute and is found again by later sessions.
 
-        Evaluations and simulations are then faster and give the same numbers.
+        Evaluations and simulations are then faster and give the same numbers. Where several `threads` were
+        asked for, a second one is built that spreads its loops over them.
 
         Raises:
             sciwm.models.tracing.CompilationError: If it cannot be built, such as without a compiler.
         """
-        self._potential = compile_model(self.model)
+        self._use(compile_model(self.model, self.threads or 1))
 
     def simulator(self) -> LearnedSimulator:
         """For integrators, rollouts and relaxation."""
@@ -76,17 +84,16 @@ class World:
         """Energies, forces and, if asked for, stress; warns once if training did not cover a system."""
         simulator, state = self.simulator(), self.state(system)
         found = simulator.evaluate(state, stress)
-        if not self._warned:
-            reasons = simulator.outside(state, found)
-            for system_index, reason in reasons.items():
-                self._warned = True
-                warnings.warn(
-                    f"training did not cover this system ({system_index}): {reason}. Its energy and forces "
-                    "may be wrong by any amount; train on data that has the like (said once)",
-                    OutsideDomainWarning,
-                    stacklevel=3,
-                )
-                break
+        if self._warned:
+            return found
+        for index, reason in list(simulator.outside(state, found).items())[:1]:
+            self._warned = True
+            warnings.warn(
+                f"training did not cover system {index}: {reason}. Its energy and forces may be wrong by any "
+                "amount; train on data that has the like (said once)",
+                OutsideDomainWarning,
+                stacklevel=3,
+            )
         return found
 
     def energy(self, system: System) -> float:
@@ -145,6 +152,10 @@ class World:
                 state = maxwell_boltzmann(state, kelvin, self.units, seed)
         result = Rollout(self.simulator(), integrator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
+
+    def _use(self, potential: Potential) -> None:
+        self._potential = potential
+        potential.threads = self.threads
 
     def state(self, system: System) -> State:
         """Any of the accepted descriptions as a state in the model's precision."""

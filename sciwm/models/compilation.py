@@ -4,6 +4,10 @@
 systems, atoms and neighbours, compares it with the model, and keeps it in the user's cache under a
 fingerprint of the weights. `accelerated` finds it again. Programs are native code and are never read from
 a run folder, so a model file from someone else stays safe to open.
+
+A program's loops run on the threads that it was built for. The usual one has one, which small work is
+fastest on (`core.threads`); products of matrices in it take more where evaluations do. For large systems
+on many cores a second one can be built, whose loops are spread too.
 """
 
 import copy
@@ -26,6 +30,7 @@ from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
+from sciwm.core.threads import most_threads
 from sciwm.models.archive import describe, weights_digest
 from sciwm.models.potential import DerivedPotential, Potential
 from sciwm.models.statistics import Statistics
@@ -42,12 +47,16 @@ class CompiledPotential(DerivedPotential):
         model: What the program was built from.
         program: (positions, numbers, charges, total_charge, batch, cell, sender, real, shift, reverse)
             to (energy, forces, virial).
+        spread: The same over several threads, and how many: for evaluations that take as many.
     """
 
-    def __init__(self, model: Potential, program: Function):
+    def __init__(
+        self, model: Potential, program: Function, spread: tuple[int, Function] | None = None
+    ):
         super().__init__()
         self.model = model
         self.program = program
+        self._spread = spread
         self.cutoff = model.cutoff
         self.unit_system = model.unit_system
         weight = next(model.parameters())
@@ -69,7 +78,10 @@ class CompiledPotential(DerivedPotential):
         other = here != self._built_for or self._counted_changes() != self._changes
         if differentiable or other:
             return self.model.differentiated(state, table, differentiable)
-        energy, forces, virial = self.program(*program_inputs(state, table))
+        program = self.program
+        if self._spread is not None and self._spread[0] <= torch.get_num_threads():
+            program = self._spread[1]
+        energy, forces, virial = program(*program_inputs(state, table))
         return energy, forces, virial
 
     def _counted_changes(self) -> int:
@@ -77,15 +89,23 @@ class CompiledPotential(DerivedPotential):
         return sum([one._version for one in self._numbers])  # a list: asked at every step
 
 
-def compile_model(model: Potential) -> CompiledPotential:
+def compile_model(model: Potential, threads: int = 1) -> CompiledPotential:
     """The model as a program, from the cache or newly built, which takes about a minute.
+
+    Args:
+        threads: If several, a second program is built whose loops are spread over so many.
 
     Raises:
         CompilationError: If it cannot be built.
         DeviationError: If its results are not the model's.
     """
     model.eval().requires_grad_(False)
-    file = program_file(model)
+    spread = (threads, _found_or_built(model, threads)) if threads > 1 else None
+    return CompiledPotential(model, _found_or_built(model), spread)
+
+
+def _found_or_built(model: Potential, threads: int = 1) -> Function:
+    file = program_file(model, threads)
     if _is_there(file):
         with suppress(CompilationError):
             return _checked(model, file)
@@ -96,7 +116,8 @@ def compile_model(model: Potential) -> CompiledPotential:
         # Built elsewhere first: where the disk is full, torch ends the process instead of raising.
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / file.name
-            exported(_evaluation(model), program_inputs(*example(model)), VARYING, fresh)
+            inputs = program_inputs(*example(model))
+            exported(_evaluation(model), inputs, VARYING, fresh, threads)
             shutil.copyfile(fresh, unfinished)
         unfinished.chmod(0o600)
         built = _checked(model, unfinished)
@@ -112,24 +133,36 @@ def compile_model(model: Potential) -> CompiledPotential:
     return built
 
 
-def accelerated(model: Potential) -> Potential:
+def accelerated(model: Potential, threads: int | None = None) -> Potential:
     """The program built for exactly this model, if there is one, else the model.
 
     One that cannot be read is left alone, with a warning.
 
+    Args:
+        threads: That evaluations take; None for as many as their size pays.
+
     Raises:
         DeviationError: If there is one that does not give the model's results.
     """
+    found = _found(model)
+    if found is None:
+        return model
+    many = most_threads(threads)
+    wide = _found(model, many) if many > 1 else None
+    return CompiledPotential(model, found, None if wide is None else (many, wide))
+
+
+def _found(model: Potential, threads: int = 1) -> Function | None:
     try:
-        file = program_file(model)
+        file = program_file(model, threads)
     except CompilationError:
-        return model  # where there is no cache, nothing was put
+        return None  # where there is no cache, nothing was put
     if _is_there(file):
         try:
             return _checked(model, file)
         except CompilationError as error:
-            warnings.warn(f"{error}. The model runs without it, slower", stacklevel=3)
-    return model
+            warnings.warn(f"{error}. The model runs without it, slower", stacklevel=4)
+    return None
 
 
 def _is_there(file: Path) -> bool:
@@ -139,7 +172,7 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _checked(model: Potential, file: Path) -> CompiledPotential:
+def _checked(model: Potential, file: Path) -> Function:
     """The program of a file, compared with the model it claims to be."""
     _require_private(file)
     _require_private(file.parent)
@@ -153,7 +186,7 @@ def _checked(model: Potential, file: Path) -> CompiledPotential:
         lambda: _in_double_precision(model),
         f"{file} (delete it to build it anew)",
     )
-    return CompiledPotential(model, program)
+    return program
 
 
 def _in_double_precision(model: Potential) -> tuple[Tensor, ...]:
@@ -170,10 +203,13 @@ def _require_private(place: Path) -> None:
         )
 
 
-def program_file(model: Potential) -> Path:
+def program_file(model: Potential, threads: int = 1) -> Path:
     """Where the program of a model is kept: $SCIWM_CACHE or ~/.cache/sciwm, by weights and machine.
 
-    The machine is its processor's instruction set, the number of threads, and the GPU.
+    The machine is its processor's instruction set and the GPU.
+
+    Args:
+        threads: That its loops are spread over.
 
     Raises:
         CompilationError: If there is no home folder and no $SCIWM_CACHE.
@@ -185,7 +221,7 @@ def program_file(model: Potential) -> Path:
         torch.__version__,
         device.type,
         _instruction_set(),
-        torch.get_num_threads(),
+        threads,
         torch.cuda.get_device_name(device) if device.type == "cuda" else "",
     )
     digest.update(repr(built_on).encode())
@@ -216,7 +252,7 @@ def program_inputs(state: State, table: NeighbourTable) -> tuple[Tensor, ...]:
     """What a program takes, contiguous, since it reads memory as it was laid out in the example."""
     shift = table.shift
     if shift is None:
-        shift = state.positions.new_zeros(()).expand(*table.sender.shape, 3)
+        shift = state.positions.new_zeros(*table.sender.shape, 3)
     tensors = (*(state[field] for field in STATE_FIELDS), table.sender, table.real)
     return tuple(one.contiguous() for one in (*tensors, shift, table.reverse))
 

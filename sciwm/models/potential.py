@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sciwm.core.frame import Array
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem, unit_system
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
@@ -35,14 +36,17 @@ class Potential(nn.Module, abc.ABC):
         cutoff: Distance beyond which particles are not neighbours.
         unit_system: Name of the units of everything it takes and gives.
         domain: What the training data covered.
+        threads: That evaluations take; None for as many as their size pays.
     """
 
     cutoff: float
     unit_system: str
     domain: Domain
+    threads: int | None
 
     def __init__(self) -> None:
         super().__init__()
+        self.threads = None
         self._bytes_per_slot: dict[tuple[torch.device, torch.dtype], float] = {}
 
     @property
@@ -81,10 +85,11 @@ class Potential(nn.Module, abc.ABC):
         Args:
             differentiable: Keep the graph, so that a loss on forces can be differentiated.
         """
-        if differentiable or state.n_systems == 1:
+        if differentiable:
             energy, forces, virial = self.differentiated(state, table, differentiable)
         else:
-            energy, forces, virial = self._in_passes(state, table)
+            with on_threads(threads_for(table.sender.numel(), self.threads)):
+                energy, forces, virial = self._in_passes(state, table)
         return energy, forces, stress_of(virial, state) if stress else None
 
     def differentiated(
@@ -112,7 +117,7 @@ class Potential(nn.Module, abc.ABC):
     def _in_passes(self, state: State, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor]:
         """`differentiated`, of as many systems at a time as the machine does best."""
         slots = self._slots_of_a_pass(state, table)
-        if table.sender.numel() <= slots:
+        if state.n_systems == 1 or table.sender.numel() <= slots:
             return self.differentiated(state, table)
         parts = [self.differentiated(*part) for part in passes(state, table, slots)]
         energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -121,7 +126,7 @@ class Potential(nn.Module, abc.ABC):
     def _slots_of_a_pass(self, state: State, table: NeighbourTable) -> int:
         device = state.positions.device
         if device.type != "cuda":
-            return CACHED_SLOTS
+            return CACHED_SLOTS * torch.get_num_threads()  # each has a cache of its own
         if table.sender.numel() <= PROBED_SLOTS:
             return PROBED_SLOTS
         kind = (device, state.positions.dtype)

@@ -62,13 +62,18 @@ def compiled(
 
 
 def exported(
-    function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]], file: Path
+    function: Function,
+    inputs: Sequence[Tensor],
+    varying: Sequence[tuple[int, ...]],
+    file: Path,
+    threads: int = 1,
 ) -> None:
     """The same function as a program in a file, for later processes on machines of this kind.
 
     Args:
         inputs, varying: As for `compiled`.
         file: Ending in .pt2; `loaded` reads it.
+        threads: That its loops are spread over. Products of matrices take torch's, whatever this is.
 
     Raises:
         CompilationError: As for `compiled`.
@@ -84,7 +89,7 @@ def exported(
         for one, dimensions in zip(inputs, varying, strict=True)
     )
     # A fixed number, because sums over threads go into arrays of that size.
-    with _building(), inductor.patch({"cpp.threads": torch.get_num_threads()}), torch.no_grad():
+    with _building(), inductor.patch({"cpp.threads": threads}), torch.no_grad():
         program = export(graph, tuple(inputs), dynamic_shapes=shapes)
         torch._inductor.aoti_compile_and_package(program, package_path=str(file))
 

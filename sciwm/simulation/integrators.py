@@ -199,11 +199,13 @@ class CSVR(Integrator):
 def moved(state: State, positions: Tensor, velocities: Tensor | None = None) -> State:
     """The state elsewhere; labels and neighbour pairs of the old positions are left behind."""
     there = copy.copy(state)
+    fields = there.stores[0]
     for key in _LABELS:
-        there.stores[0].pop(key, None)
-    there.positions = positions
+        if key in fields:
+            del fields[key]
+    fields["positions"] = positions
     if velocities is not None:
-        there.velocities = velocities
+        fields["velocities"] = velocities
     return there
 
 

@@ -1,11 +1,13 @@
 """A trained model as a simulator: the world that imagination runs in."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
 
 from sciwm.core.neighbours import NeighbourTable, SkinTable, attach_pairs
 from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem
 from sciwm.models.archive import weights_digest
 from sciwm.models.compilation import CompiledPotential
@@ -85,7 +87,7 @@ class LearnedSimulator:
         state = self._recognised(state)
         self._require_species(state)
         table = self._neighbours.update(state)
-        with torch.no_grad():
+        with torch.no_grad(), on_threads(threads_for(table.sender.numel(), self.model.threads)):
             found = model.observe(state, table)
         for name in names:
             whole = found[name].reshape(len(found[name]), -1).isfinite().all(dim=1)
@@ -118,11 +120,14 @@ class LearnedSimulator:
     def _in_model_precision(self, state: State) -> State:
         if state.positions.dtype == self._dtype:
             return state
-        cast = state.clone()
-        for key, value in state.to_dict().items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                cast[key] = value.to(self._dtype)
+        cast = copy.copy(state)
+        for key in _PHYSICAL:
+            cast[key] = state[key].to(self._dtype)
         return cast
+
+
+_PHYSICAL = ("positions", "masses", "charges", "total_charge", "cell")
+"""Of what models read, the fields that have a precision."""
 
 
 def outside(

@@ -24,6 +24,7 @@ from sciwm.core.file_lock import sole_writer
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.replacement import replacing
 from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
@@ -187,7 +188,9 @@ def _fit(
             "mean_neighbours": statistics.neighbour_count,
         }
         (run / "provenance.json").write_text(json.dumps(provenance, indent=1))
-    with warnings.catch_warnings():
+    # For the whole run, so that what is compiled in it is for the threads that it runs on.
+    threads = threads_for(round(statistics.neighbour_count * data.step_particles))
+    with warnings.catch_warnings(), on_threads(threads):
         # Reading ahead is a choice (`workers`), and small data is faster without it.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    "SCIWM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
