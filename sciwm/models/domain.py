@@ -11,8 +11,9 @@ from sciwm.core.state import MAX_NUMBER
 from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import Statistics
 
-CLOSER = 0.8
-"""A pair nearer than this share of its closest approach in training is outside."""
+CLOSER = 0.85
+"""A pair nearer than this share of its closest approach in training is outside: of what was learned of its
+atoms, less and less counts below (`short_range`)."""
 
 STRONGER = 5.0
 """A force larger than this multiple of the largest in training is outside."""
