@@ -152,6 +152,9 @@ class World:
             dt: Time step.
             every: Steps between frames.
             seed: Of velocities and thermostat.
+
+        Raises:
+            KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
         state = self.state(system)
         step = parse_quantity(str(dt), "time", self.units)
