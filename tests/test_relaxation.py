@@ -370,11 +370,11 @@ def test_time_that_is_up_ends_the_search_with_the_reason():
 def test_the_bar_tells_the_largest_force(monkeypatch):
     told = []
 
-    class Bar(relaxation.tqdm):
+    class Told(relaxation.Bar):
         def set_postfix_str(self, s="", refresh=True):
             told.append(s)
 
-    monkeypatch.setattr(relaxation, "tqdm", Bar)
+    monkeypatch.setattr(relaxation, "Bar", Told)
     result = relax(emt(), clusters(), fmax=0.05)
     assert len(told) == int(result.steps.max())
     assert told[0].startswith("step 1, largest force ")
