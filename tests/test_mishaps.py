@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import HUNG, water
 
 import sciwm
 from sciwm.cli import COMMANDS
+from sciwm.cli.interruption import whole_imports
 from sciwm.core import replacement
 from sciwm.core.replacement import replacing
 from sciwm.core.state import State
@@ -199,7 +201,7 @@ class TestReadOnly:
 class TestInterrupted:
     @pytest.mark.parametrize("command", sorted(COMMANDS))
     def test_every_command_ends_with_a_word_while_it_loads(self, command, tmp_path):
-        """A Ctrl-C in the middle of an import, which NumPy would swallow."""
+        """A Ctrl-C in the middle of an import."""
         (tmp_path / "library.smi").write_text("C\n")
         arguments = {
             "train": ["train", "--options"],
@@ -226,6 +228,24 @@ class TestInterrupted:
         assert done.returncode == 130, done.stderr
         assert "sciwm: stopped" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_an_import_is_finished_before_a_ctrl_c_is_answered(self, tmp_path, monkeypatch):
+        """As NumPy does at places, this module swallows it, and is then but half there."""
+        (tmp_path / "swallowing.py").write_text(
+            "import signal\nwhole = False\n"
+            "try:\n    signal.raise_signal(signal.SIGINT)\n    whole = True\n"
+            "except BaseException:\n    pass\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def work():
+            import swallowing
+
+            assert swallowing.whole
+            time.sleep(HUNG)
+
+        with pytest.raises(KeyboardInterrupt):
+            whole_imports()(work)()
 
     def test_imagination_that_is_interrupted_leaves_the_world_as_it_was(self, monkeypatch):
         world = sciwm.load(WORLD)
