@@ -50,13 +50,17 @@ def water(seed: int = 0, spread: float = 0.05) -> Frame:
     )
 
 
-def springs(frame: Frame, stiffness: float = 5.0) -> Frame:
-    """The frame with energy and forces of springs of 1 Å between all pairs: a law to learn."""
+def springs(frame: Frame, stiffness: float = 5.0, rest: float | np.ndarray = 1.0) -> Frame:
+    """The frame with energy and forces of springs between all pairs: a law to learn.
+
+    Args:
+        rest: Their length, in Å, one for all or (N, N).
+    """
     arms = frame.positions[None] - frame.positions[:, None]
     length = np.linalg.norm(arms, axis=-1) + np.eye(len(frame))
-    pull = stiffness * (length - 1.0) * (1 - np.eye(len(frame)))
+    pull = stiffness * (length - rest) * (1 - np.eye(len(frame)))
     return frame.with_(
-        energy=float(0.25 * stiffness * ((length - 1.0) ** 2 * (1 - np.eye(len(frame)))).sum()),
+        energy=float(0.25 * stiffness * ((length - rest) ** 2 * (1 - np.eye(len(frame)))).sum()),
         forces=((pull / length)[..., None] * arms).sum(axis=1),
     )
 

@@ -198,6 +198,7 @@ def test_an_interrupted_import_leaves_nothing_at_the_target(tmp_path, kind):
         f"import_({str(source)!r}, to={str(target)!r}, overwrite=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    others = "w.h5md.*"
     deadline = time.monotonic() + HUNG
     while not any(p.stat().st_size > 100_000 for p in tmp_path.glob("*.partial")):
         assert process.poll() is None, process.stderr.read().decode()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import springs, water
+from scipy.spatial.distance import pdist, squareform
 
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
@@ -20,6 +21,9 @@ from sciwm.models.outcome_model import OutcomeModel
 from sciwm.training.fit import fit
 from sciwm.training.outcome_task import OutcomeTask
 
+REST = squareform(pdist(water(spread=0.0).positions))
+"""Springs are at rest in water's own shape, so that motion stays where the data is."""
+
 RECIPES = [RelaxedProperty("dipole")]
 
 
@@ -27,7 +31,7 @@ def write(path, seeds, stiffness=5.0):
     """Water on springs, with a dipole that a charge of 0.4 on each hydrogen makes."""
     with H5MDWriter(path) as writer:
         for seed in seeds:
-            frame = springs(water(seed, 0.1), stiffness)
+            frame = springs(water(seed, 0.1), stiffness, REST)
             arms = frame.positions[1:] - frame.positions[0]
             writer.append(frame.with_(properties={"dipole": 0.4 * arms.sum(axis=0)}))
     return path
@@ -40,7 +44,7 @@ def trained(tmp_path_factory):
     write(folder / "old.h5md", range(60))
     few = write(folder / "few.h5md", range(8))
     torch.manual_seed(0)
-    force_field = ForceField(Encoder(4.0, 8, 1, 1), reference_energies={"H": 0, "O": 0})
+    force_field = ForceField(Encoder(4.0, 8, 1, 1), reference_energies={"H": 3, "O": 3})
     task = OutcomeTask(OutcomeModel(force_field, [DipoleHead(8)]), learning_rate=1e-2, warmup=10)
     run = fit(
         FrameData([str(few)], 2, properties=["dipole"]),

@@ -26,7 +26,7 @@ from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.rollout import Rollout
 from sciwm.training.fit import claimed
 
-WORLD = Path(__file__).parent / "archives" / "force_field_v1.pt"
+WORLD = Path(__file__).parent / "archives" / "force_field_v2.pt"
 ROOT = Path(__file__).parents[1]
 
 PRESSED = """

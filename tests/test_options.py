@@ -13,7 +13,7 @@ from sciwm.discovery.outcomes.energies import ConformerStrain
 from sciwm.discovery.outcomes.ensembles import InfraredSpectrum, ThermalAverage
 from sciwm.discovery.outcomes.survival import ThermalSurvival
 
-WORLD = str(Path(__file__).parent / "archives" / "force_field_v1.pt")
+WORLD = str(Path(__file__).parent / "archives" / "force_field_v2.pt")
 
 NOT_POSITIVE = ["0", "-1", "nan", "inf", "-inf"]
 NEGATIVE = ["-1", "nan", "inf"]

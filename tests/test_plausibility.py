@@ -182,18 +182,18 @@ def copper(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("time", "options", "said"),
     [
-        (["--temperature", "1e30K"], "temperature cannot be 1e+30 K is beyond"),
-        (["--temperature", "1e8", "--thermostat", "csvr"], "temperature cannot be 1e+08 K"),
-        (["--dt", "1e12fs", "--temperature", "300K"], "time step cannot be 1e+12 fs"),
+        ("4fs", ["--temperature", "1e30K"], "temperature cannot be 1e+30 K is beyond"),
+        ("4fs", ["--temperature", "1e8", "--thermostat", "csvr"], "temperature cannot be 1e+08 K"),
+        ("4e12fs", ["--dt", "1e12fs", "--temperature", "300K"], "time step cannot be 1e+12 fs"),
     ],
 )
 def test_a_simulation_that_cannot_be_is_refused_before_it_starts(
-    tmp_path, copper, capsys, options, said
+    tmp_path, copper, capsys, time, options, said
 ):
     out = tmp_path / "out.h5md"
-    assert main(["simulate", "emt", str(copper), "4e12fs", "--out", str(out), *options]) == 2
+    assert main(["simulate", "emt", str(copper), time, "--out", str(out), *options]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
 

@@ -446,7 +446,7 @@ def test_an_ensemble_of_worlds_gives_intervals_and_flags_what_it_never_saw(tmp_p
         (["--objective", "maximize gap"], "nothing to predict gap"),
         (["--objective", "maximize gap", "--table", "TABLE"], "no column 'gap'"),
         (["--objective", "maximize worth", "--table", "TABLE"], "worth"),
-        (["--objective", "maximize logp", "--limit", "0"], "limit=0"),
+        (["--objective", "maximize logp", "--limit", "0"], "limit must be at least 1, got 0"),
         (["--objective", "maximize logp", "--out", "t.xlsx"], "neither .csv nor .parquet"),
         (["--objective", "maximize logp", "--elements", '["Xy"]'], "'Xy'"),
     ],
