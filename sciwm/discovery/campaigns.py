@@ -19,12 +19,13 @@ from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
 from sciwm.discovery.descriptors import DESCRIPTORS
-from sciwm.discovery.gates import Gates
+from sciwm.discovery.gates import Gate, Gates
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.ledger import Campaign, Ledger
 from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
+from sciwm.discovery.oracle.measurement import reference_of
 from sciwm.discovery.oracle.oracle import Oracle
 from sciwm.discovery.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.oracle.pool import WorkerPool
@@ -118,7 +119,7 @@ class Job:
         Raises:
             ValueError: If one cannot be built, or two have one name.
         """
-        recipes = [_built(one, Outcome) for one in self.descriptions()]
+        recipes = [construct(one, Outcome) for one in self.descriptions()]
         names = [recipe.name for recipe in recipes]
         if len(set(names)) < len(names):
             raise ValueError(f"two outcomes share a name: {', '.join(names)}; leave one out")
@@ -150,10 +151,10 @@ def run_campaign(
     """
     require_seed(seed)
     recipes, objective = job.recipes(), job.goal()
-    gates = Gates([construct(one) for one in job.gates])
-    acquisition = _built(job.acquisition, Acquisition)
+    gates = Gates([construct(one, Gate) for one in job.gates])
+    acquisition = construct(job.acquisition, Acquisition)
     for one in job.proposers:
-        construct(one)  # a mistake in the job must show before anything is paid
+        construct(one, Proposer)  # a mistake in the job must show before anything is paid
     predictor: Predictor = TanimotoGaussianProcess([recipe.name for recipe in recipes])
     world: ImaginedOutcomes | None = None
     if job.models:
@@ -166,7 +167,7 @@ def run_campaign(
         return Task(smiles, tuple(job.descriptions()), job.reference, seed)
 
     def proposer() -> Proposer:
-        members = [construct(one) for one in job.proposers]
+        members = [construct(one, Proposer) for one in job.proposers]
         return members[0] if len(members) == 1 else Mixture(members)
 
     with (
@@ -248,7 +249,7 @@ def _require_sound(
         return
     if world is not None:
         world.require(needed)
-    reference = construct(job.reference)
+    reference = reference_of(job.reference)
     methane = State.from_frame(frame_from_smiles("C"), torch.float64)
     for name in needed:
         try:
@@ -277,13 +278,6 @@ def _learner(
 
     models = [_model_file(path) for path in job.models]
     return WorldLearner(job.learning, campaign, world, models, recipes, folder / "worlds", seed)
-
-
-def _built(description: Description, kind: type) -> Any:
-    found = construct(description)
-    if not isinstance(found, kind):
-        raise ValueError(f"{description['class_path']} is no {kind.__name__}")
-    return found
 
 
 def _model_file(path: str) -> Path:

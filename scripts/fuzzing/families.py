@@ -3,6 +3,7 @@
 Each family puts files into an empty folder and gives the words of a command to run there.
 """
 
+import contextlib
 import inspect
 import io
 import re
@@ -27,6 +28,7 @@ from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.objective.parser import FUNCTIONS
 from sciwm.discovery.plan import Plan
 from sciwm.models import Encoder, ForceField
+from sciwm.models.content import content_digest
 from sciwm.training import ForceTask
 from sciwm.training.fit import fit
 
@@ -94,6 +96,8 @@ def models(rng: Random, samples: Path, folder: Path) -> list[str]:
                 content = changed_tree(rng, content)
             else:
                 content[part] = changed_tree(rng, content[part])
+        if rng.random() < 0.8:
+            _seal(content)
         stream = io.BytesIO()
         torch.save(content, stream)
         file.write_bytes(stream.getvalue())
@@ -309,6 +313,13 @@ def _changed_tensor(rng: Random, tensor: torch.Tensor) -> Any:
     changed = changed_array(rng, tensor.numpy())
     native = changed.astype(changed.dtype.newbyteorder("="))
     return torch.from_numpy(native) if native.dtype.kind in "fiubc" else str(native)
+
+
+def _seal(content: dict[str, Any]) -> None:
+    """Gives a model file the digest that its content has, as whoever wants it read would."""
+    content.pop("digest", None)
+    with contextlib.suppress(ValueError):  # what no digest can be made of needs none
+        content["digest"] = content_digest(content)
 
 
 def _oddity(rng: Random, text: str) -> str:
