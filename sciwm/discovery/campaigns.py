@@ -231,6 +231,11 @@ def _require_sound(
             f"{type(acquisition).__name__} cannot judge this objective of {goals} goals: {error}. "
             "For several goals name sciwm.discovery.acquisition.HypervolumeImprovement"
         ) from error
+    if not recipes:
+        raise ValueError(
+            f"{job.objective!r} needs nothing that a reference gives, so there is nothing to learn "
+            "from runs of it; rank molecules by descriptors alone with `sciwm screen`"
+        )
     names = {recipe.name for recipe in recipes}
     missing = [n for n in objective.outcomes if n not in names and n not in DESCRIPTORS]
     if missing:

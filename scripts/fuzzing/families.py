@@ -50,6 +50,8 @@ TEXTS = (
     ".raw",
     ".json",
     ".body",
+    ".smi",
+    ".csv",
 )
 
 
@@ -109,12 +111,16 @@ def models(rng: Random, samples: Path, folder: Path) -> list[str]:
 
 
 def objectives(rng: Random, samples: Path, folder: Path) -> list[str]:
-    """An objective of the grammar, or nearly."""
+    """An objective of the grammar, or nearly; sometimes with a library or measurements that are damaged."""
     text = objective(rng)
-    if rng.random() < 0.9:
+    if rng.random() < 0.8:
         return [SCORE, text]
-    _copy(samples, folder, "library.smi")
-    return ["screen", "library.smi", "--objective", text, "--out", "table.csv"]
+    for name in ("library.smi", "measured.csv"):
+        _copy(samples, folder, name)
+        if rng.random() < 0.5:
+            _damage(rng, folder / name)
+    words = ["screen", "library.smi", "--objective", text, "--out", "table.csv"]
+    return words + rng.choice(([], ["--table", "measured.csv", "--units", '{"ea": "eV"}']))
 
 
 def jobs(rng: Random, samples: Path, folder: Path) -> list[str]:
