@@ -139,7 +139,10 @@ class TestConstruction:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
-            ({"start": ["CCO", None]}, r"start of .*Genetic cannot be list; it takes .*Sequence\[str\]"),
+            (
+                {"start": ["CCO", None]},
+                r"start of .*Genetic cannot be list; it takes .*Sequence\[str\]",
+            ),
             ({"start": "CCO"}, "start of .*Genetic cannot be 'CCO'"),
             ({"start": ["CCO"], "max_heavy": 2.5}, "max_heavy of .*Genetic cannot be 2.5"),
             ({"start": ["CCO"], "population": True}, "population of .*Genetic cannot be True"),
@@ -683,7 +686,8 @@ class TestWorkerPool:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ({"workers": 0}, "at least one worker"),
+            ({"workers": 0}, "workers must be at least 1"),
+            ({"workers": 100_000}, "workers must be at most 1024"),
             ({"workers": 1, "timeout": 0}, "time limit must be positive"),
             ({"workers": 1, "memory": -1}, "memory limit must be positive"),
         ],

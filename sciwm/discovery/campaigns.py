@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sciwm.core.bounds import require_counts, require_positive, require_seed
+from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive, require_seed
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
@@ -91,7 +91,7 @@ class Job:
     ledger: str | None = None
 
     def __post_init__(self) -> None:
-        require_counts(workers=self.workers)
+        require_counts(most=MOST_WORKERS, workers=self.workers)
         require_positive(run_gigabytes=self.run_gigabytes)
         if not self.run_seconds > 0:
             raise ValueError(f"run_seconds must be positive, got {self.run_seconds}")

@@ -69,5 +69,7 @@ def _is_a(kind: type, wanted: type) -> bool:
     """Whether objects of a class are of another kind, told without making one."""
     if not getattr(wanted, "_is_protocol", False):
         return issubclass(kind, wanted)
-    methods = [name for name, one in vars(wanted).items() if inspect.isfunction(one) and name[0] != "_"]
+    methods = [
+        name for name, one in vars(wanted).items() if inspect.isfunction(one) and name[0] != "_"
+    ]
     return all(callable(getattr(kind, name, None)) for name in methods)

@@ -92,9 +92,9 @@ class Judge:
         if learnt is None or screening.models:
             named = screening.outcomes or recipes_for(screening.objective)
             if named:
-                from sciwm.discovery.outcomes.outcome import Outcome  # brings torch
+                from sciwm.discovery.oracle.measurement import recipes_of  # brings torch
 
-                recipes = [construct(one, Outcome) for one in named]
+                recipes = recipes_of(named)
             units = {one.name: one.unit for one in recipes} | units
         known = {name: one.unit for name, one in DESCRIPTORS.items()} | units
         self.objective = Objective.parse(screening.objective, known)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ase.data import atomic_masses
 
+from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.frame import Array, Frame
 from sciwm.core.neighbours import neighbour_pairs
 from sciwm.core.state import State
@@ -80,8 +81,7 @@ class GFN2:
         workers: int = 1,
         timeout: float = 120.0,
     ):
-        if workers < 1:
-            raise ValueError(f"GFN2 needs at least one worker, got {workers=}")
+        require_counts(most=MOST_WORKERS, workers=workers)
         self._settings: Request = {
             "accuracy": accuracy,
             "electronic_temperature": electronic_temperature * BOLTZMANN / HARTREE,
