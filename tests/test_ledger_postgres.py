@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 from test_ledger import asked, begun, changed, new_database, plain, some
 
 from sciwm.discovery.hypothesis import Measurement
@@ -241,6 +241,24 @@ def test_a_locked_table_is_given_up_with_a_word(where, monkeypatch):
                 campaign.propose([some(1)])
         other.dispose()
         campaign.propose([some(1)])
+
+
+def test_a_database_without_an_encoding_holds_a_ledger_too(where):
+    name = f"{make_url(where).database}_ascii"
+    server = create_engine(
+        make_url(where).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with server.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE \"{name}\" ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        )
+        try:
+            address = make_url(where).set(database=name).render_as_string(hide_password=False)
+            with Ledger(address) as ledger:
+                wholly_used(begun(ledger))
+        finally:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+    server.dispose()
 
 
 def test_addresses_may_be_written_as_others_write_them(where):

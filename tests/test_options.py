@@ -1,6 +1,7 @@
 """Every numeric option of every command is tried beyond its bounds: told in a sentence, never neglected."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from sciwm.cli import main
 from sciwm.core.state import frame_from_ase
 from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.discovery.outcomes.energies import ConformerStrain
+from sciwm.discovery.outcomes.ensembles import InfraredSpectrum, ThermalAverage
+from sciwm.discovery.outcomes.survival import ThermalSurvival
 
 WORLD = str(Path(__file__).parent / "archives" / "force_field_v1.pt")
 
@@ -182,3 +186,42 @@ def test_a_time_that_steps_do_not_make_up_says_what_is_done(commands, tmp_path):
         assert main([*words, "--every", "1"]) == 0
     with H5MDFile(tmp_path / "out.h5md") as file:
         assert file.trajectories[0].n_frames == 6
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (ThermalSurvival, "dt"),
+        (ThermalSurvival, "time"),
+        (partial(ThermalAverage, "dipole"), "dt"),
+        (partial(ThermalAverage, "dipole"), "time"),
+        (InfraredSpectrum, "dt"),
+        (InfraredSpectrum, "time"),
+    ],
+)
+def test_recipes_refuse_times_without_steps(build, name, wrong):
+    build()
+    with pytest.raises(ValueError, match="time"):
+        build(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["temperature", "friction"])
+def test_recipes_refuse_heat_that_cannot_be(name, wrong):
+    with pytest.raises(ValueError, match=name):
+        ThermalSurvival(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ThermalSurvival(seeds=0),
+        lambda: ThermalAverage("dipole", replicas=0),
+        lambda: InfraredSpectrum(replicas=-1),
+        lambda: ConformerStrain(conformers=0),
+    ],
+)
+def test_recipes_refuse_counts_of_nothing(build):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        build()

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from sciwm.cli.interruption import whole_imports
+
 COMMANDS = {
     "import": (
         "sciwm.cli.import_command",
@@ -51,6 +53,7 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     return function(**parser.parse_args(given).as_dict())
 
 
+@whole_imports()
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; errors a user can mend are printed in one paragraph and end with status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -108,17 +108,29 @@ class World:
         """For ASE."""
         return SciwmCalculator(self._potential)
 
-    def relax(self, system: System, fmax: float = 0.01, max_steps: int = 500) -> Atoms:
+    def relax(
+        self,
+        system: System,
+        fmax: float = 0.01,
+        max_steps: int = 500,
+        max_seconds: float | None = None,
+    ) -> Atoms:
         """The nearest minimum of the learned energy.
 
+        Args:
+            max_seconds: Wall time after which no further step is begun.
+
         Raises:
-            ArithmeticError: If forces do not fall below `fmax` in `max_steps`.
+            ArithmeticError: If forces do not fall below `fmax` within those limits.
         """
-        result = relax(self.simulator(), self.state(system), fmax, max_steps)
+        state = self.state(system)
+        result = relax(self.simulator(), state, fmax, max_steps, max_seconds=max_seconds)
         if not bool(result.converged.all()):
+            worst = int(result.fmax.argmax())
+            reason = result.reasons[worst] or f"{max_steps} steps were not enough"
             raise ArithmeticError(
-                f"not relaxed: the largest force is {float(result.fmax.max()):.3g} "
-                f"{self.units.force} after {max_steps} steps; allow more, or start nearer"
+                f"not relaxed: {reason}; the largest force is {float(result.fmax[worst]):.3g} "
+                f"{self.units.force}. Allow more, or start nearer"
             )
         return result.state.to_ase()
 
@@ -140,6 +152,9 @@ class World:
             dt: Time step.
             every: Steps between frames.
             seed: Of velocities and thermostat.
+
+        Raises:
+            KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
         state = self.state(system)
         step = parse_quantity(str(dt), "time", self.units)

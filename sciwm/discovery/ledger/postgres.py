@@ -26,7 +26,8 @@ class PostgresDatabase(Database):
             engine = create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 poolclass=NullPool,
-                connect_args={"connect_timeout": 10, **KEEPALIVE},
+                # Databases without an encoding of their own would answer in bytes.
+                connect_args={"connect_timeout": 10, "client_encoding": "utf8", **KEEPALIVE},
             )
         except ModuleNotFoundError as error:
             raise LedgerError(
