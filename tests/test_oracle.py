@@ -155,6 +155,12 @@ class TestConstruction:
         sound = {"start": ["CCO"], "max_heavy": 4}
         assert construct({"class_path": path, "init_args": sound}, Proposer).name == "genetic"
 
+    def test_a_mixture_takes_proposers_and_no_descriptions_of_them(self):
+        path = "sciwm.discovery.proposers.mixture.Mixture"
+        members = [{"class_path": "sciwm.discovery.proposers.genetic.Genetic"}]
+        with pytest.raises(ValueError, match="members of .*Mixture cannot be list"):
+            construct({"class_path": path, "init_args": {"members": members}}, Proposer)
+
     def test_nothing_is_built_that_is_not_of_the_kind_asked_for(self, tmp_path):
         writer = {
             "class_path": "sciwm.data.h5md.writer.H5MDWriter",

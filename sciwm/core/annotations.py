@@ -34,7 +34,8 @@ def fits(value: Any, hint: Any, most: float = math.inf) -> bool:
     if hint is float:
         return type(value) in (int, float)
     kind = origin or hint  # an array has the types of its numbers in brackets
-    return isinstance(kind, type) and isinstance(value, kind)
+    is_class = isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
+    return is_class and isinstance(value, kind)
 
 
 def shown(value: Any) -> str:

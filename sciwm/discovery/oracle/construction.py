@@ -6,7 +6,7 @@ description from anyone is safe to run.
 
 import importlib
 import inspect
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from sciwm.core.annotations import fits, shown
 
@@ -46,7 +46,8 @@ def construct(description: Description, *wanted: type) -> Any:
     given = description.get("init_args", {})
     if not isinstance(given, dict):
         raise ValueError(f"init_args of {path} is {given!r}; write each argument with its name")
-    hints = get_type_hints(kind.__init__)
+    signature = inspect.signature(kind, eval_str=True)
+    hints = {name: one.annotation for name, one in signature.parameters.items()}
     arguments = {name: _argument(value, hints.get(name, Any)) for name, value in given.items()}
     for name, value in arguments.items():
         if not fits(value, hints.get(name, Any)):
