@@ -155,10 +155,33 @@ class TestConstruction:
         sound = {"start": ["CCO"], "max_heavy": 4}
         assert construct({"class_path": path, "init_args": sound}, Proposer).name == "genetic"
 
+    @pytest.mark.parametrize(
+        ("path", "arguments"),
+        [
+            ("discovery.outcomes.survival.ThermalSurvival", {"temperature": 1e30}),
+            ("discovery.outcomes.ensembles.InfraredSpectrum", {"temperature": math.nan}),
+            (
+                "discovery.outcomes.ensembles.ThermalAverage",
+                {"observable": "dipole", "temperature": -1.0},
+            ),
+            ("simulation.references.xtb.GFN2", {"electronic_temperature": 1e30}),
+        ],
+    )
+    def test_heat_at_which_there_are_no_atoms_is_refused_before_anything_runs(
+        self, path, arguments
+    ):
+        with pytest.raises(ValueError, match="the temperature cannot be"):
+            construct({"class_path": f"sciwm.{path}", "init_args": arguments})
+
+    @pytest.mark.parametrize("arguments", [{"accuracy": math.nan}, {"timeout": math.nan}])
+    def test_settings_of_the_reference_that_are_no_numbers_are_told(self, arguments):
+        with pytest.raises(ValueError, match=r"positive.*got .*nan"):
+            construct(GFN2 | {"init_args": arguments})
+
     def test_a_mixture_takes_proposers_and_no_descriptions_of_them(self):
         path = "sciwm.discovery.proposers.mixture.Mixture"
         members = [{"class_path": "sciwm.discovery.proposers.genetic.Genetic"}]
-        with pytest.raises(ValueError, match="members of .*Mixture cannot be list"):
+        with pytest.raises(ValueError, match=r"members of .*Mixture cannot be list"):
             construct({"class_path": path, "init_args": {"members": members}}, Proposer)
 
     def test_nothing_is_built_that_is_not_of_the_kind_asked_for(self, tmp_path):
