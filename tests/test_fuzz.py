@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 SEED = 2
 CASES = 130
-FAMILIES = ["objective", "option"]
+FAMILIES = ["import", "stored", "model", "objective", "job", "option"]
 
 RUN = """
 import json, os, sys, time

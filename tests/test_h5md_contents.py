@@ -1,5 +1,6 @@
 """What HDF5 allows and H5MD does not is named, whatever object it is, and never fills the memory."""
 
+import re
 import tracemalloc
 
 import h5py
@@ -177,6 +178,19 @@ def test_the_object_and_its_fault_are_told(copy, change, said):
         CHANGES[change](file, f"{PLACE}/position/value")
     with pytest.raises(FormatError, match=said), H5MDFile(copy) as file:
         assert file.trajectories
+
+
+def test_a_damaged_header_is_told_wherever_it_is(copy, sound, capsys):
+    """Whether HDF5 notices or not, and whatever it calls what it notices."""
+    content = sound.read_bytes()
+    refused = 0
+    for header in re.finditer(b"OHDR|TREE|HEAP|SNOD|BTHD|FRHP", content):
+        for at in (header.start(), header.start() + 9, header.start() + 30):
+            damaged = bytearray(content)
+            damaged[at] ^= 0xFF
+            copy.write_bytes(damaged)
+            refused += told(copy, capsys).startswith("sciwm info:")
+    assert refused > 20
 
 
 def test_a_file_that_is_still_growing_is_no_oddity(sound, capsys):

@@ -206,3 +206,17 @@ def test_every_command_reads_options_with_the_bounded_parser():
     folder = Path(cli.__file__).parent
     makers = {file.name for file in folder.glob("*.py") if "ArgumentParser(" in file.read_text()}
     assert makers == {"parser.py"}
+
+
+def test_a_campaign_of_descriptors_alone_ends_before_anything_is_paid(tmp_path, capsys):
+    job = tmp_path / "job.yaml"
+    job.write_text("""
+objective: maximize molecular_weight; require sa_score < 4
+proposers:
+- class_path: sciwm.discovery.proposers.genetic.Genetic
+  init_args: {start: [CCO, CCN], max_heavy: 4}
+plan: {calls: 2, start: 1, batch: 1, pool: 4, generations: 1}
+""")
+    assert main(["discover", str(job), "--folder", str(tmp_path / "runs")]) == 2
+    assert "needs nothing that a reference gives" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

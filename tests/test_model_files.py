@@ -213,6 +213,9 @@ MALFORMED = {
     "weights of another kind": (
         lambda c: c["state"].update(scale=torch.tensor(1)), "scale is torch.int64"
     ),
+    "weights of no size and no stride": (
+        lambda c: c["state"].update(scale=torch.ones(1).expand(5)[:0]), "do not fit"
+    ),
     "weights of another size": (lambda c: c["state"].update(scale=torch.ones(3)), "do not fit"),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ WORLD = str(Path(__file__).parent / "archives" / "force_field_v2.pt")
 NOT_POSITIVE = ["0", "-1", "nan", "inf", "-inf"]
 NEGATIVE = ["-1", "nan", "inf"]
 NOT_COUNTED = ["0", "-1", "nan", "0.5"]
+TOO_MANY = ["100000000"]
 NEGATIVE_COUNT = ["-1", "nan", "0.5"]
 SEEDS = ["-1", "0.5", "99999999999999999999"]
 
@@ -39,7 +40,7 @@ OPTIONS = {
     },
     "check": {"temperature": NOT_POSITIVE},
     "screen": {
-        "workers": NOT_COUNTED,
+        "workers": NOT_COUNTED + TOO_MANY,
         "limit": NOT_COUNTED,
         "max_heavy": NOT_COUNTED,
         "top": NEGATIVE_COUNT,
@@ -54,7 +55,7 @@ OPTIONS = {
         "data.valid": [*NOT_POSITIVE, "1e9", "40"],
         "data.batch_size": NOT_COUNTED,
         "data.max_atoms": NOT_COUNTED,
-        "data.workers": NEGATIVE_COUNT,
+        "data.workers": NEGATIVE_COUNT + TOO_MANY,
         "task.learning_rate": NOT_POSITIVE,
         "task.matrix_rate": NOT_POSITIVE,
         "task.matrix_rounds": NEGATIVE_COUNT,
@@ -73,13 +74,13 @@ OPTIONS = {
     "discover": {
         "plan.calls": NOT_COUNTED,
         "plan.seconds": ["0", "-1", "nan"],
-        "plan.start": NOT_COUNTED,
+        "plan.start": NOT_COUNTED + TOO_MANY,
         "plan.batch": NOT_COUNTED,
-        "plan.pool": NOT_COUNTED,
+        "plan.pool": NOT_COUNTED + TOO_MANY,
         "plan.generations": NOT_COUNTED,
         "plan.controls": ["-0.1", "1.1", "nan"],
         "plan.diversity": NEGATIVE,
-        "workers": NOT_COUNTED,
+        "workers": NOT_COUNTED + TOO_MANY,
         "run_seconds": ["0", "-1", "nan"],
         "run_gigabytes": NOT_POSITIVE,
         "seed": SEEDS,

@@ -22,6 +22,7 @@ from pebble import ProcessExpired
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
+from sciwm.discovery.gates import Gate
 from sciwm.discovery.hypothesis import Failure, Measurement
 from sciwm.discovery.oracle import measurement, oracle
 from sciwm.discovery.oracle import pool as pool_module
@@ -33,6 +34,7 @@ from sciwm.discovery.oracle.pool import WorkerPool
 from sciwm.discovery.oracle.spool import Spool, SpoolError
 from sciwm.discovery.oracle.task import Answer, Task
 from sciwm.discovery.outcomes.outcome import Outcome, OutcomeError, Value
+from sciwm.discovery.proposers.proposer import Proposer
 from sciwm.simulation.references.xtb import GeometryError, WorkerError
 
 PROPERTY = "sciwm.discovery.outcomes.properties.RelaxedProperty"
@@ -134,12 +136,73 @@ class TestConstruction:
         with pytest.raises(ValueError, match=r"GFN2 cannot be built from \['colour'\]"):
             construct(GFN2 | {"init_args": {"colour": "red"}})
 
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (
+                {"start": ["CCO", None]},
+                r"start of .*Genetic cannot be list; it takes .*Sequence\[str\]",
+            ),
+            ({"start": "CCO"}, "start of .*Genetic cannot be 'CCO'"),
+            ({"start": ["CCO"], "max_heavy": 2.5}, "max_heavy of .*Genetic cannot be 2.5"),
+            ({"start": ["CCO"], "population": True}, "population of .*Genetic cannot be True"),
+        ],
+    )
+    def test_arguments_of_another_type_are_told(self, arguments, problem):
+        path = "sciwm.discovery.proposers.genetic.Genetic"
+        with pytest.raises(ValueError, match=problem):
+            construct({"class_path": path, "init_args": arguments})
+        sound = {"start": ["CCO"], "max_heavy": 4}
+        assert construct({"class_path": path, "init_args": sound}, Proposer).name == "genetic"
+
+    @pytest.mark.parametrize(
+        ("path", "arguments"),
+        [
+            ("discovery.outcomes.survival.ThermalSurvival", {"temperature": 1e30}),
+            ("discovery.outcomes.ensembles.InfraredSpectrum", {"temperature": math.nan}),
+            (
+                "discovery.outcomes.ensembles.ThermalAverage",
+                {"observable": "dipole", "temperature": -1.0},
+            ),
+            ("simulation.references.xtb.GFN2", {"electronic_temperature": 1e30}),
+        ],
+    )
+    def test_heat_at_which_there_are_no_atoms_is_refused_before_anything_runs(
+        self, path, arguments
+    ):
+        with pytest.raises(ValueError, match="the temperature cannot be"):
+            construct({"class_path": f"sciwm.{path}", "init_args": arguments})
+
+    @pytest.mark.parametrize("arguments", [{"accuracy": math.nan}, {"timeout": math.nan}])
+    def test_settings_of_the_reference_that_are_no_numbers_are_told(self, arguments):
+        with pytest.raises(ValueError, match=r"positive.*got .*nan"):
+            construct(GFN2 | {"init_args": arguments})
+
+    def test_a_mixture_takes_proposers_and_no_descriptions_of_them(self):
+        path = "sciwm.discovery.proposers.mixture.Mixture"
+        members = [{"class_path": "sciwm.discovery.proposers.genetic.Genetic"}]
+        with pytest.raises(ValueError, match=r"members of .*Mixture cannot be list"):
+            construct({"class_path": path, "init_args": {"members": members}}, Proposer)
+
+    def test_nothing_is_built_that_is_not_of_the_kind_asked_for(self, tmp_path):
+        writer = {
+            "class_path": "sciwm.data.h5md.writer.H5MDWriter",
+            "init_args": {"path": str(tmp_path / "made.h5md")},
+        }
+        for kind in (Gate, Proposer):
+            with pytest.raises(ValueError, match=f"H5MDWriter is no {kind.__name__}"):
+                construct(writer, kind)
+        survival = "sciwm.discovery.outcomes.survival.SurvivalTime"
+        with pytest.raises(ValueError, match="H5MDWriter is no ThermalSurvival"):
+            construct({"class_path": survival, "init_args": {"survival": writer}}, Outcome)
+        assert not list(tmp_path.iterdir())
+
     def test_recipes_must_be_recipes_of_different_names(self):
-        with pytest.raises(ValueError, match="GFN2 is not an outcome"):
+        with pytest.raises(ValueError, match="GFN2 is no Outcome"):
             measurement.recipes_of([GFN2])
         with pytest.raises(ValueError, match=r"different names, got \['gap', 'gap'\]"):
             measurement.recipes_of(gap("C").outcomes * 2)
-        with pytest.raises(ValueError, match="RelaxedProperty is not a simulator"):
+        with pytest.raises(ValueError, match="RelaxedProperty is no Simulator"):
             measurement.reference_of(
                 {"class_path": PROPERTY, "init_args": {"property": "gap"}} | {}
             )
@@ -652,7 +715,8 @@ class TestWorkerPool:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ({"workers": 0}, "at least one worker"),
+            ({"workers": 0}, "workers must be at least 1"),
+            ({"workers": 100_000}, "workers must be at most 1024"),
             ({"workers": 1, "timeout": 0}, "time limit must be positive"),
             ({"workers": 1, "memory": -1}, "memory limit must be positive"),
         ],

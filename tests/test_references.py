@@ -407,7 +407,7 @@ class TestFailures:
         worker.close()
 
     def test_a_pool_needs_a_worker(self):
-        with pytest.raises(ValueError, match="at least one worker"):
+        with pytest.raises(ValueError, match="workers must be at least 1"):
             GFN2(workers=0)
 
 

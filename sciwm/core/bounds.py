@@ -9,6 +9,9 @@ import math
 LARGEST_SEED = 2_000_000_000
 """Conformers are embedded from signed 32-bit seeds, a few of them counted on from the one given."""
 
+MOST_WORKERS = 1024
+"""No machine has more processors, and processes started without end bring it down."""
+
 
 def require_positive(**given: float | None) -> None:
     """Finite and above zero."""
@@ -24,11 +27,13 @@ def require_not_negative(**given: float | None) -> None:
             raise ValueError(f"{name} must be a number, zero or above, got {value}")
 
 
-def require_counts(least: int = 1, **given: int | None) -> None:
-    """At least so many."""
+def require_counts(least: int = 1, most: int | None = None, **given: int | None) -> None:
+    """At least so many, and no more than that."""
     for name, value in given.items():
         if value is not None and not value >= least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+        if value is not None and most is not None and value > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}")
 
 
 def require_seed(seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from sciwm.core.bounds import require_counts, require_positive
+from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive
 from sciwm.core.properties import property_field, require_known
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry, geometry_hash
@@ -55,7 +55,7 @@ class Data(LightningDataModule, abc.ABC):
     ):
         super().__init__()
         require_counts(batch_size=batch_size, max_atoms=max_atoms)
-        require_counts(0, workers=workers)
+        require_counts(0, MOST_WORKERS, workers=workers)
         if isinstance(valid, (int, float)):
             require_positive(valid=valid)
         self.train = _listed(train)

@@ -6,6 +6,7 @@ outcomes, with its requirements, is treated alike: no formula of a particular po
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -112,7 +113,7 @@ class HypervolumeImprovement(Acquisition):
             worst of the measured front where absent.
     """
 
-    def __init__(self, reference: Array | None = None):
+    def __init__(self, reference: Array | Sequence[float] | None = None):
         self.reference = reference
 
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:

@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from sciwm.core.bounds import require_counts, require_positive, require_seed
+from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive, require_seed
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
 from sciwm.discovery.acquisition import Acquisition
 from sciwm.discovery.descriptors import DESCRIPTORS
-from sciwm.discovery.gates import Gates
+from sciwm.discovery.gates import Gate, Gates
 from sciwm.discovery.hypothesis import Hypothesis
 from sciwm.discovery.ledger import Campaign, Ledger
 from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
+from sciwm.discovery.oracle.measurement import reference_of
 from sciwm.discovery.oracle.oracle import Oracle
 from sciwm.discovery.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.oracle.pool import WorkerPool
@@ -90,7 +91,7 @@ class Job:
     ledger: str | None = None
 
     def __post_init__(self) -> None:
-        require_counts(workers=self.workers)
+        require_counts(most=MOST_WORKERS, workers=self.workers)
         require_positive(run_gigabytes=self.run_gigabytes)
         if not self.run_seconds > 0:
             raise ValueError(f"run_seconds must be positive, got {self.run_seconds}")
@@ -118,7 +119,7 @@ class Job:
         Raises:
             ValueError: If one cannot be built, or two have one name.
         """
-        recipes = [_built(one, Outcome) for one in self.descriptions()]
+        recipes = [construct(one, Outcome) for one in self.descriptions()]
         names = [recipe.name for recipe in recipes]
         if len(set(names)) < len(names):
             raise ValueError(f"two outcomes share a name: {', '.join(names)}; leave one out")
@@ -150,10 +151,10 @@ def run_campaign(
     """
     require_seed(seed)
     recipes, objective = job.recipes(), job.goal()
-    gates = Gates([construct(one) for one in job.gates])
-    acquisition = _built(job.acquisition, Acquisition)
+    gates = Gates([construct(one, Gate) for one in job.gates])
+    acquisition = construct(job.acquisition, Acquisition)
     for one in job.proposers:
-        construct(one)  # a mistake in the job must show before anything is paid
+        construct(one, Proposer)  # a mistake in the job must show before anything is paid
     predictor: Predictor = TanimotoGaussianProcess([recipe.name for recipe in recipes])
     world: ImaginedOutcomes | None = None
     if job.models:
@@ -166,7 +167,7 @@ def run_campaign(
         return Task(smiles, tuple(job.descriptions()), job.reference, seed)
 
     def proposer() -> Proposer:
-        members = [construct(one) for one in job.proposers]
+        members = [construct(one, Proposer) for one in job.proposers]
         return members[0] if len(members) == 1 else Mixture(members)
 
     with (
@@ -230,6 +231,11 @@ def _require_sound(
             f"{type(acquisition).__name__} cannot judge this objective of {goals} goals: {error}. "
             "For several goals name sciwm.discovery.acquisition.HypervolumeImprovement"
         ) from error
+    if not recipes:
+        raise ValueError(
+            f"{job.objective!r} needs nothing that a reference gives, so there is nothing to learn "
+            "from runs of it; rank molecules by descriptors alone with `sciwm screen`"
+        )
     names = {recipe.name for recipe in recipes}
     missing = [n for n in objective.outcomes if n not in names and n not in DESCRIPTORS]
     if missing:
@@ -248,7 +254,7 @@ def _require_sound(
         return
     if world is not None:
         world.require(needed)
-    reference = construct(job.reference)
+    reference = reference_of(job.reference)
     methane = State.from_frame(frame_from_smiles("C"), torch.float64)
     for name in needed:
         try:
@@ -277,13 +283,6 @@ def _learner(
 
     models = [_model_file(path) for path in job.models]
     return WorldLearner(job.learning, campaign, world, models, recipes, folder / "worlds", seed)
-
-
-def _built(description: Description, kind: type) -> Any:
-    found = construct(description)
-    if not isinstance(found, kind):
-        raise ValueError(f"{description['class_path']} is no {kind.__name__}")
-    return found
 
 
 def _model_file(path: str) -> Path:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from sciwm.core.bounds import require_counts, require_not_negative, require_positive
 
+MOST_CANDIDATES = 1_000_000
+"""Of a round: all are in memory at once, and compared with one another."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -33,8 +36,8 @@ class Plan:
     diversity: float = 0.3
 
     def __post_init__(self) -> None:
-        require_counts(calls=self.calls, start=self.start, batch=self.batch)
-        require_counts(pool=self.pool, generations=self.generations)
+        require_counts(calls=self.calls, batch=self.batch, generations=self.generations)
+        require_counts(most=MOST_CANDIDATES, start=self.start, pool=self.pool)
         require_not_negative(diversity=self.diversity)
         if not 0 <= self.controls <= 1:
             raise ValueError(f"controls is a share from 0 to 1, got {self.controls}")

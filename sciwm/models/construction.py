@@ -8,15 +8,14 @@ granted.
 
 import importlib
 import inspect
-import types
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sciwm import __version__
+from sciwm.core.annotations import fits, shown
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -124,8 +123,8 @@ def _module(description: dict[str, Any]) -> nn.Module:
     arguments = {name: _built(value) for name, value in given.items()}
     hints = get_type_hints(kind.__init__)
     for name, value in arguments.items():
-        if not _fits(value, hints[name]):
-            raise ModelFileError(f"{name} of {kind.__name__} cannot be {_shown(value)}")
+        if not fits(value, hints[name], WHOLE_NUMBERS):
+            raise ModelFileError(f"{name} of {kind.__name__} cannot be {shown(value)}")
     try:
         return kind(**arguments)
     except ValueError as error:
@@ -154,28 +153,3 @@ def _built(value: Any) -> Any:
     if isinstance(value, list):
         return [_built(part) for part in value]
     return _module(value) if isinstance(value, dict) and "class_path" in value else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type."""
-    origin, of = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in of)
-    if origin is Literal:
-        return value in of
-    if origin in (list, Sequence):
-        return isinstance(value, list) and all(_fits(one, of[0]) for one in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(name, of[0]) and _fits(one, of[1]) for name, one in value.items()
-        )
-    if hint is int:
-        return type(value) is int and abs(value) <= WHOLE_NUMBERS
-    if hint is float:
-        return type(value) in (int, float)
-    return isinstance(hint, type) and isinstance(value, hint)
-
-
-def _shown(value: Any) -> str:
-    text = type(value).__name__ if isinstance(value, (nn.Module, list, dict)) else repr(value)
-    return text if len(text) < 60 else f"{text[:60]}..."

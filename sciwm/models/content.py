@@ -72,7 +72,9 @@ def _parts(value: Any, depth: int = 0) -> Iterator[tuple[Any, int]]:
                 f"it holds a tensor in a form ({value.layout}) that sciwm never writes"
             )
         yield f"tensor {value.dtype} {tuple(value.shape)}\n".encode(), value.nbytes
-        yield value.detach().contiguous().reshape(-1).view(torch.uint8).numpy(), 0
+        # An empty tensor may have strides that no view of bytes has, unless it is copied.
+        copy = value.detach().clone(memory_format=torch.contiguous_format)
+        yield copy.reshape(-1).view(torch.uint8).numpy(), 0
     elif isinstance(value, dict):
         if not all(isinstance(name, str) for name in value):
             raise ModelFileError("it holds a table with keys that are not words")

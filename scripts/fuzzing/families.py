@@ -3,6 +3,7 @@
 Each family puts files into an empty folder and gives the words of a command to run there.
 """
 
+import contextlib
 import inspect
 import io
 import re
@@ -27,6 +28,7 @@ from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.objective.parser import FUNCTIONS
 from sciwm.discovery.plan import Plan
 from sciwm.models import Encoder, ForceField
+from sciwm.models.content import content_digest
 from sciwm.training import ForceTask
 from sciwm.training.fit import fit
 
@@ -48,6 +50,8 @@ TEXTS = (
     ".raw",
     ".json",
     ".body",
+    ".smi",
+    ".csv",
 )
 
 
@@ -94,6 +98,8 @@ def models(rng: Random, samples: Path, folder: Path) -> list[str]:
                 content = changed_tree(rng, content)
             else:
                 content[part] = changed_tree(rng, content[part])
+        if rng.random() < 0.8:
+            _seal(content)
         stream = io.BytesIO()
         torch.save(content, stream)
         file.write_bytes(stream.getvalue())
@@ -105,12 +111,16 @@ def models(rng: Random, samples: Path, folder: Path) -> list[str]:
 
 
 def objectives(rng: Random, samples: Path, folder: Path) -> list[str]:
-    """An objective of the grammar, or nearly."""
+    """An objective of the grammar, or nearly; sometimes with a library or measurements that are damaged."""
     text = objective(rng)
-    if rng.random() < 0.9:
+    if rng.random() < 0.8:
         return [SCORE, text]
-    _copy(samples, folder, "library.smi")
-    return ["screen", "library.smi", "--objective", text, "--out", "table.csv"]
+    for name in ("library.smi", "measured.csv"):
+        _copy(samples, folder, name)
+        if rng.random() < 0.5:
+            _damage(rng, folder / name)
+    words = ["screen", "library.smi", "--objective", text, "--out", "table.csv"]
+    return words + rng.choice(([], ["--table", "measured.csv", "--units", '{"ea": "eV"}']))
 
 
 def jobs(rng: Random, samples: Path, folder: Path) -> list[str]:
@@ -125,7 +135,8 @@ def jobs(rng: Random, samples: Path, folder: Path) -> list[str]:
         text = _oddity(rng, text)
     else:
         text = yaml.safe_dump(changed_tree(rng, yaml.safe_load(text)), sort_keys=False)
-    (folder / "job.yaml").write_text(_without_roots(text), errors="surrogatepass")
+    text = _without_roots(LONG_WORK.sub(r"\1 2", text))
+    (folder / "job.yaml").write_text(text, errors="surrogatepass")
     return [command, "job.yaml"]
 
 
@@ -151,6 +162,11 @@ def options(rng: Random, samples: Path, folder: Path) -> list[str]:
         words += [f"--{name}={value}"] if rng.random() < 0.3 else [f"--{name}", value]
     return words
 
+
+LONG_WORK = re.compile(
+    r"\b((?:max_steps|calls|generations|matrix_rounds|max_epochs):) *[+\"']?(?:\d{3,}|\d\S*e\+?\d|\.inf)\S*"
+)
+"""Numbers in a job that ask for much work, which is done."""
 
 FAMILIES: dict[str, tuple[Family, int]] = {
     "import": (imports, 10),
@@ -309,6 +325,13 @@ def _changed_tensor(rng: Random, tensor: torch.Tensor) -> Any:
     changed = changed_array(rng, tensor.numpy())
     native = changed.astype(changed.dtype.newbyteorder("="))
     return torch.from_numpy(native) if native.dtype.kind in "fiubc" else str(native)
+
+
+def _seal(content: dict[str, Any]) -> None:
+    """Gives a model file the digest that its content has, as whoever wants it read would."""
+    content.pop("digest", None)
+    with contextlib.suppress(ValueError):  # what no digest can be made of needs none
+        content["digest"] = content_digest(content)
 
 
 def _oddity(rng: Random, text: str) -> str:

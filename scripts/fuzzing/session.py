@@ -20,14 +20,12 @@ from fuzzing import samples
 from fuzzing.families import FAMILIES, SCORE, SLOW, SOUND, Family
 from fuzzing.jail import FAILURES, IMPLAUSIBLE, REFUSED, Inmate, Outcome
 from sciwm.cli import main
+from sciwm.core.plausibility import frame_oddity
 from sciwm.data.h5md import H5MDFile
 from sciwm.discovery.descriptors import DESCRIPTORS
 from sciwm.discovery.objective.objective import Objective
 
 __all__ = ["FAILURES", "Session", "replayed"]
-
-LARGEST = {"positions": 1e6, "velocities": 1e3, "forces": 1e6, "energy": 1e9, "cell": 1e7}
-"""Å, Å/fs, eV/Å, eV, Å: beyond, or where it is no number, nothing can be so."""
 
 WORDS = "words.json"
 
@@ -192,15 +190,13 @@ def _score(text: str) -> int:
 
 
 def implausible(file: Path) -> str:
-    """The first kind of number in an H5MD file that cannot be; empty if all are plausible."""
+    """The first number in an H5MD file that cannot be; empty if all can."""
     with H5MDFile(file) as content:
         for trajectory in content.trajectories:
             for k in range(trajectory.n_frames):
-                frame = trajectory.frame(k)
-                for name, largest in LARGEST.items():
-                    values = getattr(frame, name)
-                    if values is not None and not np.all(np.abs(values) <= largest):
-                        return f"{name} beyond {largest:g} or no number"
+                found = frame_oddity(trajectory.frame(k), content.units)
+                if found is not None:
+                    return found.sentence
     return ""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import h5py
+from h5py import h5o
 
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import OBSERVABLE_FIELDS
@@ -45,10 +46,18 @@ def diagnosed(file: h5py.File) -> Iterator[None]:
         ) from error
 
 
-def _faults(group: h5py.Group, path: str, seen: set[object]) -> Iterator[tuple[str, str]]:
+def _faults(group: h5py.Group, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
     """Paths of odd objects in a group and below, and what is odd about them."""
-    seen.add(group.id)
-    for name in group:
+    try:
+        place = h5o.get_info(group.id).addr
+        names = list(group)
+    except (KeyError, OSError, RuntimeError) as error:
+        yield path, f"it is damaged ({error})"
+        return
+    if place in seen:
+        return
+    seen.add(place)
+    for name in names:
         below = f"{path}{name}"
         try:
             node = group[name]
@@ -57,8 +66,7 @@ def _faults(group: h5py.Group, path: str, seen: set[object]) -> Iterator[tuple[s
             continue
         yield from ((below, reason) for reason in _odd_attributes(node))
         if isinstance(node, h5py.Group):
-            if node.id not in seen:
-                yield from _faults(node, f"{below}/", seen)
+            yield from _faults(node, f"{below}/", seen)
         elif path == "/":
             yield below, "it is no group"
         elif isinstance(node, h5py.Datatype):

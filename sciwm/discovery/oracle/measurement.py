@@ -22,7 +22,7 @@ from sciwm.discovery.oracle.construction import Description, construct
 from sciwm.discovery.oracle.frames import write_frames
 from sciwm.discovery.oracle.task import Answer, Task
 from sciwm.discovery.outcomes.outcome import Outcome, OutcomeError, Value, failure_of
-from sciwm.simulation.simulator import PropertySimulator, SimulatorError
+from sciwm.simulation.simulator import PropertySimulator, Simulator, SimulatorError
 
 LARGEST = 1e6
 """In any of our units, no outcome is larger; what is larger is nonsense that nobody noticed."""
@@ -99,10 +99,7 @@ def recipes_of(outcomes: Sequence[Description]) -> list[Outcome]:
     Raises:
         ValueError: If one cannot be built, is no recipe, or has the name of another.
     """
-    recipes = [construct(one) for one in outcomes]
-    for recipe, description in zip(recipes, outcomes, strict=True):
-        if not isinstance(recipe, Outcome):
-            raise ValueError(f"{description['class_path']} is not an outcome")
+    recipes = [construct(one, Outcome) for one in outcomes]
     names = [recipe.name for recipe in recipes]
     if len(set(names)) < len(names):
         raise ValueError(f"outcomes must have different names, got {names}")
@@ -115,9 +112,7 @@ def reference_of(description: Description) -> PropertySimulator:
     Raises:
         ValueError: If it cannot be built or is no simulator.
     """
-    reference = construct(description)
-    if not all(callable(getattr(reference, name, None)) for name in ("evaluate", "outside")):
-        raise ValueError(f"{description['class_path']} is not a simulator")
+    reference: PropertySimulator = construct(description, Simulator)
     return reference
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.yaml_text import read_yaml
 from sciwm.discovery.oracle.pool import ENVIRONMENT
 
@@ -74,6 +75,7 @@ class Cluster:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        require_counts(most=MOST_WORKERS, workers=self.workers)
         if self.provider == "local" and self.nodes != 1:
             raise ValueError(f"this machine is one node, got nodes={self.nodes}; raise workers")
         # YAML takes 1:00:00 for a number in base sixty.

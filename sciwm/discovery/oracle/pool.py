@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from pebble import ProcessPool
 
+from sciwm.core.bounds import MOST_WORKERS, require_counts
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -102,8 +104,7 @@ class WorkerPool(Executor):
         memory: int | None = None,
         prepare: Callable[[], None] | None = None,
     ):
-        if workers < 1:
-            raise ValueError(f"a pool needs at least one worker, got {workers=}")
+        require_counts(most=MOST_WORKERS, workers=workers)
         if timeout <= 0:
             raise ValueError(f"a time limit must be positive, got {timeout=} s")
         if memory is not None and memory <= 0:

@@ -9,7 +9,9 @@ from scipy import fft, signal
 
 from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Array, Frame
+from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
 from sciwm.discovery.hypothesis import Failure
 from sciwm.discovery.outcomes.outcome import Outcome, Value, failure_of
 from sciwm.discovery.outcomes.relaxation import Minimum, minima
@@ -52,7 +54,8 @@ class ThermalAverage(Outcome):
     ):
         if observable not in ("dipole", "radius_of_gyration"):
             raise ValueError(f'no observable {observable!r}; use "dipole" or "radius_of_gyration"')
-        require_not_negative(temperature=temperature, friction=friction)
+        require_plausible("temperature", temperature, MOLECULAR)
+        require_not_negative(friction=friction)
         require_counts(replicas=replicas)
         self.observable = observable
         self.temperature = temperature
@@ -139,7 +142,8 @@ class InfraredSpectrum(Outcome):
     ):
         if not 0 <= lowest < highest:
             raise ValueError(f"no band between {lowest} and {highest} 1/cm; give lowest < highest")
-        require_not_negative(highest=highest, temperature=temperature)
+        require_plausible("temperature", temperature, MOLECULAR)
+        require_not_negative(highest=highest)
         require_counts(replicas=replicas)
         self.lowest = lowest
         self.highest = highest

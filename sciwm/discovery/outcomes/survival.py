@@ -12,7 +12,9 @@ import torch
 
 from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Frame
+from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
 from sciwm.discovery.hypothesis import Failure
 from sciwm.discovery.outcomes.outcome import Outcome, Value
 from sciwm.simulation.integrators import Langevin, steps_within
@@ -50,7 +52,8 @@ class ThermalSurvival(Outcome):
         dt: float = 0.5,
         friction: float = 0.01,
     ):
-        require_not_negative(temperature=temperature, friction=friction)
+        require_plausible("temperature", temperature, MOLECULAR)
+        require_not_negative(friction=friction)
         require_counts(seeds=seeds)
         self.temperature = temperature
         self.time = time

@@ -12,7 +12,7 @@ from sciwm.core.bounds import require_seed
 from sciwm.core.frame import Array
 from sciwm.discovery.calibration import Conformal
 from sciwm.discovery.descriptors import DESCRIPTORS, described
-from sciwm.discovery.gates import Gates
+from sciwm.discovery.gates import Gate, Gates
 from sciwm.discovery.objective.objective import Objective
 from sciwm.discovery.oracle.construction import Description, construct
 from sciwm.discovery.outcomes.recipes import recipes_for
@@ -21,7 +21,7 @@ from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.discovery.proposers.library import read_library
 
 if TYPE_CHECKING:
-    from sciwm.discovery.outcomes.outcome import Outcome  # brings torch
+    from sciwm.discovery.outcomes.outcome import Outcome
 
 FAMILIAR = 0.99
 """Share of the measured molecules that are less uncertain, left out in turn, than a molecule which is
@@ -91,7 +91,10 @@ class Judge:
         units = screening.units if learnt is None else learnt.units
         if learnt is None or screening.models:
             named = screening.outcomes or recipes_for(screening.objective)
-            recipes = [construct(one) for one in named]
+            if named:
+                from sciwm.discovery.oracle.measurement import recipes_of  # brings torch
+
+                recipes = recipes_of(named)
             units = {one.name: one.unit for one in recipes} | units
         known = {name: one.unit for name, one in DESCRIPTORS.items()} | units
         self.objective = Objective.parse(screening.objective, known)
@@ -102,7 +105,7 @@ class Judge:
                 f"nothing to predict {', '.join(self.outcomes)} with; name models that imagine "
                 "it, or a table of measured molecules"
             )
-        self._gates = Gates([construct(one) for one in screening.gates])
+        self._gates = Gates([construct(one, Gate) for one in screening.gates])
         self._world: Predictor | None = None
         if screening.models and self.outcomes:
             from sciwm.discovery.predictors.imagined import ImaginedOutcomes  # brings torch

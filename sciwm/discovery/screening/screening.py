@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from sciwm.core.bounds import require_counts
+from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.file_lock import FileLock
 from sciwm.core.progress import Bar
 from sciwm.discovery.oracle.pool import WorkerPool
@@ -82,7 +82,8 @@ def screen(
             refuses this one; at the end, if not one row has a score.
         FileNotFoundError: If there is no library.
     """
-    require_counts(workers=workers, limit=limit)
+    require_counts(most=MOST_WORKERS, workers=workers)
+    require_counts(limit=limit)
     head = list(itertools.islice(read_library(library, smiles_column), HEAD))
     judge = Judge(screening)  # mistakes show here, before any process starts
     given = dict.fromkeys(name for row in head for name in row.columns)

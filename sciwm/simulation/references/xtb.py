@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from ase.data import atomic_masses
 
+from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive
 from sciwm.core.frame import Array, Frame
 from sciwm.core.neighbours import neighbour_pairs
+from sciwm.core.plausibility import require_plausible
 from sciwm.core.state import State
 from sciwm.core.units import BOHR, BOLTZMANN, HARTREE, MOLECULAR, UnitSystem
 from sciwm.simulation.references.workers import Request, Worker, WorkerDied, WorkerTimeout
@@ -80,8 +82,11 @@ class GFN2:
         workers: int = 1,
         timeout: float = 120.0,
     ):
-        if workers < 1:
-            raise ValueError(f"GFN2 needs at least one worker, got {workers=}")
+        require_counts(most=MOST_WORKERS, workers=workers)
+        require_positive(accuracy=accuracy)
+        require_plausible("temperature", electronic_temperature, MOLECULAR)
+        if not timeout > 0:
+            raise ValueError(f"a time limit must be positive, got {timeout=} s")
         self._settings: Request = {
             "accuracy": accuracy,
             "electronic_temperature": electronic_temperature * BOLTZMANN / HARTREE,
