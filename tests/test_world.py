@@ -101,7 +101,9 @@ def test_a_model_whose_code_has_changed_since_is_refused(tmp_path, monkeypatch):
 
 
 def test_relaxing_keeps_a_limit_on_time_and_says_so(world):
-    with pytest.raises(ArithmeticError, match=r"limit of 0 s was reached.*largest force is .* eV/Å"):
+    with pytest.raises(
+        ArithmeticError, match=r"limit of 0 s was reached.*largest force is .* eV/Å"
+    ):
         world.relax(molecule("H2O"), fmax=1e-6, max_seconds=0.0)
     with pytest.raises(ArithmeticError, match="1 steps were not enough"):
         world.relax(molecule("H2O"), fmax=1e-9, max_steps=1)
