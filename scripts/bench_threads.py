@@ -78,11 +78,11 @@ def main(
             found[case] = {how: summary(one) for how, one in taken.items()}
             for how, numbers in found[case].items():
                 print(f"{case:45s}{how:12s}", *(f"{one:9.2f}" for one in numbers.values()))
+            if json_file:
+                content = {"cores": cores, "load": os.getloadavg()[2], "milliseconds": found}
+                Path(json_file).write_text(json.dumps(content, indent=1))
         if busy:
             other.kill()
-    if json_file:
-        content = {"cores": cores, "load": os.getloadavg()[2], "milliseconds": found}
-        Path(json_file).write_text(json.dumps(content, indent=1))
 
 
 def dynamics(
