@@ -16,7 +16,7 @@ from sciwm.models import Encoder, ForceField, short_range
 from sciwm.models.bonding import bond_weight, saturated
 from sciwm.models.domain import Domain
 from sciwm.models.geometry import Geometry
-from sciwm.models.short_range import APART, INNER, OUTER
+from sciwm.models.short_range import APART, INNER, OUTER, TOUCHING
 from sciwm.models.statistics import survey
 from sciwm.simulation.learned import LearnedSimulator, predict
 
@@ -156,6 +156,8 @@ def test_energy_and_its_two_derivatives_are_continuous_in_distance(pair, share):
     """The force's slope differs by what its own slope makes of a step, which shrinks with the step."""
     model = wild(strength=1.0)
     distance = share * (float(model.domain.closest[pair]) or APART * 2 * covalent_radii[8])
+    reach = covalent_radii[pair[0]] + covalent_radii[pair[1]]
+    distance = min(distance, share * TOUCHING * reach)
     longer, shorter = slope_jumps(model, *pair, distance)
     assert shorter < 0.5 * longer + 1e-3
 
@@ -165,7 +167,7 @@ def test_a_straight_switch_is_seen_in_the_slope_of_the_force(monkeypatch):
         short_range, "switch", lambda x, start, stop: ((stop - x) / (stop - start)).clamp(0.0, 1.0)
     )
     model = wild(strength=1.0)
-    longer, shorter = slope_jumps(model, 1, 1, OUTER * float(model.domain.closest[1, 1]))
+    longer, shorter = slope_jumps(model, 1, 8, OUTER * float(model.domain.closest[1, 8]))
     assert shorter > 2 * longer
 
 
@@ -247,11 +249,11 @@ def test_elements_that_never_met_are_outside_and_kept_apart():
 
 
 def test_elements_seen_from_afar_only_are_kept_no_further_apart_than_strangers():
-    """Two atoms that training saw at 3.9 Å and never nearer do not collide there."""
+    """Two oxygens that training saw at 3.9 Å and never nearer do not collide before they touch."""
     model = wild()
     model.domain.closest[8, 8] = 3.9
     contacts = []
-    for distance in (3.5, 2.3, 1.7):
+    for distance in (3.6, 3.2, 2.6):
         pair = Frame(numbers=np.array([8, 8]), positions=np.array([[0, 0, 0], [distance, 0, 0.0]]))
         state = attach_pairs(State.from_frame(pair, torch.float64), CUTOFF)
         table = NeighbourTable.from_pairs(state)

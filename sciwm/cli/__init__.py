@@ -53,10 +53,20 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
     return function(**parser.parse_args(given).as_dict())
 
 
-@whole_imports()
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; errors a user can mend are printed in one paragraph and end with status 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with whole_imports():
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print(
+            "\nsciwm: stopped; what was finished is kept, the same command continues",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -75,12 +85,6 @@ def main(arguments: list[str] | None = None) -> int:
             return int(module.run(rest))
         function = getattr(module, "import_" if command == "import" else command)
         return int(call(function, rest, f"sciwm {command}") or 0)
-    except KeyboardInterrupt:
-        print(
-            "\nsciwm: stopped; what was finished is kept, the same command continues",
-            file=sys.stderr,
-        )
-        return 130
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         print(f"sciwm {command}: {error}", file=sys.stderr)
         return 2

@@ -30,7 +30,11 @@ INNER, OUTER = 0.8, 0.95
 were not trained on come hardly nearer than the second; at 0.84, models of acetylacetone had holes."""
 
 APART = 1.7
-"""Closest approach, in sums of covalent radii, of elements that training saw no nearer: no bond is so long."""
+"""Closest approach, in sums of covalent radii, of elements that never met in training: no bond is so long."""
+
+TOUCHING = 2.5
+"""Sums of covalent radii at which atoms without a bond touch: that training saw two elements from further off
+only says nothing of a collision there."""
 
 MANY_BONDS = 1000.0
 """What no atom has."""
@@ -56,10 +60,9 @@ class ShortRange(nn.Module):
 
     def contacts(self, geometry: Geometry, domain: Domain) -> Tensor:
         """(A, K) from 0, a distance that training knows, to 1, a collision."""
-        closest = domain.closest_of(geometry)
-        apart = (APART * self._reach(geometry)).clamp(max=self.cutoff)
-        # What was seen from afar only is no nearer known than what was never seen.
-        ratio = geometry.distance / torch.where(closest > 0, torch.minimum(closest, apart), apart)
+        closest, reach = domain.closest_of(geometry), self._reach(geometry)
+        known = torch.where(closest > 0, closest.minimum(TOUCHING * reach), APART * reach)
+        ratio = geometry.distance / known.clamp(max=self.cutoff)
         return torch.where(geometry.real, switch(ratio, INNER, OUTER), 0.0)
 
     def adapt(self, statistics: Statistics) -> None:
