@@ -215,7 +215,7 @@ def _fit(
         task.load_state_dict(chosen["state_dict"])
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
-            "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
+            "best": {task.monitored: float(best.best_model_score)},
             "last": errors,
             "null": nulls,
             "units": units_of(task),
