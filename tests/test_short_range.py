@@ -9,11 +9,13 @@ from ase.units import Bohr, Hartree
 from scipy.constants import physical_constants
 
 from sciwm.core.frame import Frame
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.evaluation.checks.dissociation import dissociation_checks
 from sciwm.models import Encoder, ForceField, short_range
 from sciwm.models.bonding import bond_weight, saturated
 from sciwm.models.domain import Domain
+from sciwm.models.geometry import Geometry
 from sciwm.models.short_range import APART, INNER, OUTER
 from sciwm.models.statistics import survey
 from sciwm.simulation.learned import LearnedSimulator, predict
@@ -242,6 +244,41 @@ def test_elements_that_never_met_are_outside_and_kept_apart():
     inside = State.from_frame(ethanol(), torch.float64)
     assert simulator.outside(inside, simulator.evaluate(inside)) == {}
     assert pair_energies(model, 8, 8, [0.8])[0] > 10.0
+
+
+def test_elements_seen_from_afar_only_are_kept_no_further_apart_than_strangers():
+    """Two atoms that training saw at 3.9 Å and never nearer do not collide there."""
+    model = wild()
+    model.domain.closest[8, 8] = 3.9
+    contacts = []
+    for distance in (3.5, 2.3, 1.7):
+        pair = Frame(numbers=np.array([8, 8]), positions=np.array([[0, 0, 0], [distance, 0, 0.0]]))
+        state = attach_pairs(State.from_frame(pair, torch.float64), CUTOFF)
+        table = NeighbourTable.from_pairs(state)
+        vectors = table.vectors(state.positions, state.cell, state.batch)
+        geometry = Geometry.of(state, table, vectors, CUTOFF)
+        contacts.append(float(model.short_range.contacts(geometry, model.domain).max()))
+    assert contacts[:2] == [0.0, 0.0]
+    assert contacts[2] > 0.9
+
+
+def test_what_bounds_the_data_is_looked_for_in_all_of_it():
+    sample = [labelled(k) for k in range(5)]
+    squeezed = labelled(6)
+    squeezed.positions[:] *= 0.9
+    rare = Frame(numbers=np.array([9, 8]), positions=np.array([[0, 0, 0], [1.4, 0, 0.0]]))
+    everything = [*sample, squeezed.with_(total_charge=1.0, forces=np.full((9, 3), 50.0)), rare]
+    energies = wild().reference_table()
+    found = survey(sample, CUTOFF, wild().units, energies, iter(everything))
+    alone = survey(sample, CUTOFF, wild().units, energies)
+    assert found.closest[1, 6] < 0.95 * alone.closest[1, 6]
+    assert found.closest[8, 9] == pytest.approx(1.4)
+    assert 9 in found.species
+    assert found.total_charges == [0, 1]
+    assert found.force_max == pytest.approx(50 * 3**0.5)
+    # Scales are those of the sample.
+    assert found.force_rms == alone.force_rms
+    assert found.energy_shift == alone.energy_shift
 
 
 def test_every_system_of_a_batch_that_is_outside_is_named():

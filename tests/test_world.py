@@ -62,6 +62,17 @@ def test_the_calculator_follows_atoms_that_move(world):
     assert atoms.get_potential_energy() == pytest.approx(world.energy(atoms))
 
 
+def test_the_calculator_notices_that_a_box_repeats_no_more(world):
+    atoms = bulk("O", "fcc", a=4.0)
+    atoms.calc = world.calculator()
+    periodic = atoms.get_potential_energy()
+    atoms.pbc = False
+    fresh = atoms.copy()
+    fresh.calc = world.calculator()
+    assert atoms.get_potential_energy() == pytest.approx(fresh.get_potential_energy())
+    assert atoms.get_potential_energy() != pytest.approx(periodic)
+
+
 def test_the_calculator_gives_ase_its_stress(world):
     atoms = bulk("O", "fcc", a=4.0)
     atoms.calc = world.calculator()

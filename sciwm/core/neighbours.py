@@ -188,6 +188,7 @@ class SkinTable:
         self.rebuilds = 0
         self._origin: Tensor | None = None
         self._cell: Tensor | None = None
+        self._pbc: Tensor | None = None
         self._table: NeighbourTable | None = None
 
     def update(self, state: State) -> NeighbourTable:
@@ -197,15 +198,19 @@ class SkinTable:
             self._table = NeighbourTable.from_pairs(state)
             self._origin = state.positions.detach().clone()
             self._cell = state.cell.detach().clone()
+            self._pbc = state.pbc.clone()
             self.rebuilds += 1
         return self._table
 
     def _moved(self, state: State) -> bool:
         assert self._origin is not None
         assert self._cell is not None
+        assert self._pbc is not None
         if np.isinf(self.cutoff):
             return state.positions.shape != self._origin.shape
         if state.positions.shape != self._origin.shape or not torch.equal(state.cell, self._cell):
+            return True
+        if not torch.equal(state.pbc, self._pbc):
             return True
         moved = state.positions.detach() - self._origin
         # Along an axis first, which costs half as much and mostly settles it.

@@ -22,7 +22,8 @@ class Bar(tqdm):
 
     def __init__(self, iterable: Iterable[Any] | None = None, delay: float = 1.0, **options: Any):
         self._told = monotonic()
-        self._lines = not sys.stderr.isatty()
+        # A notebook is no terminal, but shows a bar all the same.
+        self._lines = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
         if self._lines:
             # Numbers without a picture of a bar, which nothing has to take away at the end.
             options |= {"leave": False, "mininterval": 1.0}

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from sciwm.core.file_lock import sole_writer
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -17,11 +19,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     # Beside it, since only within one file system a file can take the place of another at once.
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        # Two that write under one name at the same time would mix what they write.
+        with sole_writer(path, "give the same command again when it has ended"):
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError):

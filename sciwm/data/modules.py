@@ -1,7 +1,7 @@
 """Training and validation data for Lightning: frames with labels, or windows of motion."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive
+from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.properties import property_field, require_known
 from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry, geometry_hash
@@ -163,6 +165,11 @@ class Data(LightningDataModule, abc.ABC):
         """Training frames spread over the data, for statistics."""
         chosen = np.unique(np.linspace(0, len(self.training_entries) - 1, n).astype(int))
         return [self.collection.frame(self.training_entries[i]) for i in chosen]
+
+    def training_frames(self) -> Iterator[Frame]:
+        """Every training frame, read one by one."""
+        entries = Bar(self.training_entries, desc="looking at the data", unit="frame", delay=2.0)
+        return (self.collection.frame(entry) for entry in entries)
 
     @property
     def training_set(self) -> Dataset[State]:

@@ -1,5 +1,6 @@
 """What a model must know of its training data before it learns: computed once, stored with it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,21 +81,28 @@ def fit_reference_energies(numbers: list[np.ndarray], energies: Array) -> Array:
 
 
 def survey(
-    frames: list[Frame], cutoff: float, units: UnitSystem, reference_energies: Array | None
+    frames: list[Frame],
+    cutoff: float,
+    units: UnitSystem,
+    reference_energies: Array | None,
+    every_frame: Iterable[Frame] | None = None,
 ) -> Statistics:
     """Statistics of a sample of frames.
 
     Args:
         frames: A sample that stands for the data.
+        every_frame: All of the data, where the sample is not; what bounds the data is looked for there:
+            particle types, charges, closest approaches, largest forces and fewest bonds.
         cutoff: The model's cutoff.
         units: What the frames are in.
         reference_energies: (T,) isolated-particle energies where known; fitted otherwise.
     """
     result = Statistics(units=units)
-    result.species = sorted({int(n) for frame in frames for n in frame.numbers})
     neighbours, particles = 0, 0
-    bonds: list[Array] = []
-    for frame in frames:
+    bonds: dict[int, list[Array]] = {}
+    largest = -np.inf
+    charges: set[int] = set()
+    for frame in frames if every_frame is None else every_frame:
         search = cutoff if np.isfinite(cutoff) else _extent(frame)
         (first, second), shifts = neighbour_pairs(frame.positions, frame.cell, frame.pbc, search)
         vectors = frame.positions[second] + shifts @ frame.cell - frame.positions[first]
@@ -109,15 +117,22 @@ def survey(
         weight = bond_weight(torch.from_numpy(distance), reach, cutoff).numpy()
         ends = np.concatenate([first, second])
         both = np.concatenate([weight, weight])
-        bonds.append(np.bincount(ends, both, len(frame)).astype(np.float64))
+        count = np.bincount(ends, both, len(frame)).astype(np.float64)
+        for number in np.unique(frame.numbers).tolist():
+            bonds.setdefault(number, []).append(count[frame.numbers == number])
+        charges.add(round(frame.total_charge))
+        if frame.forces is not None:
+            largest = max(largest, float(np.linalg.norm(frame.forces, axis=1).max()))
     result.closest = np.minimum(result.closest, result.closest.T)
     result.neighbour_count = max(neighbours / max(particles, 1), 1.0)
-    types, counts = np.concatenate([frame.numbers for frame in frames]), np.concatenate(bonds)
-    result.bonds = {z: counts[types == z] for z in result.species}
+    result.species = sorted(bonds)
+    result.bonds = {number: np.concatenate(bonds[number]) for number in result.species}
+    result.total_charges = sorted(charges)
+    if largest >= 0:
+        result.force_max = largest
     forces = [frame.forces for frame in frames if frame.forces is not None]
     if forces:
         result.force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
-        result.force_max = float(max(np.linalg.norm(f, axis=1).max() for f in forces))
     labelled = [frame for frame in frames if frame.energy is not None]
     if labelled:
         energies = np.array([frame.energy for frame in labelled], dtype=float)
@@ -128,7 +143,6 @@ def survey(
         rest = energies - np.array([reference_energies[n].sum() for n in numbers])
         result.energy_shift = float((rest / sizes).mean())
         result.reference_energies = reference_energies
-    result.total_charges = sorted({round(frame.total_charge) for frame in frames})
     for name in sorted({name for frame in frames for name in frame.properties}):
         result.labels[name] = label_statistics(name, frames)
     return result

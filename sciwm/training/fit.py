@@ -43,6 +43,7 @@ PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "
 OWNED = {
     "callbacks": "the training itself",
     "logger": "the training itself",
+    "plugins": "the training itself",
     "max_steps": "max_steps of the job",
     "max_epochs": "max_steps of the job",
     "val_check_interval": "validate_every of the job",

@@ -121,7 +121,8 @@ class ForceTask(Task):
                 stacklevel=2,
             )
         frames = data.sample_frames(SURVEYED)
-        statistics = survey(frames, self.model.cutoff, data.collection.units, given)
+        whole = data.training_frames() if len(data.training_entries) > len(frames) else None
+        statistics = survey(frames, self.model.cutoff, data.collection.units, given, whole)
         require_varying_labels(frames)
         self.model.adapt(statistics)
         # It holds the scales of the data it was built for.

@@ -87,7 +87,8 @@ class OutcomeTask(Task):
                 stacklevel=2,
             )
         frames = data.sample_frames(SURVEYED)
-        statistics = survey(frames, self.model.cutoff, data.collection.units, given)
+        whole = data.training_frames() if len(data.training_entries) > len(frames) else None
+        statistics = survey(frames, self.model.cutoff, data.collection.units, given, whole)
         self._require_varying(frames)
         self.model.adapt(statistics)
         if self.start is not None and not self.resumed:

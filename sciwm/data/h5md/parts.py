@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES
 from sciwm.data.h5md.particles import ParticleGroup
 from sciwm.data.h5md.trajectory import Trajectory
 
@@ -74,7 +75,7 @@ class System:
             properties={
                 name: value
                 for name, value in whole.properties.items()
-                if np.shape(value)[:1] != (len(whole),)
+                if not PROPERTIES[name].per_atom
             },
         )
 

@@ -80,10 +80,13 @@ def _received(
             head = _head(process.stdout)
             record = None
             if head is not None and "arrays" in head:
-                record = {
-                    name: _array(process.stdout, dtype, shape)
-                    for name, dtype, shape in head["arrays"]
-                }
+                try:
+                    record = {
+                        name: _array(process.stdout, dtype, shape)
+                        for name, dtype, shape in head["arrays"]
+                    }
+                except EOFError:
+                    head = None  # it died while it was sending
         if record is not None:
             yield record
             index += 1
@@ -107,8 +110,11 @@ def _head(stream: IO[bytes]) -> dict[str, Any] | None:
 
 def _array(stream: IO[bytes], dtype: str, shape: list[int]) -> np.ndarray:
     kind = np.dtype(dtype)
-    array = np.frombuffer(stream.read(kind.itemsize * int(np.prod(shape))), dtype=kind)
-    return array.reshape(shape)
+    size = kind.itemsize * int(np.prod(shape))
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError
+    return np.frombuffer(content, dtype=kind).reshape(shape)
 
 
 def _fate(status: int, complaints: IO[bytes]) -> str:
