@@ -40,7 +40,7 @@ def main(
         json_file: Where to write the counts as JSON too.
         folder: Where the files of failures go.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         if replay is not None:
             outcome = replayed(Path(replay), Path(scratch))
             print(f"{outcome.verdict}: {outcome.where}\n{outcome.said}")

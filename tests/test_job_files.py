@@ -125,6 +125,10 @@ def trained(tmp_path, data, trainer="{accelerator: cpu}", encoder="{cutoff: 3.0,
         ("{accelerator: cpu, precision: 5}", "5"),
         ("{accelerator: cpu, strategy: nothing}", "nothing"),
         ("{accelerator: cpu, limit_train_batches: -1}", "limit_train_batches"),
+        ("{accelerator: cpu, limit_val_batches: 1.0e-9}", "limit_val_batches"),
+        ("{accelerator: cpu, limit_val_batches: 0}", "never validated"),
+        ("{accelerator: cpu, limit_train_batches: 0}", "never validated"),
+        ("{accelerator: cpu, fast_dev_run: true}", "never validated"),
         ("{callbacks: [x]}", "callbacks is set by the training itself"),
         ("{max_steps: 7}", "set by max_steps of the job"),
     ],
@@ -208,15 +212,30 @@ def test_every_command_reads_options_with_the_bounded_parser():
     assert makers == {"parser.py"}
 
 
-def test_a_campaign_of_descriptors_alone_ends_before_anything_is_paid(tmp_path, capsys):
-    job = tmp_path / "job.yaml"
-    job.write_text("""
+CAMPAIGN = """
 objective: maximize molecular_weight; require sa_score < 4
 proposers:
 - class_path: sciwm.discovery.proposers.genetic.Genetic
   init_args: {start: [CCO, CCN], max_heavy: 4}
 plan: {calls: 2, start: 1, batch: 1, pool: 4, generations: 1}
-""")
+workers: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [("batch: 1", "plan.batch"), ("pool: 4", "plan.pool"), ("workers: 1", "workers")],
+)
+def test_nothing_where_a_campaign_needs_a_value_is_told(tmp_path, capsys, place, named):
+    job = tmp_path / "job.yaml"
+    job.write_text(CAMPAIGN.replace(place, f"{place.partition(':')[0]}: null"))
+    assert main(["discover", str(job), "--folder", str(tmp_path / "runs")]) == 2
+    assert f"{named} cannot be null" in capsys.readouterr().err
+
+
+def test_a_campaign_of_descriptors_alone_ends_before_anything_is_paid(tmp_path, capsys):
+    job = tmp_path / "job.yaml"
+    job.write_text(CAMPAIGN)
     assert main(["discover", str(job), "--folder", str(tmp_path / "runs")]) == 2
     assert "needs nothing that a reference gives" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

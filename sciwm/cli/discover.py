@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     from pathlib import Path
 
     from sciwm.cli.arguments import built, readable
-    from sciwm.cli.parser import new_parser
+    from sciwm.cli.parser import new_parser, require_values
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
     from sciwm.report.campaign.report import write_campaign_report
@@ -49,6 +49,7 @@ def run(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
     parsed = parser.parse_args(readable(arguments))
+    require_values(parsed.as_dict(), Job)
     found = built(parser, parsed)
     job = Job(**{field.name: found[field.name] for field in fields(Job)})
     if not (parsed.name or parsed.config):

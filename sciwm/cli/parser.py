@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import yaml
@@ -25,13 +26,16 @@ def require_values(options: dict[str, Any], of: Any, where: str = "") -> None:
     """
     hints = get_type_hints(of if inspect.isfunction(of) else of.__init__)
     for name, value in options.items():
-        if value is None and name in hints and type(None) not in get_args(hints[name]):
+        hint = hints.get(name)
+        if value is None and name in hints and type(None) not in get_args(hint):
             raise ValueError(f"{where}{name} cannot be null; give a value, or leave it out")
+        for kind in filter(is_dataclass, (hint, *get_args(hint))):
+            require_values(value or {}, kind, f"{where}{name}.")
         if isinstance(value, dict) and "class_path" in value:
-            module, _, kind = str(value["class_path"]).rpartition(".")
+            module, _, called = str(value["class_path"]).rpartition(".")
             inside = value.get("init_args") or {}
             require_values(
-                inside, getattr(importlib.import_module(module), kind), f"{where}{name}."
+                inside, getattr(importlib.import_module(module), called), f"{where}{name}."
             )
 
 

@@ -204,12 +204,19 @@ def _fit(
             if engine.interrupted:
                 raise KeyboardInterrupt from None
             raise
+        except MisconfigurationException as error:  # some options wait for the data
+            raise ValueError(f"the trainer cannot train with {trainer}: {error}") from error
     if engine.is_global_zero:
+        if best.best_model_score is None:
+            raise ValueError(
+                f"with {trainer} the trainer never validated, so no model is the best; leave out "
+                "what keeps it from doing so"
+            )
         chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
         task.load_state_dict(chosen["state_dict"])
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
-            "best": {task.monitored: float(best.best_model_score)},  # type: ignore[arg-type]
+            "best": {task.monitored: float(best.best_model_score)},
             "last": errors,
             "null": nulls,
             "units": units_of(task),

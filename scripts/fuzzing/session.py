@@ -121,7 +121,8 @@ class Session:
             if outcome is not None:
                 ended = True
                 del self._running[number]
-                shutil.rmtree(self._scratch / str(number))
+                # What a case started may live, and write, a moment longer.
+                shutil.rmtree(self._scratch / str(number), ignore_errors=True)
                 self._counts[outcome.verdict, name] += 1
                 if outcome.verdict in FAILURES:
                     self._keep(number, name, outcome)
