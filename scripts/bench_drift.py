@@ -17,7 +17,7 @@ import sciwm
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.h5md import H5MDFile
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion

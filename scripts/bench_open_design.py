@@ -36,26 +36,32 @@ from tqdm import tqdm
 
 from sciwm.core.frame import Array
 from sciwm.core.molecules import parsed
-from sciwm.discovery import scorecard
-from sciwm.discovery.acquisition import UpperConfidence
-from sciwm.discovery.favourites import favourites, guarded_favourites
-from sciwm.discovery.gates import ChargeAndSpin, Elements, Gates, Size, SyntheticAccessibility
-from sciwm.discovery.hypothesis import Candidate, Hypothesis
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.analysis.binomial_intervals import Share, share
+from sciwm.discovery.analysis.winners_curse import favourites, guarded_favourites
+from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.experiment.oracle.oracle import Oracle
+from sciwm.discovery.experiment.oracle.pool import WorkerPool
+from sciwm.discovery.experiment.oracle.spool import Spool
+from sciwm.discovery.experiment.oracle.task import Task
 from sciwm.discovery.loop import Loop
-from sciwm.discovery.merit import merit_of
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.oracle.oracle import Oracle
-from sciwm.discovery.oracle.pool import WorkerPool
-from sciwm.discovery.oracle.spool import Spool
-from sciwm.discovery.oracle.task import Task
 from sciwm.discovery.plan import Plan
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
-from sciwm.discovery.proportions import Share, share
-from sciwm.discovery.proposers.edits import RandomEdits
-from sciwm.discovery.proposers.genetic import Genetic
-from sciwm.discovery.proposers.policy import PolicyGradient
-from sciwm.discovery.proposers.proposer import Proposer, Scored
+from sciwm.discovery.planners.acquisition import UpperConfidence
+from sciwm.discovery.planners.proposers.edits import RandomEdits
+from sciwm.discovery.planners.proposers.genetic import Genetic
+from sciwm.discovery.planners.proposers.policy import PolicyGradient
+from sciwm.discovery.planners.proposers.proposer import Proposer, Scored
+from sciwm.discovery.problem.gates import (
+    ChargeAndSpin,
+    Elements,
+    Gates,
+    Size,
+    SyntheticAccessibility,
+)
+from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.scoring import merit_of
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 START = (
     "O=C1C=CC(=O)C=C1",
@@ -78,7 +84,7 @@ GATES = Gates(
 OUTCOME = "electron_affinity"
 GOAL = Objective.parse(f"maximize {OUTCOME}", {OUTCOME: "eV"})
 RECIPE = {
-    "class_path": "sciwm.discovery.outcomes.properties.RelaxedProperty",
+    "class_path": "sciwm.discovery.problem.outcomes.properties.RelaxedProperty",
     "init_args": {"property": OUTCOME},
 }
 REFERENCE = {

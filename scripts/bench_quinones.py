@@ -23,14 +23,14 @@ from jsonargparse import auto_cli
 from tqdm import tqdm
 
 from sciwm.core.frame import Array
-from sciwm.discovery import proportions
-from sciwm.discovery.acquisition import Acquisition, Greedy, UpperConfidence
-from sciwm.discovery.fingerprints import morgan
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.predictors.feature_table import FeatureTable
-from sciwm.discovery.predictors.predictor import Expectation, Predictor
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.discovery.analysis import binomial_intervals
+from sciwm.discovery.planners.acquisition import Acquisition, Greedy, UpperConfidence
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.replay import Replay, replay
+from sciwm.discovery.surrogate.fingerprints import morgan
+from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
+from sciwm.discovery.surrogate.predictors.predictor import Expectation, Predictor
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 try:
     from sklearn.ensemble import RandomForestRegressor
@@ -168,8 +168,8 @@ def main(
             drawn = np.random.default_rng([seed, 1]).permutation(rest)[: checkpoints[0] - start]
             chosen += int(wanted[run.order[start : checkpoints[0]]].sum())
             controls += int(wanted[drawn].sum())
-        found = proportions.ratio(
-            proportions.share(chosen, total), proportions.share(controls, total)
+        found = binomial_intervals.ratio(
+            binomial_intervals.share(chosen, total), binomial_intervals.share(controls, total)
         )
         print(f"{name:18s}{found.value:6.1f}  ({found.low:.1f} to {found.high:.1f})")
         key = f"{name.replace(' ', '_')}_enrichment"

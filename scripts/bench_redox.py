@@ -23,11 +23,11 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from sciwm.discovery.acquisition import ExpectedImprovement
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.predictors.feature_table import FeatureTable
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.discovery.planners.acquisition import ExpectedImprovement
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.replay import replay
+from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 
 def main(

@@ -23,23 +23,23 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from sciwm.discovery.hypothesis import Hypothesis
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.problem.hypothesis import Hypothesis
 
 JOB = {
     "objective": "maximize dipole; require sa_score < 4.5",
     "proposers": [
         {
-            "class_path": "sciwm.discovery.proposers.genetic.Genetic",
+            "class_path": "sciwm.discovery.planners.proposers.genetic.Genetic",
             "init_args": {"start": ["CC#N", "CC(N)=O", "CC(C)=O", "CF", "OCCO"], "max_heavy": 6},
         }
     ],
     "gates": [
         {
-            "class_path": "sciwm.discovery.gates.Elements",
+            "class_path": "sciwm.discovery.problem.gates.Elements",
             "init_args": {"allowed": ["C", "N", "O", "F"]},
         },
-        {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
+        {"class_path": "sciwm.discovery.problem.gates.ChargeAndSpin"},
     ],
     "workers": 2,
     "plan": {"start": 8, "batch": 8, "pool": 40, "generations": 2},

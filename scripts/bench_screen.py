@@ -27,7 +27,7 @@ from jsonargparse import auto_cli
 from rdkit import Chem
 from tqdm import tqdm
 
-from sciwm.discovery.gates import ChargeAndSpin, Elements, Gates, Size
+from sciwm.discovery.problem.gates import ChargeAndSpin, Elements, Gates, Size
 
 ELEMENTS = ["H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I"]
 SOURCES = [

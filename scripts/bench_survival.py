@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.data.h5md import H5MDFile, H5MDWriter
-from sciwm.discovery.outcomes.survival import ThermalSurvival
+from sciwm.discovery.problem.outcomes.survival import ThermalSurvival
 from sciwm.models import archive
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.references.xtb import GFN2

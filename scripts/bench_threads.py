@@ -26,9 +26,9 @@ from jsonargparse import auto_cli
 from sciwm.core.state import State, frame_from_ase
 from sciwm.interfaces.world import World
 from sciwm.models.archive import Archive
-from sciwm.models.compilation import compile_model
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.programs.compilation import compile_model
 from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDWriter
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.experiment.ledger import Ledger
 
 INTERRUPTED = 130
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
@@ -61,7 +61,7 @@ CAMPAIGN = {
     "objective": "maximize dipole",
     "proposers": [
         {
-            "class_path": "sciwm.discovery.proposers.library.Library",
+            "class_path": "sciwm.discovery.planners.proposers.library.Library",
             "init_args": {"path": "library.smi"},
         }
     ],

@@ -34,9 +34,9 @@ from sciwm.data import FrameData
 from sciwm.data.collection import Collection
 from sciwm.data.importers.convert import convert
 from sciwm.models import Encoder, ForceField, archive
-from sciwm.models.compilation import compile_model
-from sciwm.models.passes import PROBED_SLOTS, bytes_per_slot, slots_that_fit
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.passes import PROBED_SLOTS, bytes_per_slot, slots_that_fit
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.programs.compilation import compile_model
 from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator, predict
 from sciwm.simulation.thermostats import maxwell_boltzmann

@@ -27,13 +27,13 @@ SCREENING = Screening(
     models=[],
     # What is refused unseen, the cheapest first.
     gates=[
-        {"class_path": "sciwm.discovery.gates.Size", "init_args": {"max_heavy": 40}},
-        {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
+        {"class_path": "sciwm.discovery.problem.gates.Size", "init_args": {"max_heavy": 40}},
+        {"class_path": "sciwm.discovery.problem.gates.ChargeAndSpin"},
         {
-            "class_path": "sciwm.discovery.gates.Elements",
+            "class_path": "sciwm.discovery.problem.gates.Elements",
             "init_args": {"allowed": ["H", "C", "N", "O", "F", "S", "Cl", "Br"]},
         },
-        {"class_path": "sciwm.discovery.gates.Alerts", "init_args": {"catalogue": "PAINS"}},
+        {"class_path": "sciwm.discovery.problem.gates.Alerts", "init_args": {"catalogue": "PAINS"}},
     ],
 )
 

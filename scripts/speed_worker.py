@@ -30,10 +30,10 @@ from ase.build import bulk
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State, frame_from_ase
 from sciwm.models.archive import build
-from sciwm.models.compilation import compile_model
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.programs.compilation import compile_model
 from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator

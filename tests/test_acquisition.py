@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
-from sciwm.discovery.acquisition import (
+from sciwm.discovery.planners.acquisition import (
     ExpectedImprovement,
     Greedy,
     HypervolumeImprovement,
@@ -16,9 +16,9 @@ from sciwm.discovery.acquisition import (
     choose,
     random_controls,
 )
-from sciwm.discovery.fingerprints import morgan, similarity
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.pareto import free_cells, hypervolume, non_dominated, reference_point
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.pareto import free_cells, hypervolume, non_dominated, reference_point
+from sciwm.discovery.surrogate.fingerprints import morgan, similarity
 
 GAP = Objective.parse("maximize gap", {"gap": "eV"})
 SINGLE = [Greedy(), UpperConfidence(1.0), ExpectedImprovement(), Thompson()]
@@ -228,8 +228,8 @@ def test_a_molecule_without_environments_resembles_only_its_like():
 
 def test_nothing_here_loads_torch():
     code = (
-        "import sys, sciwm.discovery.acquisition, sciwm.discovery.calibration\n"
-        "import sciwm.discovery.predictors.tanimoto, sciwm.discovery.objective.objective\n"
+        "import sys, sciwm.discovery.planners.acquisition, sciwm.discovery.surrogate.calibration\n"
+        "import sciwm.discovery.surrogate.predictors.tanimoto, sciwm.discovery.problem.objective.objective\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

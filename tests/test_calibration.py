@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sciwm.discovery.calibration import AdaptiveConformal, Conformal
+from sciwm.discovery.surrogate.calibration import AdaptiveConformal, Conformal
 
 N = 2000
 

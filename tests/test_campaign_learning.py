@@ -9,10 +9,10 @@ import torch
 
 from sciwm.cli import main
 from sciwm.data.modules import FrameData
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.models import archive
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.charges import DipoleHead
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.training.fit import fit
@@ -77,7 +77,7 @@ def job(molecules, worlds) -> Path:
         },
         "proposers": [
             {
-                "class_path": "sciwm.discovery.proposers.library.Library",
+                "class_path": "sciwm.discovery.planners.proposers.library.Library",
                 "init_args": {"path": str(molecules / "library.smi")},
             }
         ],

@@ -18,8 +18,8 @@ from PIL import Image
 
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles
-from sciwm.discovery import scorecard
-from sciwm.discovery.hypothesis import (
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.problem.hypothesis import (
     Candidate,
     Failure,
     Hypothesis,
@@ -27,7 +27,7 @@ from sciwm.discovery.hypothesis import (
     Prediction,
     verdict_of,
 )
-from sciwm.discovery.objective.objective import Objective
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.report.campaign import cards, drawings, geometries
 from sciwm.report.campaign.amounts import Amounts
 from sciwm.report.campaign.record import CampaignRecord, ModelRecord

@@ -13,8 +13,8 @@ from conftest import HUNG
 from rdkit import Chem
 
 from sciwm.cli import main
-from sciwm.discovery.hypothesis import Hypothesis, Measurement
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.problem.hypothesis import Hypothesis, Measurement
 
 pytest.importorskip("tblite", reason="GFN2-xTB needs the extra sciwm[xtb]")
 
@@ -32,7 +32,7 @@ def job(tmp_path_factory) -> Path:
         "objective": "maximize dipole",
         "proposers": [
             {
-                "class_path": "sciwm.discovery.proposers.library.Library",
+                "class_path": "sciwm.discovery.planners.proposers.library.Library",
                 "init_args": {"path": str(folder / "library.smi")},
             }
         ],

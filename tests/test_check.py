@@ -45,7 +45,7 @@ from sciwm.evaluation.checks.derivatives import derivative_checks
 from sciwm.evaluation.checks.smoothness import smoothness_checks
 from sciwm.evaluation.checks.statistics import statistics_checks
 from sciwm.evaluation.checks.symmetry import symmetry_checks
-from sciwm.evaluation.licence import check_model, in_double_precision
+from sciwm.evaluation.model_check import check_model, in_double_precision
 from sciwm.models import BesselBasis, Encoder, ForceField, InverseMultiquadricBasis, PairPotential
 from sciwm.models import archive as archives
 from sciwm.models.archive import Archive
@@ -439,7 +439,7 @@ def test_the_temperature_of_the_data_is_taken_in_reduced_units(fluid, monkeypatc
         seen.append(temperature)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sciwm.evaluation.licence.suitable_step", stop)
+    monkeypatch.setattr("sciwm.evaluation.model_check.suitable_step", stop)
     with pytest.raises(KeyboardInterrupt):
         check_model(lennard_jones(), Collection([fluid]))
     # 16 particles with unit and triple masses and velocities of spread 0.4.
@@ -460,7 +460,7 @@ def test_displacements_stand_in_for_velocities(tmp_path, monkeypatch):
         seen.append(temperature)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sciwm.evaluation.licence.suitable_step", stop)
+    monkeypatch.setattr("sciwm.evaluation.model_check.suitable_step", stop)
     with pytest.raises(KeyboardInterrupt):
         check_model(lennard_jones(), Collection([path]))
     assert seen[0] == pytest.approx((start.masses[:, None] * way**2).sum() / 15)

@@ -11,14 +11,19 @@ from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.interfaces.world import World
-from sciwm.models import compilation
 from sciwm.models.archive import Archive
-from sciwm.models.compilation import CompiledPotential, accelerated, compile_model, program_file
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
-from sciwm.models.passes import CACHED_SLOTS, bytes_per_slot, passes, slots_that_fit
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.passes import CACHED_SLOTS, bytes_per_slot, passes, slots_that_fit
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.programs import compilation
+from sciwm.models.programs.compilation import (
+    CompiledPotential,
+    accelerated,
+    compile_model,
+    program_file,
+)
+from sciwm.models.programs.tracing import CompilationError, DeviationError, compiled, require_same
 from sciwm.models.statistics import survey
-from sciwm.models.tracing import CompilationError, DeviationError, compiled, require_same
 from sciwm.training import force_task
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (

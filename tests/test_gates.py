@@ -4,9 +4,8 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.FilterCatalog import FilterCatalog, FilterCatalogParams
 
-from sciwm.discovery.alerts import AlertCatalogue
-from sciwm.discovery.descriptors import DESCRIPTORS, sa_score
-from sciwm.discovery.gates import (
+from sciwm.discovery.problem.descriptors import DESCRIPTORS, sa_score
+from sciwm.discovery.problem.gates import (
     Alerts,
     ChargeAndSpin,
     Elements,
@@ -15,6 +14,7 @@ from sciwm.discovery.gates import (
     Size,
     SyntheticAccessibility,
 )
+from sciwm.discovery.problem.structural_alerts import AlertCatalogue
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 RHODANINE = "O=C1NC(=S)SC1=Cc1ccccc1"

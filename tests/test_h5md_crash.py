@@ -20,7 +20,7 @@ from sciwm.core.frame import Frame
 from sciwm.data.h5md import FormatError, H5MDFile, H5MDWriter
 from sciwm.data.h5md.interruption import uninterrupted
 from sciwm.data.h5md.recorder import Recorder
-from sciwm.data.h5md.recovery import END_OF_FILE, FLAGS, lookup3, recover
+from sciwm.data.h5md.superblock_repair import END_OF_FILE, FLAGS, lookup3, recover
 
 
 def frame(k, n=50):

@@ -13,7 +13,7 @@ import yaml
 from sciwm import cli
 from sciwm.cli import main
 from sciwm.core.yaml_text import MOST_VALUES, read_yaml, require_bounded
-from sciwm.discovery.oracle.construction import construct
+from sciwm.discovery.experiment.oracle.construction import construct
 from sciwm.models import Encoder, ForceField, archive
 
 LEVELS = [
@@ -215,7 +215,7 @@ def test_every_command_reads_options_with_the_bounded_parser():
 CAMPAIGN = """
 objective: maximize molecular_weight; require sa_score < 4
 proposers:
-- class_path: sciwm.discovery.proposers.genetic.Genetic
+- class_path: sciwm.discovery.planners.proposers.genetic.Genetic
   init_args: {start: [CCO, CCN], max_heavy: 4}
 plan: {calls: 2, start: 1, batch: 1, pool: 4, generations: 1}
 workers: 1

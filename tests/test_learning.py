@@ -7,15 +7,15 @@ from scipy.spatial.distance import pdist, squareform
 
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
-from sciwm.discovery.hypothesis import Candidate, Hypothesis, Measurement
-from sciwm.discovery.learning import WorldLearner
-from sciwm.discovery.ledger import Ledger
-from sciwm.discovery.outcomes.properties import RelaxedProperty
+from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.discovery.plan import Learning
-from sciwm.discovery.predictors.imagined import ImaginedOutcomes
+from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis, Measurement
+from sciwm.discovery.problem.outcomes.properties import RelaxedProperty
+from sciwm.discovery.surrogate.learning import WorldLearner
+from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
 from sciwm.models.archive import Archive, load, save
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.charges import DipoleHead
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.training.fit import fit

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from sciwm.discovery.hypothesis import (
+from sciwm.discovery.experiment.ledger import Ledger, LedgerError, tables
+from sciwm.discovery.problem.hypothesis import (
     Candidate,
     Failure,
     Hypothesis,
@@ -25,7 +26,6 @@ from sciwm.discovery.hypothesis import (
     Prediction,
     verdict_of,
 )
-from sciwm.discovery.ledger import Ledger, LedgerError, tables
 
 CONFIG = {"objective": {"goals": [{"outcome": "gap", "weight": 1.0}]}, "budget": 100}
 TEXTS = [
@@ -537,5 +537,5 @@ def test_addresses_that_lead_nowhere_are_refused_without_their_password(address)
 
 
 def test_the_ledger_needs_no_torch():
-    code = "import sys, sciwm.discovery.ledger; sys.exit('torch' in sys.modules)"
+    code = "import sys, sciwm.discovery.experiment.ledger; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

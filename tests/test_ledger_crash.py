@@ -19,13 +19,13 @@ import pytest
 from conftest import HUNG
 from test_ledger import asked, begun, some, where  # noqa: F401
 
-from sciwm.discovery.hypothesis import Candidate, Hypothesis, Measurement, Prediction
-from sciwm.discovery.ledger import Ledger, LedgerError, sqlite
+from sciwm.discovery.experiment.ledger import Ledger, LedgerError, sqlite
+from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis, Measurement, Prediction
 
 HEAD = """
 import os, sys, time
-from sciwm.discovery.hypothesis import Candidate, Hypothesis, Measurement, Prediction
-from sciwm.discovery.ledger import Ledger, LedgerError
+from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis, Measurement, Prediction
+from sciwm.discovery.experiment.ledger import Ledger, LedgerError
 """
 
 
@@ -124,7 +124,7 @@ def test_the_kill_test_catches_what_was_reported_before_it_was_recorded(where): 
 
 
 def test_a_second_writer_is_told_who_the_first_is_and_follows_when_it_dies(where, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("sciwm.discovery.ledger.database.GRACE", 0.3)
+    monkeypatch.setattr("sciwm.discovery.experiment.ledger.database.GRACE", 0.3)
     with started(CAMPAIGN, where) as owner:
         assert owner.stdout.readline() == "owner\n", owner.stderr.read()
         with Ledger(where) as ledger:
@@ -236,7 +236,7 @@ def test_odd_file_names_are_file_names(tmp_path):
 
 
 def test_two_names_of_one_file_are_one_ledger(tmp_path, monkeypatch):
-    monkeypatch.setattr("sciwm.discovery.ledger.database.GRACE", 0.1)
+    monkeypatch.setattr("sciwm.discovery.experiment.ledger.database.GRACE", 0.1)
     (tmp_path / "link.sqlite").symlink_to(tmp_path / "l.sqlite")
     with Ledger(tmp_path / "l.sqlite") as first, Ledger(tmp_path / "link.sqlite") as second:
         begun(first)

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from test_ledger import asked, begun, changed, new_database, plain, some
 
-from sciwm.discovery.hypothesis import Measurement
-from sciwm.discovery.ledger import Ledger, LedgerError, postgres
+from sciwm.discovery.experiment.ledger import Ledger, LedgerError, postgres
+from sciwm.discovery.problem.hypothesis import Measurement
 
 GAP = {"gap": Measurement(3.1)}
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from sciwm.discovery.acquisition import UpperConfidence
-from sciwm.discovery.gates import Elements, Gates
-from sciwm.discovery.hypothesis import Candidate, Failure, Measurement
-from sciwm.discovery.ledger import Ledger
+from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.loop import Loop, NothingScoredError
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.oracle.task import Answer, Task
-from sciwm.discovery.outcomes.outcome import Outcome, Value
 from sciwm.discovery.plan import Plan
-from sciwm.discovery.predictors.corrected import CorrectedOutcomes
-from sciwm.discovery.predictors.imagined import ImaginedOutcomes
-from sciwm.discovery.predictors.predictor import Expectation
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
-from sciwm.discovery.proposers.proposer import Scored
+from sciwm.discovery.planners.acquisition import UpperConfidence
+from sciwm.discovery.planners.proposers.proposer import Scored
+from sciwm.discovery.problem.gates import Elements, Gates
+from sciwm.discovery.problem.hypothesis import Candidate, Failure, Measurement
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.outcomes.outcome import Outcome, Value
+from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
+from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
+from sciwm.discovery.surrogate.predictors.predictor import Expectation
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 # Chains of C, N, O and F: 4^4 molecules with an answer that a count gives.
 POOL = sorted(

@@ -1,6 +1,7 @@
 """Model files that were damaged, or that nobody in their right mind wrote, are told from sound ones."""
 
 import copy
+import importlib
 import zipfile
 from contextlib import suppress
 
@@ -9,17 +10,18 @@ import pytest
 import torch
 from conftest import OLD_MODEL, loaded_without_digest, water
 
+from sciwm.core.former_names import MOVED, current_path
 from sciwm.core.state import State
 from sciwm.models import archive
 from sciwm.models.archive import Archive, ModelFileError
 from sciwm.models.construction import build, describe
 from sciwm.models.content import content_digest
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.pair_potential import PairPotential
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.encoders.radial import BesselBasis
 from sciwm.models.heads.charges import DipoleHead
 from sciwm.models.outcome_model import OutcomeModel
-from sciwm.models.pair_potential import PairPotential
-from sciwm.models.radial import BesselBasis
 from sciwm.simulation.learned import predict
 
 FLIPS = 200
@@ -193,7 +195,7 @@ MALFORMED = {
         "refusing to build",
     ),
     "an abstract class": (
-        lambda c: c["model"].update(class_path="sciwm.models.potential.Potential"),
+        lambda c: c["model"].update(class_path="sciwm.models.dynamics.potential.Potential"),
         "not a model class",
     ),
     "no potential": (lambda c: c.update(model=arguments(c)["encoder"]), "not a potential"),
@@ -257,3 +259,14 @@ def test_honest_models_stay_within_the_numbers_they_are_granted(model):
     assert again.state_dict().keys() == one.state_dict().keys()
     with pytest.raises(ModelFileError, match="more than"):
         build(describe(one), held // 2)
+
+
+def test_classes_are_found_under_the_paths_they_had():
+    for old, new in MOVED.items():
+        assert importlib.import_module(new)
+        with pytest.raises(ImportError):
+            importlib.import_module(old)
+    assert current_path("sciwm.models.encoder.Encoder") == "sciwm.models.encoders.encoder.Encoder"
+    assert current_path("sciwm.models.ForceField") == "sciwm.models.ForceField"
+    old = {"class_path": "sciwm.models.encoder.Encoder", "init_args": {"channels": 4, "lmax": 1}}
+    assert isinstance(build(old), Encoder)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sciwm.core.units import KCAL_PER_MOL
-from sciwm.discovery.objective.lexer import LONGEST
-from sciwm.discovery.objective.objective import Objective, ObjectiveError
+from sciwm.discovery.problem.objective.lexer import LONGEST
+from sciwm.discovery.problem.objective.objective import Objective, ObjectiveError
 
 UNITS = {
     "gap": "eV",

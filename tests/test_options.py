@@ -9,9 +9,9 @@ import pytest
 from sciwm.cli import main
 from sciwm.core.state import frame_from_ase
 from sciwm.data.h5md import H5MDFile, H5MDWriter
-from sciwm.discovery.outcomes.energies import ConformerStrain
-from sciwm.discovery.outcomes.ensembles import InfraredSpectrum, ThermalAverage
-from sciwm.discovery.outcomes.survival import ThermalSurvival
+from sciwm.discovery.problem.outcomes.energies import ConformerStrain
+from sciwm.discovery.problem.outcomes.ensembles import InfraredSpectrum, ThermalAverage
+from sciwm.discovery.problem.outcomes.survival import ThermalSurvival
 
 WORLD = str(Path(__file__).parent / "archives" / "force_field_v2.pt")
 
@@ -125,7 +125,7 @@ trainer: {{accelerator: cpu, enable_progress_bar: false}}
         f"""
 objective: minimize sa_score
 proposers:
-- {{class_path: sciwm.discovery.proposers.library.Library, init_args: {{path: {library}}}}}
+- {{class_path: sciwm.discovery.planners.proposers.library.Library, init_args: {{path: {library}}}}}
 plan: {{calls: 1}}
 """
     )

@@ -22,23 +22,23 @@ from pebble import ProcessExpired
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
-from sciwm.discovery.gates import Gate
-from sciwm.discovery.hypothesis import Failure, Measurement
-from sciwm.discovery.oracle import measurement, oracle
-from sciwm.discovery.oracle import pool as pool_module
-from sciwm.discovery.oracle.construction import construct
-from sciwm.discovery.oracle.measurement import measure
-from sciwm.discovery.oracle.oracle import Oracle, OracleError, run
-from sciwm.discovery.oracle.owner import GRACE, Owner, birth_of
-from sciwm.discovery.oracle.pool import WorkerPool
-from sciwm.discovery.oracle.spool import Spool, SpoolError
-from sciwm.discovery.oracle.task import Answer, Task
-from sciwm.discovery.outcomes.outcome import Outcome, OutcomeError, Value
-from sciwm.discovery.proposers.proposer import Proposer
+from sciwm.discovery.experiment.oracle import measurement, oracle
+from sciwm.discovery.experiment.oracle import pool as pool_module
+from sciwm.discovery.experiment.oracle.construction import construct
+from sciwm.discovery.experiment.oracle.measurement import measure
+from sciwm.discovery.experiment.oracle.oracle import Oracle, OracleError, run
+from sciwm.discovery.experiment.oracle.owner import GRACE, Owner, birth_of
+from sciwm.discovery.experiment.oracle.pool import WorkerPool
+from sciwm.discovery.experiment.oracle.spool import Spool, SpoolError
+from sciwm.discovery.experiment.oracle.task import Answer, Task
+from sciwm.discovery.planners.proposers.proposer import Proposer
+from sciwm.discovery.problem.gates import Gate
+from sciwm.discovery.problem.hypothesis import Failure, Measurement
+from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Value
 from sciwm.simulation.references.xtb import GeometryError, WorkerError
 
-PROPERTY = "sciwm.discovery.outcomes.properties.RelaxedProperty"
-SURVIVAL = "sciwm.discovery.outcomes.survival.ThermalSurvival"
+PROPERTY = "sciwm.discovery.problem.outcomes.properties.RelaxedProperty"
+SURVIVAL = "sciwm.discovery.problem.outcomes.survival.ThermalSurvival"
 GFN2 = {"class_path": "sciwm.simulation.references.xtb.GFN2", "init_args": {}}
 
 
@@ -113,7 +113,7 @@ def raising(error):
 class TestConstruction:
     def test_a_description_becomes_the_object_down_to_its_parts(self):
         inner = {"class_path": SURVIVAL, "init_args": {"temperature": 700.0}}
-        path = "sciwm.discovery.outcomes.survival.SurvivalTime"
+        path = "sciwm.discovery.problem.outcomes.survival.SurvivalTime"
         found = construct({"class_path": path, "init_args": {"survival": inner}})
         assert (type(found).__name__, found.survival.temperature) == ("SurvivalTime", 700.0)
 
@@ -122,9 +122,9 @@ class TestConstruction:
         [
             ("os.system", "only classes under 'sciwm.'"),
             ("sciwmx.evil.Class", "only classes under 'sciwm.'"),
-            ("sciwm.discovery.oracle.task.Path", "not a class of this package"),
-            ("sciwm.discovery.oracle.oracle.run", "not a class of this package"),
-            ("sciwm.discovery.oracle.task.Missing", "check the spelling"),
+            ("sciwm.discovery.experiment.oracle.task.Path", "not a class of this package"),
+            ("sciwm.discovery.experiment.oracle.oracle.run", "not a class of this package"),
+            ("sciwm.discovery.experiment.oracle.task.Missing", "check the spelling"),
             ("", "give 'class_path'"),
         ],
     )
@@ -149,7 +149,7 @@ class TestConstruction:
         ],
     )
     def test_arguments_of_another_type_are_told(self, arguments, problem):
-        path = "sciwm.discovery.proposers.genetic.Genetic"
+        path = "sciwm.discovery.planners.proposers.genetic.Genetic"
         with pytest.raises(ValueError, match=problem):
             construct({"class_path": path, "init_args": arguments})
         sound = {"start": ["CCO"], "max_heavy": 4}
@@ -179,8 +179,8 @@ class TestConstruction:
             construct(GFN2 | {"init_args": arguments})
 
     def test_a_mixture_takes_proposers_and_no_descriptions_of_them(self):
-        path = "sciwm.discovery.proposers.mixture.Mixture"
-        members = [{"class_path": "sciwm.discovery.proposers.genetic.Genetic"}]
+        path = "sciwm.discovery.planners.proposers.mixture.Mixture"
+        members = [{"class_path": "sciwm.discovery.planners.proposers.genetic.Genetic"}]
         with pytest.raises(ValueError, match=r"members of .*Mixture cannot be list"):
             construct({"class_path": path, "init_args": {"members": members}}, Proposer)
 
@@ -192,7 +192,7 @@ class TestConstruction:
         for kind in (Gate, Proposer):
             with pytest.raises(ValueError, match=f"H5MDWriter is no {kind.__name__}"):
                 construct(writer, kind)
-        survival = "sciwm.discovery.outcomes.survival.SurvivalTime"
+        survival = "sciwm.discovery.problem.outcomes.survival.SurvivalTime"
         with pytest.raises(ValueError, match="H5MDWriter is no ThermalSurvival"):
             construct({"class_path": survival, "init_args": {"survival": writer}}, Outcome)
         assert not list(tmp_path.iterdir())
@@ -403,7 +403,9 @@ class TestOwner:
     @pytest.mark.skipif(not Path("/bin/ps").exists(), reason="there is no ps to compare with")
     def test_systems_without_proc_tell_as_much(self, monkeypatch):
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        monkeypatch.setattr("sciwm.discovery.oracle.owner.Path.exists", lambda path: False)
+        monkeypatch.setattr(
+            "sciwm.discovery.experiment.oracle.owner.Path.exists", lambda path: False
+        )
         assert birth_of(child.pid) == birth_of(child.pid) is not None
         child.kill()
         until(lambda: birth_of(child.pid) is None)

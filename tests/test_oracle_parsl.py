@@ -9,20 +9,20 @@ from dataclasses import replace
 import pytest
 from conftest import HUNG
 
-from sciwm.discovery.oracle.oracle import Oracle
-from sciwm.discovery.oracle.owner import birth_of
-from sciwm.discovery.oracle.parsl_executor import Cluster, _config, parsl_executor
-from sciwm.discovery.oracle.spool import Spool
-from sciwm.discovery.oracle.task import Task
+from sciwm.discovery.experiment.oracle.oracle import Oracle
+from sciwm.discovery.experiment.oracle.owner import birth_of
+from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, _config, parsl_executor
+from sciwm.discovery.experiment.oracle.spool import Spool
+from sciwm.discovery.experiment.oracle.task import Task
 
 pytest.importorskip("parsl", reason="parsl is not installed")
 
 GAP = {
-    "class_path": "sciwm.discovery.outcomes.properties.RelaxedProperty",
+    "class_path": "sciwm.discovery.problem.outcomes.properties.RelaxedProperty",
     "init_args": {"property": "gap"},
 }
 ENDLESS = {
-    "class_path": "sciwm.discovery.outcomes.survival.ThermalSurvival",
+    "class_path": "sciwm.discovery.problem.outcomes.survival.ThermalSurvival",
     "init_args": {"time": 1e8, "seeds": 1},
 }
 WATER = Task("O", (GAP,), {"class_path": "sciwm.simulation.references.xtb.GFN2"})

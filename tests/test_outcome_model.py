@@ -18,8 +18,8 @@ from sciwm.data.modules import FrameData
 from sciwm.models import archive as archives
 from sciwm.models.archive import Archive, ModelFileError, build, describe
 from sciwm.models.domain import UnseenSpeciesError
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.charges import ChargeHead, DipoleHead
 from sciwm.models.heads.head import TensorReadout
 from sciwm.models.heads.scalars import ExtensiveHead, IntensiveHead

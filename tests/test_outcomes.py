@@ -12,21 +12,21 @@ from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import MOLECULAR
-from sciwm.discovery.hypothesis import Failure
-from sciwm.discovery.outcomes.energies import (
+from sciwm.discovery.problem.hypothesis import Failure
+from sciwm.discovery.problem.outcomes.energies import (
     AdiabaticElectronAffinity,
     ConformerStrain,
     RelaxedEnergy,
 )
-from sciwm.discovery.outcomes.ensembles import InfraredSpectrum, ThermalAverage, absorption
-from sciwm.discovery.outcomes.outcome import OutcomeError
-from sciwm.discovery.outcomes.properties import RelaxedProperty
-from sciwm.discovery.outcomes.relaxation import changed_bonds
-from sciwm.discovery.outcomes.survival import SurvivalTime, ThermalSurvival
+from sciwm.discovery.problem.outcomes.ensembles import InfraredSpectrum, ThermalAverage, absorption
+from sciwm.discovery.problem.outcomes.outcome import OutcomeError
+from sciwm.discovery.problem.outcomes.properties import RelaxedProperty
+from sciwm.discovery.problem.outcomes.relaxation import changed_bonds
+from sciwm.discovery.problem.outcomes.survival import SurvivalTime, ThermalSurvival
 from sciwm.simulation.observables.bonding import LASTING, bond_changes
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.references.xtb import GFN2
-from sciwm.simulation.rollout.watch import BondWatch
+from sciwm.simulation.rollout.events import BondWatch
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 
 

@@ -5,14 +5,14 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
-from sciwm.discovery.acquisition import ExpectedImprovement, Greedy
-from sciwm.discovery.fingerprints import morgan, similarity
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.predictors import tanimoto
-from sciwm.discovery.predictors.feature_table import FeatureTable
-from sciwm.discovery.predictors.kernels import JITTER, Similarities, loss, prior
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.discovery.planners.acquisition import ExpectedImprovement, Greedy
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.replay import replay
+from sciwm.discovery.surrogate.fingerprints import morgan, similarity
+from sciwm.discovery.surrogate.predictors import tanimoto
+from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
+from sciwm.discovery.surrogate.predictors.kernels import JITTER, Similarities, loss, prior
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 ENDS = ["C", "N", "O", "F", "Cl", "Br", "C#N", "OC", "C=O", "c1ccccc1"]
 SMILES = [f"{a}CC{'C' * n}{b}" for n in range(3) for a in ("C", "N", "O", "FC") for b in ENDS]

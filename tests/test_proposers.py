@@ -7,17 +7,17 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from sciwm.discovery.hypothesis import Candidate
-from sciwm.discovery.proposers.edits import Edit, EditSpace, RandomEdits
-from sciwm.discovery.proposers.fragments import Fragments
-from sciwm.discovery.proposers.genetic import Genetic
-from sciwm.discovery.proposers.library import Library, read_library
-from sciwm.discovery.proposers.mixture import Mixture
-from sciwm.discovery.proposers.policy import PolicyGradient
-from sciwm.discovery.proposers.population import Population
-from sciwm.discovery.proposers.proposer import Scored
-from sciwm.discovery.proposers.selfies_edits import SelfiesEdits
-from sciwm.discovery.proposers.substituents import Substituents
+from sciwm.discovery.planners.proposers.edits import Edit, EditSpace, RandomEdits
+from sciwm.discovery.planners.proposers.fragments import Fragments
+from sciwm.discovery.planners.proposers.genetic import Genetic
+from sciwm.discovery.planners.proposers.library import Library, read_library
+from sciwm.discovery.planners.proposers.mixture import Mixture
+from sciwm.discovery.planners.proposers.policy import PolicyGradient
+from sciwm.discovery.planners.proposers.population import Population
+from sciwm.discovery.planners.proposers.proposer import Scored
+from sciwm.discovery.planners.proposers.selfies_edits import SelfiesEdits
+from sciwm.discovery.planners.proposers.substituents import Substituents
+from sciwm.discovery.problem.hypothesis import Candidate
 
 START = [
     "CC(=O)Nc1ccc(O)cc1",

@@ -21,8 +21,8 @@ from sciwm.core.frame import Frame
 from sciwm.core.state import State, frame_from_ase
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.h5md import H5MDFile
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.statistics import survey
 from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator

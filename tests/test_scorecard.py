@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import binom, binomtest
 from scipy.stats.contingency import relative_risk
 
-from sciwm.discovery import scorecard
-from sciwm.discovery.favourites import favourites, guarded_favourites
-from sciwm.discovery.hypothesis import (
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.analysis.binomial_intervals import Ratio, ratio, share
+from sciwm.discovery.analysis.winners_curse import favourites, guarded_favourites
+from sciwm.discovery.problem.hypothesis import (
     Candidate,
     Failure,
     Hypothesis,
@@ -17,9 +18,8 @@ from sciwm.discovery.hypothesis import (
     Prediction,
     verdict_of,
 )
-from sciwm.discovery.merit import merit_of, met
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.proportions import Ratio, ratio, share
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.scoring import merit_of, met
 
 
 def hypothesis(name, mean, value, *, half=1.0, decision="chosen", **more):

@@ -20,20 +20,23 @@ from rdkit import Chem
 
 from sciwm.cli import main
 from sciwm.core.file_lock import FileLock
-from sciwm.discovery.calibration import Conformal
-from sciwm.discovery.descriptors import sa_score
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
-from sciwm.discovery.proposers.library import read_library
+from sciwm.discovery.planners.proposers.library import read_library
+from sciwm.discovery.problem.descriptors import sa_score
 from sciwm.discovery.screening import screening as module
 from sciwm.discovery.screening.judge import Judge, Screening
 from sciwm.discovery.screening.progress import Progress, progress_file
 from sciwm.discovery.screening.screening import screen
 from sciwm.discovery.screening.table import LONGEST_CELL, Table, best, to_parquet
+from sciwm.discovery.surrogate.calibration import Conformal
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.models import archive as archives
 
 GATES = [
-    {"class_path": "sciwm.discovery.gates.Size", "init_args": {"max_atoms": 250, "max_heavy": 50}},
-    {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
+    {
+        "class_path": "sciwm.discovery.problem.gates.Size",
+        "init_args": {"max_atoms": 250, "max_heavy": 50},
+    },
+    {"class_path": "sciwm.discovery.problem.gates.ChargeAndSpin"},
 ]
 # Ethers and amines on a ring, whose worth a count gives.
 MEASURED = sorted(

@@ -8,9 +8,9 @@ import pytest
 
 from sciwm.cli import main
 from sciwm.core.spreadsheet import escape, unescape
-from sciwm.discovery.hypothesis import Candidate, Failure, Hypothesis
-from sciwm.discovery.ledger.export import write_csv
-from sciwm.discovery.proposers.library import read_library
+from sciwm.discovery.experiment.ledger.export import write_csv
+from sciwm.discovery.planners.proposers.library import read_library
+from sciwm.discovery.problem.hypothesis import Candidate, Failure, Hypothesis
 from sciwm.discovery.screening.table import best
 
 FORMULAS = [

@@ -17,9 +17,9 @@ from sciwm.data.modules import FrameData
 from sciwm.interfaces.world import World
 from sciwm.models import archive, compilation
 from sciwm.models.archive import Archive
-from sciwm.models.compilation import CompiledPotential, accelerated
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.programs.compilation import CompiledPotential, accelerated
 from sciwm.models.statistics import survey
 from sciwm.simulation.ensemble import Ensemble
 from sciwm.training.fit import fit

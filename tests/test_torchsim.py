@@ -17,8 +17,8 @@ from sciwm.interfaces.torchsim import TorchSimModel
 from sciwm.interfaces.world import World
 from sciwm.models.archive import Archive
 from sciwm.models.domain import UnseenSpeciesError
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.statistics import survey
 
 

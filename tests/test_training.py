@@ -20,10 +20,10 @@ import sciwm
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData, WindowData
 from sciwm.evaluation.metrics import reported_in
-from sciwm.models.encoder import Encoder
-from sciwm.models.force_field import ForceField
-from sciwm.models.pair_potential import PairPotential
-from sciwm.models.radial import InverseMultiquadricBasis
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.pair_potential import PairPotential
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.encoders.radial import InverseMultiquadricBasis
 from sciwm.training.callbacks import shown_errors
 from sciwm.training.fit import fit
 from sciwm.training.force_task import ForceTask

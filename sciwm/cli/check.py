@@ -22,7 +22,7 @@ def check(
     from json import dumps
 
     from sciwm.data.collection import Collection
-    from sciwm.evaluation.licence import check_model
+    from sciwm.evaluation.model_check import check_model
     from sciwm.evaluation.run import model_file, run_folder, training_data
     from sciwm.models import archive
 

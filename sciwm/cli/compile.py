@@ -17,7 +17,7 @@ def compile(model: str, *, threads: int = 1) -> int:
     from sciwm.evaluation.run import model_file
     from sciwm.evaluation.timing import median_seconds
     from sciwm.models import archive
-    from sciwm.models.compilation import compile_model, example, program_file
+    from sciwm.models.programs.compilation import compile_model, example, program_file
 
     original = archive.load(model_file(model)).model
     file = program_file(original)

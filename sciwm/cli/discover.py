@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sciwm.discovery.campaigns import Job
-    from sciwm.discovery.hypothesis import Hypothesis
+    from sciwm.discovery.problem.hypothesis import Hypothesis
 
 
 def discover(config: str, *, name: str | None = None, folder: str = "runs", seed: int = 0) -> int:
@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
 
 def earlier(job: "Job", name: str, folder: "Path") -> "list[Hypothesis]":
     """What the campaign had before, if it had begun."""
-    from sciwm.discovery.ledger import Ledger, LedgerError
+    from sciwm.discovery.experiment.ledger import Ledger, LedgerError
 
     try:
         with Ledger(job.ledger or folder / "ledger.sqlite", read_only=True) as ledger:

@@ -62,18 +62,21 @@ def screen(
         raise ValueError(f"{out} is complete, or not ours; move it, or name another output")
     gates: list[dict[str, Any]] = [
         {
-            "class_path": "sciwm.discovery.gates.Size",
+            "class_path": "sciwm.discovery.problem.gates.Size",
             "init_args": {"max_atoms": 5 * max_heavy, "max_heavy": max_heavy},
         },
-        {"class_path": "sciwm.discovery.gates.ChargeAndSpin"},
+        {"class_path": "sciwm.discovery.problem.gates.ChargeAndSpin"},
     ]
     if elements:
         gates.append(
-            {"class_path": "sciwm.discovery.gates.Elements", "init_args": {"allowed": elements}}
+            {
+                "class_path": "sciwm.discovery.problem.gates.Elements",
+                "init_args": {"allowed": elements},
+            }
         )
     if alerts:
         gates += [
-            {"class_path": "sciwm.discovery.gates.Alerts", "init_args": {"catalogue": name}}
+            {"class_path": "sciwm.discovery.problem.gates.Alerts", "init_args": {"catalogue": name}}
             for name in ("PAINS", "BRENK")
         ]
     screening = Screening(objective, model or [], table, units or {}, [], gates, seed)

@@ -17,29 +17,29 @@ import torch
 from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive, require_seed
 from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.state import State
-from sciwm.discovery.acquisition import Acquisition
-from sciwm.discovery.descriptors import DESCRIPTORS
-from sciwm.discovery.gates import Gate, Gates
-from sciwm.discovery.hypothesis import Hypothesis
-from sciwm.discovery.ledger import Campaign, Ledger
+from sciwm.discovery.experiment.ledger import Campaign, Ledger
+from sciwm.discovery.experiment.oracle.construction import Description, construct
+from sciwm.discovery.experiment.oracle.measurement import reference_of
+from sciwm.discovery.experiment.oracle.oracle import Oracle
+from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_executor
+from sciwm.discovery.experiment.oracle.pool import WorkerPool
+from sciwm.discovery.experiment.oracle.spool import Spool
+from sciwm.discovery.experiment.oracle.task import Task
 from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.oracle.construction import Description, construct
-from sciwm.discovery.oracle.measurement import reference_of
-from sciwm.discovery.oracle.oracle import Oracle
-from sciwm.discovery.oracle.parsl_executor import Cluster, parsl_executor
-from sciwm.discovery.oracle.pool import WorkerPool
-from sciwm.discovery.oracle.spool import Spool
-from sciwm.discovery.oracle.task import Task
-from sciwm.discovery.outcomes.outcome import Outcome
-from sciwm.discovery.outcomes.recipes import recipes_for
 from sciwm.discovery.plan import Learning, Plan
-from sciwm.discovery.predictors.corrected import CorrectedOutcomes
-from sciwm.discovery.predictors.imagined import ImaginedOutcomes
-from sciwm.discovery.predictors.predictor import Predictor
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
-from sciwm.discovery.proposers.mixture import Mixture
-from sciwm.discovery.proposers.proposer import Proposer
+from sciwm.discovery.planners.acquisition import Acquisition
+from sciwm.discovery.planners.proposers.mixture import Mixture
+from sciwm.discovery.planners.proposers.proposer import Proposer
+from sciwm.discovery.problem.descriptors import DESCRIPTORS
+from sciwm.discovery.problem.gates import Gate, Gates
+from sciwm.discovery.problem.hypothesis import Hypothesis
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.outcomes.outcome import Outcome
+from sciwm.discovery.problem.outcomes.recipes import recipes_for
+from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
+from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
+from sciwm.discovery.surrogate.predictors.predictor import Predictor
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.simulation.simulator import SimulatorError
 
 PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "numpy", "sqlalchemy")
@@ -65,7 +65,7 @@ class Job:
         learning: How those worlds learn from reference runs; they stay as they are where absent.
         acquisition: What makes a candidate worth a run.
         workers: Reference runs at a time, where no cluster is named.
-        cluster: YAML file that says where runs go instead (`sciwm.discovery.oracle.parsl_executor.Cluster`).
+        cluster: YAML file that says where runs go instead (`experiment.oracle.parsl_executor.Cluster`).
         run_seconds: Time limit of one run.
         run_gigabytes: Memory limit of one run.
         ledger: URL of a PostgreSQL database; a file in the campaign's folder where absent.
@@ -82,7 +82,9 @@ class Job:
     models: list[str] = field(default_factory=list)
     learning: Learning | None = None
     acquisition: Description = field(
-        default_factory=lambda: {"class_path": "sciwm.discovery.acquisition.UpperConfidence"}
+        default_factory=lambda: {
+            "class_path": "sciwm.discovery.planners.acquisition.UpperConfidence"
+        }
     )
     workers: int = 2
     cluster: str | None = None
@@ -229,7 +231,7 @@ def _require_sound(
     except ValueError as error:
         raise ValueError(
             f"{type(acquisition).__name__} cannot judge this objective of {goals} goals: {error}. "
-            "For several goals name sciwm.discovery.acquisition.HypervolumeImprovement"
+            "For several goals name sciwm.discovery.planners.acquisition.HypervolumeImprovement"
         ) from error
     if not recipes:
         raise ValueError(
@@ -279,7 +281,9 @@ def _learner(
         raise ValueError(
             "there are no worlds to learn; name some in `models`, or leave out `learning`"
         )
-    from sciwm.discovery.learning import WorldLearner  # brings Lightning, which takes seconds
+    from sciwm.discovery.surrogate.learning import (
+        WorldLearner,  # brings Lightning, which takes seconds
+    )
 
     models = [_model_file(path) for path in job.models]
     return WorldLearner(job.learning, campaign, world, models, recipes, folder / "worlds", seed)

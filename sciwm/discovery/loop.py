@@ -16,13 +16,15 @@ import numpy as np
 from rdkit import Chem
 
 from sciwm.core.frame import Array
-from sciwm.discovery.acquisition import Acquisition, choose, random_controls
-from sciwm.discovery.calibration import NORMAL_90, AdaptiveConformal
-from sciwm.discovery.descriptors import DESCRIPTORS, described
-from sciwm.discovery.fingerprints import morgan
-from sciwm.discovery.fitting import fitted
-from sciwm.discovery.gates import Gates
-from sciwm.discovery.hypothesis import (
+from sciwm.discovery.experiment.ledger import Campaign
+from sciwm.discovery.experiment.oracle.oracle import Oracle
+from sciwm.discovery.experiment.oracle.task import Answer, Task
+from sciwm.discovery.plan import Plan
+from sciwm.discovery.planners.acquisition import Acquisition, choose, random_controls
+from sciwm.discovery.planners.proposers.proposer import Proposer, Scored
+from sciwm.discovery.problem.descriptors import DESCRIPTORS, described
+from sciwm.discovery.problem.gates import Gates
+from sciwm.discovery.problem.hypothesis import (
     Candidate,
     Decision,
     Hypothesis,
@@ -30,14 +32,12 @@ from sciwm.discovery.hypothesis import (
     Prediction,
     verdict_of,
 )
-from sciwm.discovery.ledger import Campaign
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.oracle.oracle import Oracle
-from sciwm.discovery.oracle.task import Answer, Task
-from sciwm.discovery.pareto import dominators
-from sciwm.discovery.plan import Plan
-from sciwm.discovery.predictors.predictor import Predictor
-from sciwm.discovery.proposers.proposer import Proposer, Scored
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.pareto import dominators
+from sciwm.discovery.surrogate.calibration import NORMAL_90, AdaptiveConformal
+from sciwm.discovery.surrogate.fingerprints import morgan
+from sciwm.discovery.surrogate.fitting import fitted
+from sciwm.discovery.surrogate.predictors.predictor import Predictor
 
 DRAWS = 256
 """Of each candidate's outcomes, from which its worth is averaged."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciwm.core.frame import Array
-from sciwm.discovery.acquisition import Acquisition, choose
-from sciwm.discovery.calibration import AdaptiveConformal
-from sciwm.discovery.fingerprints import morgan
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.predictors.predictor import Predictor
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.discovery.planners.acquisition import Acquisition, choose
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.surrogate.calibration import AdaptiveConformal
+from sciwm.discovery.surrogate.fingerprints import morgan
+from sciwm.discovery.surrogate.predictors.predictor import Predictor
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from sciwm.data.collection import Collection, Entry
 from sciwm.evaluation.metrics import Comparison, compare, reported_in
 from sciwm.evaluation.result import EvaluationResult, Row, WorstFrame
 from sciwm.models.domain import UnseenSpeciesError
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import outside, predict
 from sciwm.simulation.simulator import Evaluation
 

@@ -19,7 +19,7 @@ from sciwm.evaluation.evaluate import place, require_units
 from sciwm.evaluation.metrics import reported_in
 from sciwm.evaluation.table import aligned, number
 from sciwm.models.domain import UnseenSpeciesError
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.integrators import VelocityVerlet, select
 from sciwm.simulation.learned import LearnedSimulator
 

@@ -7,7 +7,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 
 

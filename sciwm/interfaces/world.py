@@ -17,9 +17,9 @@ from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.models import archive
 from sciwm.models.archive import Archive
-from sciwm.models.compilation import accelerated, compile_model
 from sciwm.models.domain import OutsideDomainWarning
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.programs.compilation import accelerated, compile_model
 from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.relaxation import relax
@@ -72,7 +72,7 @@ class World:
         asked for, a second one is built that spreads its loops over them.
 
         Raises:
-            sciwm.models.tracing.CompilationError: If it cannot be built, such as without a compiler.
+            sciwm.models.programs.tracing.CompilationError: If it cannot be built, such as without a compiler.
         """
         self._use(compile_model(self.model, self.threads or 1))
 

@@ -5,17 +5,17 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "BesselBasis": "sciwm.models.radial",
+    "BesselBasis": "sciwm.models.encoders.radial",
     "ChargeHead": "sciwm.models.heads.charges",
     "DipoleHead": "sciwm.models.heads.charges",
-    "Encoder": "sciwm.models.encoder",
+    "Encoder": "sciwm.models.encoders.encoder",
     "ExtensiveHead": "sciwm.models.heads.scalars",
-    "ForceField": "sciwm.models.force_field",
+    "ForceField": "sciwm.models.dynamics.force_field",
     "IntensiveHead": "sciwm.models.heads.scalars",
-    "InverseMultiquadricBasis": "sciwm.models.radial",
+    "InverseMultiquadricBasis": "sciwm.models.encoders.radial",
     "OutcomeModel": "sciwm.models.outcome_model",
-    "PairPotential": "sciwm.models.pair_potential",
-    "Potential": "sciwm.models.potential",
+    "PairPotential": "sciwm.models.dynamics.pair_potential",
+    "Potential": "sciwm.models.dynamics.potential",
     "TensorHead": "sciwm.models.heads.tensor",
 }
 

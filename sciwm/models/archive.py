@@ -24,7 +24,7 @@ from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.models.construction import ModelFileError, build, describe, in_double_precision
 from sciwm.models.content import content_digest, require_layout, weights_digest
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 
 __all__ = [
     "Archive", "ModelFileError", "build", "describe", "load", "probe", "save", "weights_digest",

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from sciwm import __version__
 from sciwm.core.annotations import fits, shown
+from sciwm.core.former_names import current_path
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -132,7 +133,7 @@ def _module(description: dict[str, Any]) -> nn.Module:
 
 
 def _class(path: Any) -> type[nn.Module]:
-    module_name, _, class_name = str(path).rpartition(".")
+    module_name, _, class_name = current_path(str(path)).rpartition(".")
     if not module_name.startswith(HOME):
         raise ModelFileError(f"refusing to build {path!r}: only classes under {HOME!r} are built")
     try:

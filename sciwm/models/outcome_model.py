@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import DerivedPotential, Potential
 from sciwm.models.geometry import Geometry
 from sciwm.models.heads.head import Head
-from sciwm.models.potential import DerivedPotential, Potential
 from sciwm.models.statistics import Statistics
 
 

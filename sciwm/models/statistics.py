@@ -13,7 +13,7 @@ from sciwm.core.neighbours import neighbour_pairs
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import MAX_NUMBER
 from sciwm.core.units import MOLECULAR, UnitSystem
-from sciwm.models.bonding import bond_weight
+from sciwm.models.dynamics.bonding import bond_weight
 
 
 @dataclass

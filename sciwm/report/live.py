@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from sciwm.core.progress import Bar
-from sciwm.discovery import scorecard
-from sciwm.discovery.hypothesis import Hypothesis
-from sciwm.discovery.merit import met
-from sciwm.discovery.objective.objective import Objective
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.problem.hypothesis import Hypothesis
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.scoring import met
 from sciwm.report.campaign.amounts import Amounts, percent, share_interval
 from sciwm.report.numerals import plain
 

@@ -9,7 +9,7 @@ from typing import Any
 from sciwm.evaluation.metrics import METRIC_UNITS, reported_in
 from sciwm.evaluation.run import model_file, run_folder, training_files
 from sciwm.models import archive
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 
 TABLES = ("null", "last", "best", "metrics", "versions")
 NUMBERS = ("steps", "cpu_seconds", "training_items")

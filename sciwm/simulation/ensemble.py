@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.simulator import Evaluation
 

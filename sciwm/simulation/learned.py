@@ -10,10 +10,10 @@ from sciwm.core.state import State
 from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem
 from sciwm.models.archive import weights_digest
-from sciwm.models.compilation import CompiledPotential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
-from sciwm.models.potential import Potential
+from sciwm.models.programs.compilation import CompiledPotential
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sciwm.models.tracing import Function, compiled, require_same
+from sciwm.models.programs.tracing import Function, compiled, require_same
 
 
 class CompiledLoss:

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
-from sciwm.models.compilation import VARYING, example, from_inputs, program_inputs
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.programs.compilation import VARYING, example, from_inputs, program_inputs
 
 SUMS = ("energy", "energy_per_atom", "force", "stress", "virial_per_atom")
 """Squared errors in the order of `squared_errors`."""

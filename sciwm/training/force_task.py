@@ -13,11 +13,11 @@ from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
 from sciwm.evaluation.run import model_file
 from sciwm.models import archive
-from sciwm.models.force_field import ForceField
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import Potential
 from sciwm.models.outcome_model import OutcomeModel
-from sciwm.models.potential import Potential
+from sciwm.models.programs.tracing import CompilationError
 from sciwm.models.statistics import Statistics, survey
-from sciwm.models.tracing import CompilationError
 from sciwm.simulation.learned import predict
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (

@@ -8,7 +8,7 @@ from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.data.modules import Data, WindowData
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.models.statistics import Statistics, survey
 from sciwm.training.task import SURVEYED, Task
 

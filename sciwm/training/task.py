@@ -18,7 +18,7 @@ from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.models.statistics import Statistics
 
 SURVEYED = 500

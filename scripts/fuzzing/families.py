@@ -24,9 +24,9 @@ from fuzzing.samples import Source, sources
 from sciwm.cli import COMMANDS
 from sciwm.data import FrameData
 from sciwm.discovery.campaigns import Job
-from sciwm.discovery.descriptors import DESCRIPTORS
-from sciwm.discovery.objective.parser import FUNCTIONS
 from sciwm.discovery.plan import Plan
+from sciwm.discovery.problem.descriptors import DESCRIPTORS
+from sciwm.discovery.problem.objective.parser import FUNCTIONS
 from sciwm.models import Encoder, ForceField
 from sciwm.models.content import content_digest
 from sciwm.training import ForceTask

@@ -22,8 +22,8 @@ from fuzzing.jail import FAILURES, IMPLAUSIBLE, REFUSED, Inmate, Outcome
 from sciwm.cli import main
 from sciwm.core.plausibility import frame_oddity
 from sciwm.data.h5md import H5MDFile
-from sciwm.discovery.descriptors import DESCRIPTORS
-from sciwm.discovery.objective.objective import Objective
+from sciwm.discovery.problem.descriptors import DESCRIPTORS
+from sciwm.discovery.problem.objective.objective import Objective
 
 __all__ = ["FAILURES", "Session", "replayed"]
 

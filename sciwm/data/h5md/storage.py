@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from sciwm.data.h5md.contained import ContainedFile
-from sciwm.data.h5md.recovery import recorded_size, recover
+from sciwm.data.h5md.superblock_repair import recorded_size, recover
 
 FORMAT = ("v110", "v110")
 """The oldest HDF5 that knows the single-writer mode: version 1.10, of 2016."""

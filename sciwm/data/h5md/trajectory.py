@@ -11,10 +11,10 @@ from sciwm.core.frame import Array, Frame
 from sciwm.core.properties import PROPERTIES, property_name
 from sciwm.data.h5md.errors import FormatError
 from sciwm.data.h5md.layout import VECTOR_FIELDS, per_particle
+from sciwm.data.h5md.particle_order import Roster
 from sciwm.data.h5md.particles import ParticleGroup
-from sciwm.data.h5md.roster import Roster
+from sciwm.data.h5md.row_reads import Rows, Source, take
 from sciwm.data.h5md.sampling import evenly_spaced, spacing
-from sciwm.data.h5md.slabs import Rows, Source, take
 
 _COUNTS = frozenset({"numbers", "images", "source_frame"})
 

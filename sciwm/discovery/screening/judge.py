@@ -10,18 +10,18 @@ from rdkit import Chem
 
 from sciwm.core.bounds import require_seed
 from sciwm.core.frame import Array
-from sciwm.discovery.calibration import Conformal
-from sciwm.discovery.descriptors import DESCRIPTORS, described
-from sciwm.discovery.gates import Gate, Gates
-from sciwm.discovery.objective.objective import Objective
-from sciwm.discovery.oracle.construction import Description, construct
-from sciwm.discovery.outcomes.recipes import recipes_for
-from sciwm.discovery.predictors.predictor import Expectation, Predictor
-from sciwm.discovery.predictors.tanimoto import TanimotoGaussianProcess
-from sciwm.discovery.proposers.library import read_library
+from sciwm.discovery.experiment.oracle.construction import Description, construct
+from sciwm.discovery.planners.proposers.library import read_library
+from sciwm.discovery.problem.descriptors import DESCRIPTORS, described
+from sciwm.discovery.problem.gates import Gate, Gates
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.discovery.problem.outcomes.recipes import recipes_for
+from sciwm.discovery.surrogate.calibration import Conformal
+from sciwm.discovery.surrogate.predictors.predictor import Expectation, Predictor
+from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 if TYPE_CHECKING:
-    from sciwm.discovery.outcomes.outcome import Outcome
+    from sciwm.discovery.problem.outcomes.outcome import Outcome
 
 FAMILIAR = 0.99
 """Share of the measured molecules that are less uncertain, left out in turn, than a molecule which is
@@ -92,7 +92,7 @@ class Judge:
         if learnt is None or screening.models:
             named = screening.outcomes or recipes_for(screening.objective)
             if named:
-                from sciwm.discovery.oracle.measurement import recipes_of  # brings torch
+                from sciwm.discovery.experiment.oracle.measurement import recipes_of  # brings torch
 
                 recipes = recipes_of(named)
             units = {one.name: one.unit for one in recipes} | units
@@ -108,7 +108,9 @@ class Judge:
         self._gates = Gates([construct(one, Gate) for one in screening.gates])
         self._world: Predictor | None = None
         if screening.models and self.outcomes:
-            from sciwm.discovery.predictors.imagined import ImaginedOutcomes  # brings torch
+            from sciwm.discovery.surrogate.predictors.imagined import (
+                ImaginedOutcomes,  # brings torch
+            )
 
             wanted = [one for one in recipes if one.name in self.outcomes]
             self._world = ImaginedOutcomes.load(screening.models, wanted, screening.seed)

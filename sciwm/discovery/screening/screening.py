@@ -17,8 +17,8 @@ from pathlib import Path
 from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.file_lock import FileLock
 from sciwm.core.progress import Bar
-from sciwm.discovery.oracle.pool import WorkerPool
-from sciwm.discovery.proposers.library import Row, read_library
+from sciwm.discovery.experiment.oracle.pool import WorkerPool
+from sciwm.discovery.planners.proposers.library import Row, read_library
 from sciwm.discovery.screening import worker
 from sciwm.discovery.screening.judge import Judge, Learnt, Record, Screening
 from sciwm.discovery.screening.progress import Progress, identity_of

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sciwm.core.spreadsheet import ESCAPED, escape, unescape
-from sciwm.discovery.proposers.library import Row
+from sciwm.discovery.planners.proposers.library import Row
 from sciwm.discovery.screening.judge import Record
 
 OURS = ("line", "smiles")

@@ -11,7 +11,7 @@ from torch import Tensor
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.simulator import Evaluation
 
 Status = Literal["pass", "warn", "fail"]

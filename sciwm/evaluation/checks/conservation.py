@@ -17,7 +17,7 @@ from sciwm.evaluation.checks.check import (
     milli,
     nearest_pair,
 )
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion

@@ -7,7 +7,7 @@ import torch
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import Check
 from sciwm.evaluation.timing import median_seconds
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 
 REPEATS = 9

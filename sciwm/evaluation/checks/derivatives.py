@@ -20,7 +20,7 @@ from sciwm.evaluation.checks.check import (
     nearest_pair,
     typical_force,
 )
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 
 DIRECTIONS = 6
 """Random directions tried."""

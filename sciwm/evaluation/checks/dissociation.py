@@ -18,7 +18,7 @@ from sciwm.core.molecules import bonds
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.evaluation.checks.check import Check, Status, bare_evaluation, judged
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 
 NEAREST = 0.2
 """Å, where scans begin."""

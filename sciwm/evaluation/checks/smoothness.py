@@ -21,7 +21,7 @@ from sciwm.evaluation.checks.check import (
     nearest_pair,
     typical_force,
 )
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 
 STEP = 1e-6
 """Distance from the cutoff, as a share of it, at which the two sides are compared."""

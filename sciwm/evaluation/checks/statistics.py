@@ -9,7 +9,7 @@ from sciwm.core.units import MOLECULAR
 from sciwm.evaluation.checks.check import Check, Status, collated
 from sciwm.evaluation.checks.conservation import Thermal, thermal_state
 from sciwm.evaluation.evaluate import species_name
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.integrators import Langevin
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion

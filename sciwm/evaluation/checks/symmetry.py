@@ -20,7 +20,7 @@ from sciwm.evaluation.checks.check import (
     largest,
     typical_force,
 )
-from sciwm.models.potential import Potential
+from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.simulator import Evaluation
 
 ROUND_OFF = 1e-9

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sciwm.core.state import MAX_NUMBER, State
-from sciwm.models.encoder import Encoder
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.head import (
     Head,
     ScalarReadout,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sciwm.core.properties import PROPERTIES, require_known
 from sciwm.core.state import State
-from sciwm.models.encoder import Encoder
-from sciwm.models.spherical import degree_slices
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.encoders.spherical import degree_slices
 from sciwm.models.statistics import LabelStatistics
 
 WIDEST = 10_000

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
 from sciwm.core.state import MAX_NUMBER, State
-from sciwm.models.encoder import Encoder
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.head import Head, ScalarReadout, require_property, sum_per_system
 from sciwm.models.statistics import LabelStatistics
 

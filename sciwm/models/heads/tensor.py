@@ -5,7 +5,7 @@ from e3nn import o3
 from torch import Tensor
 
 from sciwm.core.state import MAX_NUMBER, State
-from sciwm.models.encoder import Encoder
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.heads.head import (
     Head,
     ScalarReadout,

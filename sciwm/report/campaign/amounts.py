@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sciwm.discovery.hypothesis import Hypothesis, Measurement, Prediction
-from sciwm.discovery.proportions import Ratio, Share
+from sciwm.discovery.analysis.binomial_intervals import Ratio, Share
+from sciwm.discovery.problem.hypothesis import Hypothesis, Measurement, Prediction
 from sciwm.report.numerals import plain
 
 UNKNOWN = "-"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from sciwm.discovery.hypothesis import Hypothesis
+from sciwm.discovery.problem.hypothesis import Hypothesis
 from sciwm.report.campaign import drawings
 from sciwm.report.campaign.amounts import Amounts
 from sciwm.report.campaign.record import CampaignRecord

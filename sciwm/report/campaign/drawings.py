@@ -10,7 +10,7 @@ from rdkit import rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from sciwm.core.molecules import parsed
-from sciwm.discovery.hypothesis import Measurement, Prediction
+from sciwm.discovery.problem.hypothesis import Measurement, Prediction
 from sciwm.report.plots import GREEN, ORANGE
 
 WIDTH, HEIGHT = 280, 190

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from sciwm.discovery import scorecard
+from sciwm.discovery.analysis import scorecard
 from sciwm.report import page
 from sciwm.report.campaign.amounts import percent
 from sciwm.report.campaign.record import CampaignRecord

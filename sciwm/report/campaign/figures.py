@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sciwm.core.frame import Array
-from sciwm.discovery import scorecard
-from sciwm.discovery.hypothesis import Hypothesis
-from sciwm.discovery.proportions import Share
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.analysis.binomial_intervals import Share
+from sciwm.discovery.problem.hypothesis import Hypothesis
 from sciwm.report.campaign.record import CampaignRecord
 from sciwm.report.plots import BLACK, BLUE, COLOURS, GREEN, ORANGE
 

@@ -1,6 +1,6 @@
 """Sections on what a campaign found, and how quickly."""
 
-from sciwm.discovery import scorecard
+from sciwm.discovery.analysis import scorecard
 from sciwm.report import page, viewer
 from sciwm.report.campaign import figures as drawn
 from sciwm.report.campaign import geometries, hypothesis_table

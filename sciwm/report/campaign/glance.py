@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from sciwm.discovery import scorecard
-from sciwm.discovery.favourites import favourites, guarded_favourites
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.analysis.winners_curse import favourites, guarded_favourites
 from sciwm.report.campaign.amounts import Amounts, percent, ratio_interval, share_interval
 from sciwm.report.campaign.record import CampaignRecord
 from sciwm.report.numerals import plain, quantity

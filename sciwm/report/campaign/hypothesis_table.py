@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from sciwm.discovery import scorecard
-from sciwm.discovery.hypothesis import Hypothesis
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.problem.hypothesis import Hypothesis
 from sciwm.report.campaign.amounts import Amounts
 from sciwm.report.campaign.cards import mark
 from sciwm.report.campaign.record import CampaignRecord

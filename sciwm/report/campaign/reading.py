@@ -4,10 +4,10 @@ from pathlib import Path
 
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
-from sciwm.discovery import scorecard
+from sciwm.discovery.analysis import scorecard
 from sciwm.discovery.campaigns import Job
-from sciwm.discovery.ledger import Ledger
-from sciwm.discovery.merit import merit_of, met
+from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.problem.scoring import merit_of, met
 from sciwm.report.campaign.record import CampaignRecord, ModelRecord
 
 SHOWN = 6

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 
 from sciwm.core.frame import Frame
-from sciwm.discovery.hypothesis import Hypothesis
-from sciwm.discovery.merit import Merit
+from sciwm.discovery.problem.hypothesis import Hypothesis
+from sciwm.discovery.problem.scoring import Merit
 
 
 @dataclass(frozen=True)

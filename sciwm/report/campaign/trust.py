@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sciwm.discovery import scorecard
-from sciwm.discovery.favourites import Favourites, favourites, guarded_favourites
-from sciwm.discovery.hypothesis import Hypothesis
+from sciwm.discovery.analysis import scorecard
+from sciwm.discovery.analysis.winners_curse import Favourites, favourites, guarded_favourites
+from sciwm.discovery.problem.hypothesis import Hypothesis
 from sciwm.report import page
 from sciwm.report.campaign import figures as drawn
 from sciwm.report.campaign.amounts import Amounts, percent, share_interval

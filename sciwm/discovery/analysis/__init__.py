@@ -1,0 +1,1 @@
+"""What a campaign was worth: its scorecard, refuted favourites, intervals of proportions."""

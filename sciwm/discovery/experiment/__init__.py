@@ -1,0 +1,1 @@
+"""Reference runs, and the ledger that keeps them."""

@@ -1,0 +1,1 @@
+"""What to try next: sources of candidates, and what makes one worth a run."""

@@ -1,0 +1,1 @@
+"""What is wanted: objectives over outcomes and descriptors, and what candidates must be."""

@@ -1,0 +1,1 @@
+"""What outcomes are expected, and how sure that is: models of outcomes, calibrated, that learn."""

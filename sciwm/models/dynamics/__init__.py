@@ -1,0 +1,1 @@
+"""Energies whose derivatives move particles, and what they are made of."""

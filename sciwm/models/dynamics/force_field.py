@@ -1,0 +1,218 @@
+"""The many-body force field: an encoder's features summed up to an energy.
+
+E = Σ_i E0(z_i) + Σ_i presence_i · scale · [readout(features_i) - readout(features of i alone)]
+    + Σ_pairs repulsion in collisions - mean bond energy · bonds,
+
+so that free atoms have their reference energies, and atoms that collide repel, whatever was learned
+(`short_range`).
+"""
+
+import inspect
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor, nn
+
+from sciwm.core.frame import Array
+from sciwm.core.state import MAX_NUMBER
+from sciwm.models.domain import Domain
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.dynamics.repulsion import ScreenedNuclearRepulsion
+from sciwm.models.dynamics.short_range import ShortRange, presence
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.geometry import Geometry
+from sciwm.models.statistics import Statistics
+
+STRONGEST_BOND = 15.0
+"""eV. That of carbon monoxide is 11.2."""
+
+UNBOUND = 0.5
+"""eV per particle that may be learned without being accounted for by bonds."""
+
+FEWEST_BONDS = 0.05
+"""Bonds per particle from which on their mean energy means something."""
+
+
+class ForceField(Potential):
+    """A learned energy with many-body messages, for molecules, materials and particles.
+
+    Args:
+        encoder: Perception; it owns the cutoff.
+        repulsion: Lets nuclei repel where training never came so close (the ZBL potential), in place of
+            what was learned; leave it off in reduced units.
+        reference_energies: Energy of each isolated atom by element symbol, in eV. Where absent they
+            are fitted to the training energies, which leaves dissociation energies undetermined.
+        unit_system: "molecular" (Å, eV, fs, u) or "reduced".
+        exact_limits: Off in files of the first format only: there a constant stands for the mean energy of
+            an atom in the data, free or not, and the repulsion is added to what was learned.
+    """
+
+    scale: Tensor
+    constants: Tensor
+    bond_energy: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        repulsion: bool = True,
+        reference_energies: dict[str, float] | None = None,
+        unit_system: str = "molecular",
+        exact_limits: bool = True,
+    ):
+        super().__init__()
+        if repulsion and unit_system != "molecular":
+            raise ValueError(
+                "nuclear repulsion is in eV and Å; set repulsion: false in reduced units"
+            )
+        for symbol in reference_energies or {}:
+            if symbol not in atomic_numbers:
+                raise ValueError(
+                    f"reference_energies names {symbol!r}, which is not an element symbol; "
+                    f"use symbols such as {', '.join(chemical_symbols[1:9])}"
+                )
+        self.encoder = encoder
+        self.repulsion = repulsion
+        self.reference_energies = reference_energies
+        self.unit_system = unit_system
+        self.exact_limits = exact_limits
+        self.cutoff = encoder.cutoff
+        self.domain = Domain()
+        self.nuclear = ScreenedNuclearRepulsion() if repulsion and not exact_limits else None
+        self.short_range = ShortRange(encoder.cutoff) if repulsion and exact_limits else None
+        channels = encoder.channels
+        linear = [nn.Linear(channels, 1, bias=False) for _ in range(encoder.layers - 1)]
+        final = nn.Linear(32, 1, bias=False)
+        with torch.no_grad():  # start near the mean energy and zero force
+            for last in (*linear, final):
+                last.weight.mul_(0.1)
+        self.readouts = nn.ModuleList(
+            [*linear, nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), final)]
+        )
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("bond_energy", torch.tensor(0.0))
+        self.register_buffer("constants", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
+
+    def adapt(self, statistics: Statistics) -> None:
+        self.domain.adapt(statistics)
+        self.encoder.neighbour_count.fill_(statistics.neighbour_count)
+        self.scale.fill_(statistics.force_rms)
+        self._set_zero(statistics, statistics.energy_shift)
+
+    def reference_table(self) -> Array | None:
+        """(119,) given energies of isolated atoms; None where they are to be fitted."""
+        if self.reference_energies is None:
+            return None
+        table = np.zeros(MAX_NUMBER + 1)
+        for symbol, energy in self.reference_energies.items():
+            table[atomic_numbers[symbol]] = energy
+        return table
+
+    def start_from(self, other: Potential) -> None:
+        """Takes over the weights, scales and domain of a trained force field.
+
+        Raises:
+            ValueError: If it is built differently.
+        """
+        mine, theirs = _settings(self), _settings(other)
+        odd = [name for name in mine if mine[name] != theirs.get(name)]
+        if odd:
+            differences = ", ".join(
+                f"{name} {theirs.get(name)} instead of {mine[name]}" for name in odd
+            )
+            raise ValueError(
+                f"the model to start from is a {type(other).__name__} with {differences}; give this one "
+                "the same encoder and force field"
+            )
+        self.load_state_dict(other.state_dict())
+
+    def rebase(self, statistics: Statistics, learned: float) -> None:
+        """Moves the zero of energies to that of other data, such as another method's.
+
+        Args:
+            learned: Mean energy per particle that the model gives on that data, constants aside.
+        """
+        if self.short_range is not None:
+            learned += float(self.bond_energy) * self.short_range.mean_bonds(statistics)
+        self._set_zero(statistics, statistics.energy_shift - learned)
+
+    def _set_zero(self, statistics: Statistics, shift: float) -> None:
+        """Shares out what a particle of the data has on average beyond its reference energy.
+
+        Bonds take it where they can; then free atoms are at their reference energies.
+        """
+        if self.short_range is not None:
+            self.short_range.adapt(statistics)
+            bonds = self.short_range.mean_bonds(statistics)
+            bond_energy = -shift / bonds if bonds > FEWEST_BONDS else 0.0
+            self.bond_energy.fill_(0.0)
+            if abs(shift) > UNBOUND and not 0.0 < bond_energy <= STRONGEST_BOND:
+                warnings.warn(
+                    f"particles of the data have {shift:.4g} eV more than their reference energies and "
+                    f"{bonds:.3g} bonds on average, which no bonds account for: reference energies and "
+                    "data are of different methods or units. Energies will be right near the data, "
+                    "those of free atoms will not",
+                    stacklevel=3,
+                )
+            else:
+                self.bond_energy.fill_(min(max(bond_energy, 0.0), STRONGEST_BOND))
+                shift = 0.0
+        self.constants.copy_(torch.as_tensor(statistics.reference_energies) + shift)
+
+    def presence(self, geometry: Geometry) -> Tensor | None:
+        """(A,) how much of each particle what is learned may see; None where that is all."""
+        if self.short_range is None:
+            return None
+        return presence(self.short_range.contacts(geometry, self.domain))
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        if not self.exact_limits:
+            return self._overlaid_energy(geometry)
+        contacts = seen = None
+        if self.short_range is not None:
+            contacts = self.short_range.contacts(geometry, self.domain)
+            seen = presence(contacts)
+        learned = self._readout(self.encoder(geometry, seen))
+        learned = learned - self._readout(self.encoder.alone(geometry))
+        energy = self.scale * learned
+        if self.short_range is None or contacts is None or seen is None:
+            return energy
+        bonds = self.short_range.bonds(geometry, self.domain, contacts)
+        repulsion = self.short_range.repulsion(geometry, contacts)
+        return seen * energy + repulsion - self.bond_energy * bonds
+
+    def _overlaid_energy(self, geometry: Geometry) -> Tensor:
+        energy = self.scale * self._readout(self.encoder(geometry))
+        return energy if self.nuclear is None else energy + self.nuclear(geometry)
+
+    def _readout(self, features: list[Tensor]) -> Tensor:
+        """(A,) what the invariants of all layers add up to."""
+        parts = [read(one)[:, 0] for read, one in zip(self.readouts, features, strict=True)]
+        return torch.stack(parts).sum(dim=0)
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        return self.constants[numbers]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(prefix + "bond_energy", torch.zeros_like(self.bond_energy))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # `model.float()` must not round total energies of 1e4 eV to single precision.
+        constants = self.constants
+        super()._apply(fn, recurse)
+        self.constants = constants.to(self.scale.device)
+        return self
+
+
+def _settings(model: Potential) -> dict[str, Any]:
+    """What weights of one force field must share with another's to mean the same."""
+    encoder = getattr(model, "encoder", None)
+    names = inspect.signature(Encoder).parameters
+    return {name: getattr(encoder, name, None) for name in names} | {
+        "repulsion": getattr(model, "repulsion", None),
+        "exact_limits": getattr(model, "exact_limits", None),
+        "unit_system": model.unit_system,
+    }

@@ -1,0 +1,175 @@
+"""Dynamics by energy: whatever gives an energy gives forces and stress by differentiation.
+
+The energy is differentiated by the vectors between neighbours, once: forces are sums of that
+gradient over the neighbours, and stress, the derivative by strain, is its outer product with the
+vectors (Knuth et al. 2015, Comput. Phys. Commun. 190, 33, eq. 12). Every model here is conservative;
+momentum, and without a box angular momentum, are conserved because only distances and directions
+between particles enter the energy.
+"""
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from sciwm.core.frame import Array
+from sciwm.core.neighbours import NeighbourTable
+from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
+from sciwm.core.units import UnitSystem, unit_system
+from sciwm.models.domain import Domain
+from sciwm.models.dynamics.passes import (
+    CACHED_SLOTS,
+    PROBED_SLOTS,
+    bytes_per_slot,
+    passes,
+    slots_that_fit,
+)
+from sciwm.models.geometry import Geometry
+from sciwm.models.statistics import Statistics
+
+
+class Potential(nn.Module, abc.ABC):
+    """A learned energy of a system of particles.
+
+    Attributes:
+        cutoff: Distance beyond which particles are not neighbours.
+        unit_system: Name of the units of everything it takes and gives.
+        domain: What the training data covered.
+        threads: That evaluations take; None for as many as their size pays.
+    """
+
+    cutoff: float
+    unit_system: str
+    domain: Domain
+    threads: int | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads = None
+        self._bytes_per_slot: dict[tuple[torch.device, torch.dtype], float] = {}
+
+    @property
+    def units(self) -> UnitSystem:
+        return unit_system(self.unit_system)
+
+    @abc.abstractmethod
+    def energy(self, geometry: Geometry) -> Tensor:
+        """(A,) energy of each particle in its surroundings."""
+
+    @abc.abstractmethod
+    def adapt(self, statistics: Statistics) -> None:
+        """Sets what is computed rather than learned: scales, shifts, reference energies, domain."""
+
+    def reference_table(self) -> Array | None:
+        """(119,) given energies of isolated particles; None where there are none."""
+        return None
+
+    @abc.abstractmethod
+    def offsets(self, numbers: Tensor) -> Tensor:
+        """(A,) constant part of each particle's energy, in float64.
+
+        Kept apart because total energies are thousands of times larger than what is learned:
+        added in float32 they would drown it.
+        """
+
+    def forward(
+        self,
+        state: State,
+        table: NeighbourTable,
+        stress: bool = False,
+        differentiable: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Energy without offsets (S,), forces (A, 3), and stress (S, 3, 3) if asked for.
+
+        Args:
+            differentiable: Keep the graph, so that a loss on forces can be differentiated.
+        """
+        if differentiable:
+            energy, forces, virial = self.differentiated(state, table, differentiable)
+        else:
+            with on_threads(threads_for(table.sender.numel(), self.threads)):
+                energy, forces, virial = self._in_passes(state, table)
+        return energy, forces, stress_of(virial, state) if stress else None
+
+    def differentiated(
+        self, state: State, table: NeighbourTable, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (S,), forces (A, 3), and the derivative of the energy by strain (S, 3, 3)."""
+        with torch.set_grad_enabled(differentiable):
+            vectors = table.vectors(state.positions, state.cell, state.batch)
+        if not vectors.requires_grad:
+            vectors = vectors.detach().requires_grad_(True)
+        with torch.enable_grad():
+            particles = self.energy(Geometry.of(state, table, vectors, self.beyond))
+            (gradient,) = torch.autograd.grad(
+                particles.sum(), vectors, create_graph=differentiable, allow_unused=True
+            )
+        if gradient is None:
+            gradient = torch.zeros_like(vectors)
+        if not differentiable:
+            particles, vectors = particles.detach(), vectors.detach()
+        energy = particles.new_zeros(state.n_systems).index_add(0, state.batch, particles)
+        virial = torch.bmm(vectors.transpose(1, 2), gradient)
+        virial = virial.new_zeros(state.n_systems, 3, 3).index_add(0, state.batch, virial)
+        return energy, table.forces(gradient), 0.5 * (virial + virial.transpose(1, 2))
+
+    def _in_passes(self, state: State, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor]:
+        """`differentiated`, of as many systems at a time as the machine does best."""
+        slots = self._slots_of_a_pass(state, table)
+        if state.n_systems == 1 or table.sender.numel() <= slots:
+            return self.differentiated(state, table)
+        parts = [self.differentiated(*part) for part in passes(state, table, slots)]
+        energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
+        return energy, forces, virial
+
+    def _slots_of_a_pass(self, state: State, table: NeighbourTable) -> int:
+        device = state.positions.device
+        if device.type != "cuda":
+            return CACHED_SLOTS * torch.get_num_threads()  # each has a cache of its own
+        if table.sender.numel() <= PROBED_SLOTS:
+            return PROBED_SLOTS
+        kind = (device, state.positions.dtype)
+        if kind not in self._bytes_per_slot:
+            self._bytes_per_slot[kind] = bytes_per_slot(self.differentiated, state, table)
+        return slots_that_fit(self._bytes_per_slot[kind], device)
+
+    def total_offset(self, state: State) -> Tensor:
+        """(S,) float64 constant part of the energy of each system."""
+        offsets = self.offsets(state.numbers)
+        return offsets.new_zeros(state.n_systems).index_add(0, state.batch, offsets)
+
+    @property
+    def beyond(self) -> float:
+        """A distance at which nothing is felt, for empty slots of the neighbour table."""
+        return self.cutoff if self.cutoff != float("inf") else 1e6
+
+
+class DerivedPotential(Potential, abc.ABC):
+    """A potential that has another's energies and adds something to them."""
+
+    @property
+    @abc.abstractmethod
+    def base(self) -> Potential:
+        """Whose energies it has."""
+
+    @property
+    def domain(self) -> Domain:  # type: ignore[override]
+        return self.base.domain
+
+    def energy(self, geometry: Geometry) -> Tensor:
+        return self.base.energy(geometry)
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        return self.base.offsets(numbers)
+
+    def reference_table(self) -> Array | None:
+        return self.base.reference_table()
+
+
+def stress_of(virial: Tensor, state: State) -> Tensor:
+    """(S, 3, 3) derivative of the energy by strain per volume; NaN where a system has no volume."""
+    volume = torch.linalg.det(state.cell).abs()
+    periodic = state.pbc.all(dim=1)
+    safe = torch.where(periodic, volume, torch.ones_like(volume))
+    return torch.where(periodic[:, None, None], virial / safe[:, None, None], torch.nan)

@@ -1,0 +1,1 @@
+"""Perception: particles and their surroundings become equivariant features."""
