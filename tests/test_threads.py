@@ -15,10 +15,11 @@ from sciwm.core.threads import SLOTS_PER_THREAD, most_threads, threads_for
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
 from sciwm.interfaces.world import World
-from sciwm.models import archive, compilation
+from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.encoders.encoder import Encoder
+from sciwm.models.programs import compilation
 from sciwm.models.programs.compilation import CompiledPotential, accelerated
 from sciwm.models.statistics import survey
 from sciwm.simulation.ensemble import Ensemble

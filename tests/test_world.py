@@ -114,7 +114,8 @@ def test_a_missing_model_says_where_models_come_from(tmp_path):
 
 
 def test_a_model_whose_code_has_changed_since_is_refused(tmp_path, monkeypatch):
-    from sciwm.models import archive, force_field
+    from sciwm.models import archive
+    from sciwm.models.dynamics import force_field
 
     saved = tmp_path / "model.pt"
     archive.save(loaded_without_digest(OLD[0]), saved)
