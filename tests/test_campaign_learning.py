@@ -114,8 +114,10 @@ def test_worlds_learn_between_rounds_and_those_that_pass_imagine_the_next(job, w
     assert learned.promoted or "fails the checks" in learned.note or "grew" in learned.note
     latest = learned.version if learned.promoted else learned.parent
     version = {one.round: one.model.split("+")[0] for one in found}
-    assert version == {0: "", 1: learned.parent, 2: learned.parent, 3: latest}
-    assert any(one.predictions["dipole"].spread > 0 for one in found if one.round == ROUNDS - 1)
+    expected = {0: "", 1: learned.parent, 2: learned.parent}
+    assert version == {number: expected.get(number, latest) for number in version}
+    assert max(version) >= ROUNDS - 1
+    assert any(one.predictions["dipole"].spread > 0 for one in found if one.round >= ROUNDS - 1)
     # Controls are never taught.
     controls = sum(one.decision == "control" for one in found)
     assert controls
@@ -129,7 +131,7 @@ def test_worlds_learn_between_rounds_and_those_that_pass_imagine_the_next(job, w
     more = str(len(found) + 1)
     assert discover(job, tmp_path, "--plan.calls", more) == 0
     with Ledger(home / "ledger.sqlite", read_only=True) as ledger:
-        [last] = ledger.campaign("c").hypotheses(ROUNDS)
+        [last] = ledger.campaign("c").hypotheses(max(version) + 1)
     assert last.model.split("+")[0] == latest
 
 
@@ -137,7 +139,7 @@ def test_worlds_learn_between_rounds_and_those_that_pass_imagine_the_next(job, w
     ("learning", "message"),
     [
         ({"kept": ["absent.h5md"]}, "worlds are to learn from absent.h5md"),
-        ({"seconds": 0}, "positive time"),
+        ({"seconds": 0}, "seconds must be positive"),
     ],
 )
 def test_a_mistake_in_how_worlds_learn_costs_nothing(job, learning, message, tmp_path, capsys):

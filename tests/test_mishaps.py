@@ -1,6 +1,7 @@
 """What may happen to a run: disks fill, permissions lack, two start at once, somebody presses Ctrl-C."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 
 PRESSED = """
 import os, signal, sys
+# A shell that runs tests in the background passes on that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Key:
     done = False
     def find_spec(self, name, path=None, target=None):
@@ -244,8 +247,13 @@ class TestInterrupted:
             assert swallowing.whole
             time.sleep(HUNG)
 
-        with pytest.raises(KeyboardInterrupt):
-            whole_imports()(work)()
+        # A shell that runs tests in the background passes on that Ctrl-C is ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                whole_imports()(work)()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_imagination_that_is_interrupted_leaves_the_world_as_it_was(self, monkeypatch):
         world = sciwm.load(WORLD)

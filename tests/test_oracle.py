@@ -655,7 +655,7 @@ class TestWorkerPool:
 
     def test_a_task_over_the_time_limit_is_ended_and_the_next_one_runs(self, pool, late):
         slow = pool.submit(time.sleep, 2 * HUNG)
-        until(slow.running)
+        until(lambda: slow._began is not None)
         late()
         with pytest.raises(TimeoutError):
             slow.result()

@@ -11,6 +11,11 @@ LINES = 60.0
 """Seconds between two lines where there is no terminal."""
 
 
+def _in_notebook() -> bool:
+    interactive = sys.modules.get("IPython")
+    return interactive is not None and interactive.get_ipython() is not None
+
+
 class Bar(tqdm):
     """A progress bar on the error output; in a log, lines with rate and time left.
 
@@ -23,7 +28,7 @@ class Bar(tqdm):
     def __init__(self, iterable: Iterable[Any] | None = None, delay: float = 1.0, **options: Any):
         self._told = monotonic()
         # A notebook is no terminal, but shows a bar all the same.
-        self._lines = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self._lines = not (sys.stderr.isatty() or _in_notebook())
         if self._lines:
             # Numbers without a picture of a bar, which nothing has to take away at the end.
             options |= {"leave": False, "mininterval": 1.0}

@@ -142,9 +142,14 @@ def _make_common(folder: Path) -> None:
     library = {"start": ["CCO", "CC(=O)C", "CCN", "C=CC=O", "CC#N"], "max_heavy": 4}
     discover = {
         "objective": "maximize dipole; require sa_score < 6",
-        "proposers": [{"class_path": f"{path}.planners.proposers.genetic.Genetic", "init_args": library}],
+        "proposers": [
+            {"class_path": f"{path}.planners.proposers.genetic.Genetic", "init_args": library}
+        ],
         "gates": [
-            {"class_path": f"{path}.problem.gates.Size", "init_args": {"max_atoms": 16, "max_heavy": 4}},
+            {
+                "class_path": f"{path}.problem.gates.Size",
+                "init_args": {"max_atoms": 16, "max_heavy": 4},
+            },
             {
                 "class_path": f"{path}.problem.gates.Elements",
                 "init_args": {"allowed": ["H", "C", "N", "O"]},

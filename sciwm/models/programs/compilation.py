@@ -271,7 +271,8 @@ def example(model: Potential) -> tuple[State, NeighbourTable]:
     an untrained model are so steep that rounding alone sets two ways to compute them apart.
     """
     weight = next(model.parameters())
-    spacing = min(0.4 * model.cutoff, 1.8)
+    # Farther apart than elements that never met collide, where nothing of what was learned would be seen.
+    spacing = min(0.75 * model.cutoff, 3.0)
     generator = torch.Generator().manual_seed(0)
     known = torch.nonzero(model.domain.seen)[:, 0].cpu().numpy()
     frames = []
