@@ -258,6 +258,15 @@ def test_an_unseen_species_is_named_with_its_frame(force_field, crystal):
         evaluate(force_field, Collection([crystal]))
 
 
+@pytest.mark.parametrize("odd", [-(2**63), -1, 119, 2**40])
+def test_a_species_that_no_element_has_is_named_too(force_field, tmp_path, odd):
+    frame = springs(water(0)).with_(numbers=np.array([8, odd, 1]))
+    with H5MDWriter(tmp_path / "odd.h5md") as writer:
+        writer.append(frame)
+    with pytest.raises(UnseenSpeciesError, match=rf"odd\.h5md.*frame 0.*\[{odd}\] \(X\)"):
+        evaluate(force_field, Collection([tmp_path / "odd.h5md"]))
+
+
 def test_data_in_other_units_is_refused(force_field, moving):
     with pytest.raises(ValueError, match="molecular units"):
         evaluate(force_field, Collection([moving]))

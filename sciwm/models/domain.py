@@ -96,7 +96,7 @@ class Domain(nn.Module):
             numbers: (A,) particle types.
             batch: (A,) the system of each particle.
         """
-        odd = ~self.seen[numbers]
+        odd = self._never_seen(numbers)
         if not bool(odd.any()):
             return {}
         known = _named(torch.nonzero(self.seen)[:, 0])
@@ -105,9 +105,14 @@ class Domain(nn.Module):
             for s in batch[odd].unique().tolist()
         }
 
+    def _never_seen(self, numbers: Tensor) -> Tensor:
+        """(A,) of which particles the type did not occur in training, or cannot."""
+        possible = (numbers >= 0) & (numbers <= MAX_NUMBER)
+        return ~(possible & self.seen[numbers.clamp(0, MAX_NUMBER)])
+
     def require_species(self, numbers: Tensor, batch: Tensor | None = None) -> None:
         """Raises UnseenSpeciesError, which names the systems, unless all types occurred in training."""
-        unseen = ~self.seen[numbers]
+        unseen = self._never_seen(numbers)
         if bool(unseen.any()):
             systems = self.unseen(numbers, torch.zeros_like(numbers) if batch is None else batch)
             names = sorted({int(n) for n in numbers[unseen]})
@@ -183,4 +188,7 @@ def _charge_entry(charges: Tensor) -> Tensor:
 
 def _named(numbers: Tensor) -> str:
     """Particle types as element symbols, X for a type that is none."""
-    return ", ".join(chemical_symbols[n] for n in numbers.unique().tolist()) or "nothing"
+    names = (
+        chemical_symbols[n] if 0 <= n <= MAX_NUMBER else "X" for n in numbers.unique().tolist()
+    )
+    return ", ".join(names) or "nothing"

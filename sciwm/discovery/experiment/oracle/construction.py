@@ -57,7 +57,9 @@ def construct(description: Description, *wanted: type) -> Any:
     try:
         return kind(**arguments)
     except TypeError as error:
-        raise ValueError(f"{path} cannot be built from {sorted(arguments)}: {error}") from error
+        raise ValueError(
+            f"{path} cannot be built from {sorted(map(str, arguments))}: {error}"
+        ) from error
 
 
 def _argument(value: Any, hint: Any) -> Any:
