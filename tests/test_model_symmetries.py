@@ -442,3 +442,9 @@ def test_weights_that_do_not_fit_are_refused(model_file):
 def test_a_missing_file_says_where_models_come_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="sciwm train"):
         archives.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("decay", [0, 1, 2])
+def test_a_decay_of_the_basis_may_be_written_as_a_whole_number(decay):
+    whole, real = BesselBasis(CUTOFF, 6, decay), BesselBasis(CUTOFF, 6, float(decay))
+    assert torch.equal(whole.amplitudes, real.amplitudes)

@@ -238,7 +238,7 @@ def built_trainer(options: dict[str, Any], further: dict[str, Any]) -> Trainer:
         ValueError: If the job's are unknown, not to be changed, or not possible here.
     """
     known = inspect.signature(Trainer).parameters
-    unknown = sorted(further.keys() - known.keys())
+    unknown = sorted(str(name) for name in further if name not in known)
     if unknown:
         close = get_close_matches(unknown[0], known, 3)
         raise ValueError(

@@ -66,7 +66,7 @@ class BesselBasis(RadialBasis):
         self.size = size
         self.decay = decay
         n = torch.arange(1, size + 1)
-        amplitudes = n**-decay
+        amplitudes = n ** -float(decay)  # a whole number would make whole numbers
         self.register_buffer("frequencies", n * (math.pi / cutoff), persistent=False)
         amplitudes = amplitudes / amplitudes.square().mean().sqrt()
         self.register_buffer("amplitudes", amplitudes, persistent=False)
