@@ -178,6 +178,8 @@ MALFORMED = {
     "units": (lambda c: c.update(units="stone"), "units are 'stone'"),
     "other units": (lambda c: c.update(units="reduced"), "reduced units"),
     "probe of words": (lambda c: c.update(probe=["x"]), "'probe'"),
+    "probe of falsehood": (lambda c: c.update(probe=False), "'probe'"),
+    "probe of nothing": (lambda c: c.update(probe={}), "'probe'"),
     "nested deep": (nested, "nested more than"),
     "one list many times": (bomb, "more than the bytes of the file"),
     "one number many times": (huge_tensor, "more than the bytes of the file"),

@@ -111,8 +111,8 @@ def require_layout(content: dict[str, Any]) -> None:
     _require_records(content["data"].get("files", []), "data: files", ("name",))
     _require_records(content["check"].get("checks", []), "check: checks", ("name", "status"))
     expected = content.get("probe")
-    numbers = expected if isinstance(expected, list) else [expected or 0.0]
-    if not all(isinstance(one, float) for one in numbers):
+    numbers = expected if isinstance(expected, list) else [expected]
+    if expected is not None and not all(isinstance(one, float) for one in numbers):
         raise ModelFileError("its 'probe' does not consist of numbers")
 
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from fuzzing.mutation import changed_array
 
+LARGE = 10**6
+"""Numbers in a dataset that are not read to be changed: an earlier change only declared them."""
+
 
 def change(rng: Random, path: Path) -> None:
     """One or two changes, in place."""
@@ -26,7 +29,7 @@ def _change_one(rng: Random, file: h5py.File, name: str) -> None:
         del file[name]
     elif kind == 1:
         _change_attribute(rng, place)
-    elif kind == 2 and isinstance(place, h5py.Dataset):
+    elif kind == 2 and isinstance(place, h5py.Dataset) and (place.size or 0) < LARGE:
         content = place[()]
         del file[name]
         file[name] = changed_array(rng, np.asarray(content)) if _numeric(content) else 1.0
