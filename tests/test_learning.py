@@ -76,7 +76,7 @@ def learner(campaign, trained, tmp_path, old="old.h5md", every=1):
     if not kept.is_file():
         write(kept, range(900, 920))
     world = ImaginedOutcomes.load([model], RECIPES)
-    settings = Learning([str(folder / old)], [str(kept)], seconds=2.0, every=every)
+    settings = Learning([str(folder / old)], [str(kept)], seconds=8.0, every=every)
     return WorldLearner(settings, campaign, world, [model], RECIPES, tmp_path / "worlds"), world
 
 

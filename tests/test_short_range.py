@@ -12,8 +12,9 @@ from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.evaluation.checks.dissociation import dissociation_checks
-from sciwm.models import Encoder, ForceField, short_range
+from sciwm.models import Encoder, ForceField
 from sciwm.models.domain import Domain
+from sciwm.models.dynamics import short_range
 from sciwm.models.dynamics.bonding import bond_weight, saturated
 from sciwm.models.dynamics.short_range import APART, INNER, OUTER, TOUCHING
 from sciwm.models.geometry import Geometry
