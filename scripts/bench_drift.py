@@ -18,12 +18,12 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.h5md import H5MDFile
 from sciwm.models.dynamics.potential import Potential
-from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import energy_drift, energy_fluctuation
+from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 
 def motions(

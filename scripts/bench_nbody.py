@@ -22,8 +22,8 @@ from tqdm import tqdm
 import sciwm
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
-from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import VelocityVerlet
 
 START, STOP, SPACING = 30, 40, 0.1
 CHUNK = 500

@@ -30,9 +30,9 @@ from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.programs.compilation import compile_model
 from sciwm.models.statistics import survey
-from sciwm.simulation.integrators import VelocityVerlet
+from sciwm.simulation.propagators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 EVERY = 10
 """Steps between frames."""

@@ -37,9 +37,9 @@ from sciwm.models import Encoder, ForceField, archive
 from sciwm.models.dynamics.passes import PROBED_SLOTS, bytes_per_slot, slots_that_fit
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import compile_model
-from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator, predict
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.velocities import maxwell_boltzmann
 from sciwm.training import ForceTask
 from sciwm.training.fit import fit
 

@@ -35,10 +35,10 @@ from sciwm.models.dynamics.potential import Potential
 from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.programs.compilation import compile_model
 from sciwm.models.statistics import survey
-from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (
     LOSS_VARYING,

@@ -12,14 +12,14 @@ from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
 from scipy import stats
 
 from sciwm.core.frame import Frame
-from sciwm.core.state import State
+from sciwm.core.random import RandomStreams
+from sciwm.core.state import State, moved, select
 from sciwm.core.units import MOLECULAR, REDUCED
-from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet, moved, select
+from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt
 from sciwm.simulation.simulator import Evaluation
-from sciwm.simulation.thermostats import (
-    OrnsteinUhlenbeck,
-    RandomStreams,
+from sciwm.simulation.thermostats import OrnsteinUhlenbeck
+from sciwm.simulation.velocities import (
     kinetic_energy,
     maxwell_boltzmann,
     temperature,

@@ -22,8 +22,8 @@ from sciwm.core import replacement
 from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDWriter
-from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout
 from sciwm.training.fit import claimed
 

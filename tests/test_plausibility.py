@@ -23,10 +23,10 @@ from sciwm.data.importers.convert import convert
 from sciwm.data.importers.source import ImportOptions, SourceError
 from sciwm.data.modules import FrameData, WindowData
 from sciwm.models import Encoder, ForceField
-from sciwm.simulation.integrators import Langevin, VelocityVerlet
+from sciwm.simulation.propagators import Langevin, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 from sciwm.training import ForceTask
 from sciwm.training.fit import fit
 

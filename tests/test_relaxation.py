@@ -15,10 +15,9 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from sciwm.core.frame import Frame
 from sciwm.core.rotations import random_rotation
-from sciwm.core.state import State
+from sciwm.core.state import State, moved
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.simulation import relaxation
-from sciwm.simulation.integrators import moved
 from sciwm.simulation.model_hessian import model_hessian
 from sciwm.simulation.references.ase_potentials import emt, lennard_jones
 from sciwm.simulation.relaxation import relax

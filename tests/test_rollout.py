@@ -24,12 +24,12 @@ from sciwm.data.h5md import H5MDFile
 from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.statistics import survey
-from sciwm.simulation.integrators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt, lennard_jones
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation, SimulatorError
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 
 class Springs:

@@ -57,7 +57,7 @@ def simulate(
     from sciwm.core.units import parse_quantity
     from sciwm.data.frame_numbers import frames_named
     from sciwm.data.h5md import H5MDFile
-    from sciwm.simulation.integrators import (
+    from sciwm.simulation.propagators import (
         CSVR,
         Integrator,
         Langevin,
@@ -65,7 +65,7 @@ def simulate(
         steps_within,
     )
     from sciwm.simulation.rollout import Rollout
-    from sciwm.simulation.thermostats import maxwell_boltzmann
+    from sciwm.simulation.velocities import maxwell_boltzmann
 
     if thermostat not in (None, "langevin", "csvr"):
         raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')

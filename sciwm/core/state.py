@@ -4,6 +4,7 @@ Batching follows torch-geometric: `State.collate` concatenates systems along the
 `state.batch` says which system each atom belongs to.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -227,10 +228,38 @@ class State(Data):
         return 1 if key == "pairs" else 0
 
 
+_LABELS = ("energy", "forces", "stress", "pairs", "shifts")
+"""Fields that belong to the positions they were computed at."""
+
 _PER_ATOM = frozenset(
     {"numbers", "positions", "velocities", "masses", "charges", "forces"}
     | {property_field(name) for name, one in PROPERTIES.items() if one.per_atom}
 )
+
+
+def moved(state: State, positions: Tensor, velocities: Tensor | None = None) -> State:
+    """The state elsewhere; labels and neighbour pairs of the old positions are left behind."""
+    there = copy.copy(state)
+    fields = there.stores[0]
+    for key in _LABELS:
+        if key in fields:
+            del fields[key]
+    fields["positions"] = positions
+    if velocities is not None:
+        fields["velocities"] = velocities
+    return there
+
+
+def select(state: State, systems: Sequence[int]) -> State:
+    """Those systems of a state, in ascending order, without labels and neighbour pairs."""
+    kept = torch.zeros(state.n_systems, dtype=torch.bool, device=state.batch.device)
+    kept[list(systems)] = True
+    rows = kept[state.batch]
+    chosen = State(batch=(torch.cumsum(kept, 0) - 1)[state.batch[rows]])
+    for key, value in state.to_dict().items():
+        if isinstance(value, Tensor) and key not in (*_LABELS, "batch", "ptr"):
+            chosen[key] = value[rows] if len(value) == len(rows) else value[kept]
+    return chosen
 
 
 def frame_from_ase(atoms: Atoms) -> Frame:

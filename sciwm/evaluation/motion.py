@@ -12,7 +12,7 @@ from torch import Tensor
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
-from sciwm.core.state import State
+from sciwm.core.state import State, select
 from sciwm.data.collection import Collection, Entry
 from sciwm.data.datasets import WindowDataset
 from sciwm.evaluation.evaluate import place, require_units
@@ -20,8 +20,8 @@ from sciwm.evaluation.metrics import reported_in
 from sciwm.evaluation.table import aligned, number
 from sciwm.models.domain import UnseenSpeciesError
 from sciwm.models.dynamics.potential import Potential
-from sciwm.simulation.integrators import VelocityVerlet, select
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import VelocityVerlet
 
 _SHOWN = 8
 """Rows of the printed table, at most."""

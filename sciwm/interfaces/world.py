@@ -20,12 +20,12 @@ from sciwm.models.archive import Archive
 from sciwm.models.domain import OutsideDomainWarning
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated, compile_model
-from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 System = State | Atoms | str
 """A state, an ASE Atoms, or a SMILES."""

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from sciwm.core.progress import Bar
-from sciwm.core.state import State
+from sciwm.core.state import State, moved, select
 from sciwm.core.units import MOLECULAR
-from sciwm.simulation.integrators import moved, select
 from sciwm.simulation.model_hessian import NON_METALS, model_step
 from sciwm.simulation.simulator import Evaluation, Simulator, SimulatorError
 

@@ -18,11 +18,11 @@ from sciwm.evaluation.checks.check import (
     nearest_pair,
 )
 from sciwm.models.dynamics.potential import Potential
-from sciwm.simulation.integrators import VelocityVerlet
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import energy_drift, energy_fluctuation
-from sciwm.simulation.thermostats import maxwell_boltzmann, temperature
+from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.velocities import maxwell_boltzmann, temperature
 
 STEPS_PER_PERIOD = 20
 """Steps in the shortest period of vibration: usual in molecular dynamics, 0.5 fs with hydrogen."""

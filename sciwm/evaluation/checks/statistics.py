@@ -10,10 +10,10 @@ from sciwm.evaluation.checks.check import Check, Status, collated
 from sciwm.evaluation.checks.conservation import Thermal, thermal_state
 from sciwm.evaluation.evaluate import species_name
 from sciwm.models.dynamics.potential import Potential
-from sciwm.simulation.integrators import Langevin
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import equipartition, temperature
+from sciwm.simulation.propagators import Langevin
 from sciwm.simulation.rollout import Rollout
 
 COPIES = 8

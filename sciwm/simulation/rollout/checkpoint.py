@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sciwm.core.replacement import replacing
-from sciwm.simulation.integrators import moved
+from sciwm.core.state import moved
 from sciwm.simulation.rollout.progress import Progress
 
 

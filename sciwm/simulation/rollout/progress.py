@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciwm.core.state import State
-from sciwm.simulation.integrators import Integrator, moved, select
+from sciwm.core.state import State, moved, select
+from sciwm.simulation.propagators import Integrator
 from sciwm.simulation.simulator import Evaluation
 
 

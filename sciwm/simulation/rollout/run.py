@@ -15,14 +15,14 @@ from sciwm.core.plausibility import require_plausible
 from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
-from sciwm.simulation.integrators import Integrator
+from sciwm.simulation.propagators import Integrator
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.events import Watch
 from sciwm.simulation.rollout.progress import Progress
 from sciwm.simulation.rollout.recorder import Recorder
 from sciwm.simulation.rollout.stability import Soundness, implausible_systems
 from sciwm.simulation.simulator import Simulator, SimulatorError
-from sciwm.simulation.thermostats import kinetic_energy
+from sciwm.simulation.velocities import kinetic_energy
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from torch import Tensor
 from sciwm.core.plausibility import oddity
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
-from sciwm.simulation.integrators import Integrator
+from sciwm.simulation.propagators import Integrator
 from sciwm.simulation.rollout.progress import Progress
-from sciwm.simulation.thermostats import kinetic_energy, temperature
+from sciwm.simulation.velocities import kinetic_energy, temperature
 
 HEATING_LIMIT = 50.0
 """A system this many times hotter than it should be has blown up. So has one whose energy jumps in

@@ -15,14 +15,14 @@ from sciwm.core.units import MOLECULAR
 from sciwm.discovery.problem.hypothesis import Failure
 from sciwm.discovery.problem.outcomes.outcome import Outcome, Value, failure_of
 from sciwm.discovery.problem.outcomes.relaxation import Minimum, minima
-from sciwm.simulation.integrators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.observables.gyration import radius_of_gyration
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.statistics import mean_with_error
 from sciwm.simulation.observables.vibration import LIGHT
+from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, steps_within
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import PropertySimulator, SimulatorError
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 EQUILIBRATION = 0.2
 """Share of a simulation at its start that is not averaged over."""

@@ -17,12 +17,12 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.discovery.problem.hypothesis import Failure
 from sciwm.discovery.problem.outcomes.outcome import Outcome, Value
-from sciwm.simulation.integrators import Langevin, steps_within
 from sciwm.simulation.observables.bonding import LASTING
+from sciwm.simulation.propagators import Langevin, steps_within
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.rollout.events import BondWatch
 from sciwm.simulation.simulator import PropertySimulator
-from sciwm.simulation.thermostats import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 FRAME = 10.0
 """fs between looks at the bonds; five in a row make a broken bond."""
