@@ -17,20 +17,17 @@ import sciwm
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.h5md import H5MDFile
-from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import energy_drift, energy_fluctuation
-from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet
+from sciwm.simulation.propagators import Langevin, Propagator, VelocityVerlet
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.velocities import maxwell_boltzmann
 
 
-def motions(
-    model: Potential, state: State, integrator: Integrator, steps: int
-) -> tuple[State, list[Motion]]:
+def motions(propagator: Propagator, state: State, steps: int) -> tuple[State, list[Motion]]:
     """The state after so many steps, and how each system got there."""
-    result = Rollout(LearnedSimulator(model), integrator, every=2).run(state, steps)
+    result = Rollout(propagator, every=2).run(state, steps)
     broken = [reason for reason in result.reasons if reason is not None]
     if broken:
         raise ArithmeticError(f"a simulation stopped: {broken[0]}")
@@ -54,11 +51,11 @@ def main(
     with H5MDFile(start) as file:
         frames = [file.trajectories[0].frame(k) for k in range(0, 640, 80)]
     cold = State.collate([State.from_frame(frame, torch.float64) for frame in frames])
-    warm, _ = motions(
-        model, maxwell_boltzmann(cold, 300.0, MOLECULAR), Langevin(0.5, 300.0, 0.01), 1000
-    )
-    _, fine = motions(model, warm, VelocityVerlet(0.5), 4000)
-    _, coarse = motions(model, warm, VelocityVerlet(1.0), 1000)
+    simulator = LearnedSimulator(model)
+    langevin = Langevin(simulator, 0.5, 300.0, 0.01)
+    warm, _ = motions(langevin, maxwell_boltzmann(cold, 300.0, MOLECULAR), 1000)
+    _, fine = motions(VelocityVerlet(simulator, 0.5), warm, 4000)
+    _, coarse = motions(VelocityVerlet(simulator, 1.0), warm, 1000)
     drifts = [energy_drift(motion) for motion in fine]
     drift = float(np.mean([d.value for d in drifts]))
     error = float(np.sqrt(np.mean([d.error**2 for d in drifts]) / len(drifts)))

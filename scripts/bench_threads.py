@@ -104,7 +104,7 @@ def dynamics(
     simulator = World(Archive(model), threads).simulator()
     states = [State.from_frame(frame.with_(energy=None, forces=None)) for frame in frames]
     state = maxwell_boltzmann(State.collate(states), 1e-3, simulator.units)
-    rollout = Rollout(simulator, VelocityVerlet(1e-3), every=EVERY)
+    rollout = Rollout(VelocityVerlet(simulator, 1e-3), every=EVERY)
 
     def some_steps() -> int:
         result = rollout.run(state, EVERY)

@@ -244,17 +244,17 @@ class Check:
 
         Every step has its neighbour table looked at, and searched anew where atoms have moved.
         """
-        simulator, integrator = LearnedSimulator(model), VelocityVerlet(0.5)
+        propagator = VelocityVerlet(LearnedSimulator(model), 0.5)
         state = maxwell_boltzmann(self._molecules(count), 300.0, model.units)
-        evaluation = simulator.evaluate(state)
+        evaluation = propagator.start(state)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         for index in range(3):
-            state, evaluation = integrator.step(simulator, state, evaluation, index)
+            state, evaluation = propagator.advance(state, evaluation, index)
         self._finish()
         taken, began = 0, time.monotonic()
         while taken < 5 or (time.monotonic() - began < 2 and taken < 500 and not self._small):
-            state, evaluation = integrator.step(simulator, state, evaluation, taken)
+            state, evaluation = propagator.advance(state, evaluation, taken)
             self._finish()
             taken += 1
         seconds = time.monotonic() - began

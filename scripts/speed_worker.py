@@ -143,7 +143,7 @@ class Worker:
         simulator = LearnedSimulator(self.finished(self.frames))
         states = [State.from_frame(frame.with_(energy=None, forces=None)) for frame in self.frames]
         state = maxwell_boltzmann(State.collate(states[:copies]), 1e-3, simulator.units, 0)
-        rollout = Rollout(simulator, VelocityVerlet(1e-3), every=REPORT)
+        rollout = Rollout(VelocityVerlet(simulator, 1e-3), every=REPORT)
 
         def run() -> None:
             # A whole short run, so that its start and its frames are paid for too.

@@ -13,10 +13,11 @@ from scipy import stats
 
 from sciwm.core.frame import Frame
 from sciwm.core.random import RandomStreams
-from sciwm.core.state import State, moved, select
+from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt
+from sciwm.simulation.rollout import unroll
 from sciwm.simulation.simulator import Evaluation
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck
 from sciwm.simulation.velocities import (
@@ -81,20 +82,20 @@ class Free(Trap):
 class LateKick(VelocityVerlet):
     """One whole kick where there should be two half ones. Proof that the checks below can fail."""
 
-    def step(self, simulator, state, evaluation, index):
-        acceleration = simulator.units.acceleration * evaluation.forces / state.masses[:, None]
-        velocities = state.velocities + self.dt * acceleration
-        state = moved(state, state.positions + self.dt * velocities, velocities)
-        return state, simulator.evaluate(state)
+    def advance(self, state, evaluation, index):
+        acceleration = self.units.acceleration * evaluation.forces / state.masses[:, None]
+        velocities = state.velocities + self.stride * acceleration
+        state = state.moved(state.positions + self.stride * velocities, velocities)
+        return state, self.simulator.evaluate(state)
 
 
 class Massless(VelocityVerlet):
     """Forgets the masses. Proof that the checks below can fail."""
 
-    def step(self, simulator, state, evaluation, index):
+    def advance(self, state, evaluation, index):
         light = copy.copy(state)
         light.masses = torch.ones_like(state.masses)
-        light, evaluation = super().step(simulator, light, evaluation, index)
+        light, evaluation = super().advance(light, evaluation, index)
         light.masses = state.masses
         return light, evaluation
 
@@ -102,28 +103,28 @@ class Massless(VelocityVerlet):
 class LoudNoise(Langevin):
     """Noise of √(1 - c) where it should be √(1 - c²). Proof that the checks below can fail."""
 
-    def step(self, simulator, state, evaluation, index):
-        c = np.exp(-self._thermostat.friction * self.dt)
+    def advance(self, state, evaluation, index):
+        c = np.exp(-self._thermostat.friction * self.stride)
         loud = copy.copy(self)
         loud._thermostat = copy.copy(self._thermostat)
         loud._thermostat.temperature = self.temperature / (1 + c)
-        return Langevin.step(loud, simulator, state, evaluation, index)
+        return Langevin.advance(loud, state, evaluation, index)
 
 
 class Berendsen(VelocityVerlet):
     """Rescaling without noise: the right mean, far too narrow. Proof that the checks can fail."""
 
-    def __init__(self, dt, target, time_constant):
-        super().__init__(dt)
+    def __init__(self, simulator, dt, target, time_constant):
+        super().__init__(simulator, dt)
         self.target, self.time_constant = target, time_constant
 
-    def step(self, simulator, state, evaluation, index):
-        state, evaluation = super().step(simulator, state, evaluation, index)
+    def advance(self, state, evaluation, index):
+        state, evaluation = super().advance(state, evaluation, index)
         vibration, freedom = vibrational_velocities(state)
         one = copy.copy(state)
         one.velocities = vibration
-        now = 2 * kinetic_energy(one, simulator.units) / freedom
-        scale = (1 + self.dt / self.time_constant * (self.target / now - 1)).sqrt()
+        now = 2 * kinetic_energy(one, self.units) / freedom
+        scale = (1 + self.stride / self.time_constant * (self.target / now - 1)).sqrt()
         state.velocities = state.velocities + (scale - 1)[state.batch][:, None] * vibration
         return state, evaluation
 
@@ -143,20 +144,16 @@ def molecule(seed, n, spread=0.05, pbc=False):
     return State.from_frame(frame, torch.float64)
 
 
-def run(integrator, simulator, state, steps):
+def run(propagator, state, steps):
     """The states after each step."""
-    evaluation = simulator.evaluate(state)
-    path = []
-    for k in range(steps):
-        state, evaluation = integrator.step(simulator, state, evaluation, k)
-        path.append(state)
-    return path
+    path = unroll(propagator, state, propagator.start(state), steps)
+    return [one for one, _ in path][1:]
 
 
 def energy_error(kind, dt, duration=4.0):
     """The largest departure of the total energy on the way."""
     simulator, state = Molecule(), molecule(0, 4)
-    path = [state, *run(kind(dt), simulator, state, round(duration / dt))]
+    path = [state, *run(kind(simulator, dt), state, round(duration / dt))]
     energies = torch.stack(
         [simulator.evaluate(s).energy + kinetic_energy(s, REDUCED) for s in path]
     )
@@ -179,9 +176,9 @@ def test_the_order_check_catches_a_wrong_kick():
 def reversal_error(kind):
     """Distance from the start after going there and back."""
     simulator, start = Molecule(), molecule(1, 4)
-    end = run(kind(0.01), simulator, start, 200)[-1]
-    back = moved(end, end.positions, -end.velocities)
-    home = run(kind(0.01), simulator, back, 200)[-1]
+    end = run(kind(simulator, 0.01), start, 200)[-1]
+    back = end.moved(end.positions, -end.velocities)
+    home = run(kind(simulator, 0.01), back, 200)[-1]
     return float((home.positions - start.positions).abs().max())
 
 
@@ -199,19 +196,50 @@ def momenta(state):
     return torch.cat([p.sum(0), torch.linalg.cross(state.positions, p).sum(0)])
 
 
-def momentum_error(integrator):
+def momentum_error(make):
     state = molecule(2, 5)
-    end = run(integrator, Molecule(), state, 300)[-1]
+    end = run(make(Molecule()), state, 300)[-1]
     return float((momenta(end) - momenta(state)).abs().max())
 
 
-@pytest.mark.parametrize("integrator", [VelocityVerlet(0.01), CSVR(0.01, 1.0, 0.1)])
-def test_momentum_and_angular_momentum_stay(integrator):
-    assert momentum_error(integrator) < 1e-11
+def verlet(simulator):
+    return VelocityVerlet(simulator, 0.01)
+
+
+def langevin(simulator):
+    return Langevin(simulator, 0.01, 1.0, 1.0, seed=7)
+
+
+def csvr(simulator):
+    return CSVR(simulator, 0.01, 1.0, 0.1, seed=7)
+
+
+PROPAGATORS = [verlet, langevin, csvr]
+
+
+def massless(simulator):
+    return Massless(simulator, 0.01)
+
+
+@pytest.mark.parametrize("make", PROPAGATORS)
+def test_momentum_and_angular_momentum_stay_where_they_are_said_to(make):
+    kept = make(Molecule()).conserves
+    assert ("momentum" in kept) == ("angular momentum" in kept)
+    assert (momentum_error(make) < 1e-11) == ("momentum" in kept)
 
 
 def test_the_momentum_check_catches_forgotten_masses():
-    assert momentum_error(Massless(0.01)) > 1e-2
+    assert momentum_error(massless) > 1e-2
+
+
+@pytest.mark.parametrize("make", PROPAGATORS)
+def test_the_energy_stays_where_it_is_said_to(make):
+    simulator, state = Molecule(), molecule(0, 4)
+    end = run(make(simulator), state, 300)[-1]
+    before, after = (
+        float(simulator.evaluate(one).energy + kinetic_energy(one, REDUCED)) for one in (state, end)
+    )
+    assert (abs(after - before) < 0.01 * before) == ("energy" in make(simulator).conserves)
 
 
 def oscillation_error(kind):
@@ -222,7 +250,7 @@ def oscillation_error(kind):
         Frame(numbers=np.array([1]), positions=np.array([[0.1, 0, 0]]), masses=np.array([mass])),
         torch.float64,
     )
-    path = run(kind(dt), Trap(stiffness, MOLECULAR), state, steps)
+    path = run(kind(Trap(stiffness, MOLECULAR), dt), state, steps)
     omega = np.sqrt(stiffness / mass * ase_units._e / ase_units._amu) * 1e-5  # 1/s, in 1/fs
     phase = np.arccos(1 - (omega * dt) ** 2 / 2)
     exact = 0.1 * np.cos(phase * np.arange(1, steps + 1))
@@ -240,7 +268,7 @@ def test_the_swing_check_catches_a_wrong_kick():
 def test_a_metal_cluster_moves_as_in_ase():
     atoms = Octahedron("Cu", 3)
     start = maxwell_boltzmann(State.from_ase(atoms, torch.float64), 800.0, MOLECULAR, seed=3)
-    end = run(VelocityVerlet(2.0), emt(), start, 50)[-1]
+    end = run(VelocityVerlet(emt(), 2.0), start, 50)[-1]
     atoms = start.to_ase()
     atoms.calc = EMT()
     AseVelocityVerlet(atoms, timestep=2.0 * ase_units.fs).run(50)
@@ -259,7 +287,7 @@ def oscillators(n=4000, mass=(1.0, 9.0)):
 def configurational_ratio(kind, dt):
     """⟨k x²⟩ / k T over 12,000 coordinates of each system: 1 ± 0.013 if canonical."""
     targets = torch.tensor([0.5, 2.0], dtype=torch.float64)
-    end = run(kind(dt, targets, 0.7, seed=1), Trap(), oscillators(mass=(1.0, 1.0)), 60)[-1]
+    end = run(kind(Trap(), dt, targets, 0.7, seed=1), oscillators(mass=(1.0, 1.0)), 60)[-1]
     return [float(end.positions[end.batch == s].square().mean() / targets[s]) for s in (0, 1)]
 
 
@@ -277,7 +305,7 @@ def test_the_configuration_check_catches_wrong_noise():
 def species_temperatures(kind):
     """Kinetic temperature of each species over its target, each ± 0.018 from 6,000 components."""
     targets = torch.tensor([0.5, 2.0], dtype=torch.float64)
-    end = run(kind(0.1, targets, 1.0, seed=2), Trap(), oscillators(), 100)[-1]
+    end = run(kind(Trap(), 0.1, targets, 1.0, seed=2), oscillators(), 100)[-1]
     found = []
     for s in (0, 1):
         for mass in (1.0, 9.0):
@@ -309,9 +337,9 @@ def vibrational_energies(state):
     return kinetic_energy(one, REDUCED).numpy(), freedom.tolist()
 
 
-def canonical_chance(integrator, simulator, state, steps, target, freedom):
+def canonical_chance(propagator, state, steps, target, freedom):
     """Chance of kinetic energies as unlike the canonical distribution as these, or more so."""
-    energies, found = vibrational_energies(run(integrator, simulator, state, steps)[-1])
+    energies, found = vibrational_energies(run(propagator, state, steps)[-1])
     assert set(found) == {freedom}
     return stats.kstest(2 * energies / target, stats.chi2(freedom).cdf).pvalue
 
@@ -321,14 +349,13 @@ def canonical_chance(integrator, simulator, state, steps, target, freedom):
 )
 def test_rescaling_makes_the_kinetic_energy_canonical(n_atoms, pbc, freedom):
     start = ensemble(2000, n_atoms, 0.3, pbc)
-    chance = canonical_chance(CSVR(0.05, 0.8, 0.2), Free(), start, 40, 0.8, freedom)
+    chance = canonical_chance(CSVR(Free(), 0.05, 0.8, 0.2), start, 40, 0.8, freedom)
     assert chance > 0.01
 
 
 def test_rescaling_keeps_interacting_molecules_canonical():
     start = ensemble(600, 4, 0.02)
-    integrator = CSVR(0.02, 0.1, 0.1, seed=4)
-    path = run(integrator, Molecule(), start, 400)
+    path = run(CSVR(Molecule(), 0.02, 0.1, 0.1, seed=4), start, 400)
     energies, _ = vibrational_energies(path[-1])
     assert stats.kstest(2 * energies / 0.1, stats.chi2(6).cdf).pvalue > 0.01
     # Mean and variance besides, with their standard errors over 600 molecules.
@@ -338,94 +365,104 @@ def test_rescaling_keeps_interacting_molecules_canonical():
 
 def test_the_canonical_check_catches_rescaling_without_noise():
     start = ensemble(2000, 4, 0.3)
-    assert canonical_chance(Berendsen(0.05, 0.8, 0.2), Free(), start, 40, 0.8, 6) < 1e-6
+    assert canonical_chance(Berendsen(Free(), 0.05, 0.8, 0.2), start, 40, 0.8, 6) < 1e-6
 
 
 def test_the_canonical_check_catches_a_wrong_temperature():
     start = ensemble(2000, 4, 0.3)
-    assert canonical_chance(CSVR(0.05, 0.9, 0.2), Free(), start, 40, 0.8, 6) < 1e-6
+    assert canonical_chance(CSVR(Free(), 0.05, 0.9, 0.2), start, 40, 0.8, 6) < 1e-6
 
 
 def test_rescaling_relaxes_the_mean_at_its_time_constant():
     start = ensemble(4000, 4, 0.2)
     before, _ = vibrational_energies(start)
-    after, _ = vibrational_energies(run(CSVR(0.05, 1.0, 0.5), Free(), start, 10)[-1])
+    after, _ = vibrational_energies(run(CSVR(Free(), 0.05, 1.0, 0.5), start, 10)[-1])
     expected = 3.0 + (before.mean() - 3.0) * np.exp(-1.0)  # one time constant later
     assert after.mean() == pytest.approx(expected, abs=4 * 3**0.5 / 4000**0.5)
 
 
 def test_rescaling_starts_a_molecule_that_is_at_rest():
-    state = moved(molecule(0, 4), molecule(0, 4).positions, torch.zeros(4, 3).double())
-    end = run(CSVR(0.01, 1.0, 0.05), Molecule(), state, 200)[-1]
+    state = molecule(0, 4).moved(molecule(0, 4).positions, torch.zeros(4, 3).double())
+    end = run(CSVR(Molecule(), 0.01, 1.0, 0.05), state, 200)[-1]
     assert torch.isfinite(end.velocities).all()
     assert float(temperature(end, REDUCED, conserved=6)[0]) > 0.05
 
 
-@pytest.mark.parametrize(
-    "integrator",
-    [VelocityVerlet(0.01), Langevin(0.01, 1.0, 1.0, seed=7), CSVR(0.01, 1.0, 0.1, seed=7)],
-    ids=lambda integrator: type(integrator).__name__,
-)
+@pytest.mark.parametrize("make", PROPAGATORS)
 class TestEveryIntegrator:
-    def test_a_step_costs_one_evaluation(self, integrator):
+    def test_a_step_costs_one_evaluation(self, make):
         simulator = Trap()
-        run(integrator, simulator, molecule(0, 4), 10)
+        run(make(simulator), molecule(0, 4), 10)
         assert simulator.calls == 11
 
-    def test_a_step_can_be_taken_again(self, integrator):
+    def test_a_step_can_be_taken_again(self, make):
         state = molecule(0, 4)
-        evaluation = Molecule().evaluate(state)
+        propagator = make(Molecule())
+        evaluation = propagator.start(state)
         before = state.positions.clone(), state.velocities.clone()
         for index in (3, 40):
-            first, _ = integrator.step(Molecule(), state, evaluation, index)
-            again, _ = integrator.step(Molecule(), state, evaluation, index)
+            first, _ = propagator.advance(state, evaluation, index)
+            again, _ = propagator.advance(state, evaluation, index)
             assert torch.equal(first.positions, again.positions)
             assert torch.equal(first.velocities, again.velocities)
         assert torch.equal(state.positions, before[0])
         assert torch.equal(state.velocities, before[1])
 
-    def test_systems_in_a_batch_move_as_they_do_alone(self, integrator):
+    def test_systems_in_a_batch_move_as_they_do_alone(self, make):
         parts = [molecule(0, 3), molecule(1, 5), molecule(2, 4)]
-        together = run(integrator, Molecule(), State.collate(parts), 50)[-1]
+        together = run(make(Molecule()), State.collate(parts), 50)[-1]
         for s, part in enumerate(parts):
-            alone = run(integrator.select([s]), Molecule(), part, 50)[-1]
+            part.stream = torch.tensor([s])
+            alone = run(make(Molecule()), part, 50)[-1]
             own = together.system(s)
             assert torch.allclose(alone.positions, own.positions, atol=1e-9)
             assert torch.allclose(alone.velocities, own.velocities, atol=1e-9)
 
-    def test_labels_of_old_positions_are_left_behind(self, integrator):
+    def test_neither_order_nor_company_changes_how_a_system_moves(self, make):
+        streams = {3: 11, 5: 7, 4: 23}
+        parts = {n: molecule(n, n) for n in streams}
+        found = []
+        for sizes in ([3, 5, 4], [4, 3], [5, 3]):
+            state = State.collate([parts[n] for n in sizes])
+            state.stream = torch.tensor([streams[n] for n in sizes])
+            state = maxwell_boltzmann(state, 1.0, REDUCED, seed=3)
+            end = run(make(Molecule()), state, 20)[-1]
+            found.append(end.system(sizes.index(3)).positions)
+        assert all(torch.allclose(one, found[0], rtol=0, atol=1e-13) for one in found)
+
+    def test_labels_of_old_positions_are_left_behind(self, make):
         state = molecule(0, 4)
         state.energy, state.forces = torch.zeros(1), torch.zeros(4, 3)
-        end = run(integrator, Molecule(), state, 1)[-1]
+        end = run(make(Molecule()), state, 1)[-1]
         assert "energy" not in end
         assert "forces" not in end
 
 
 def test_the_alone_check_catches_noise_of_another_system():
     parts = [molecule(0, 3), molecule(1, 5)]
-    integrator = Langevin(0.01, 1.0, 1.0)
-    together = run(integrator, Molecule(), State.collate(parts), 50)[-1]
-    wrong = run(integrator.select([0]), Molecule(), parts[1], 50)[-1]
+    together = run(langevin(Molecule()), State.collate(parts), 50)[-1]
+    wrong = run(langevin(Molecule()), parts[1], 50)[-1]  # of stream 0, not 1
     assert not torch.allclose(wrong.positions, together.system(1).positions, atol=1e-3)
 
 
 def test_systems_of_a_batch_can_have_their_own_temperatures():
     targets = torch.tensor([0.1, 3.0], dtype=torch.float64)
     state = oscillators()
-    end = run(Langevin(0.1, targets, 1.0).select([1]), Trap(), state.system(1), 100)[-1]
+    end = run(Langevin(Trap(), 0.1, targets, 1.0).select([1]), state.system(1), 100)[-1]
     assert float(temperature(end, REDUCED)[0]) == pytest.approx(3.0, rel=0.06)
 
 
 @pytest.mark.parametrize("target", [2.0, torch.tensor(2.0)])
 def test_one_temperature_serves_all_systems(target):
-    integrator = Langevin(0.1, target, 1.0).select([0])
-    end = run(integrator, Trap(), oscillators().system(0), 60)[-1]
+    propagator = Langevin(Trap(), 0.1, target, 1.0).select([0])
+    end = run(propagator, oscillators().system(0), 60)[-1]
     assert float(temperature(end, REDUCED)[0]) == pytest.approx(2.0, rel=0.06)
 
 
 def test_selected_systems_keep_their_atoms():
     state = State.collate([molecule(0, 3), molecule(1, 5), molecule(2, 4)])
-    chosen = select(state, [0, 2])
+    chosen = state.select([0, 2])
+    assert chosen.streams.tolist() == [0, 2]
     assert chosen.counts.tolist() == [3, 4]
     assert torch.equal(chosen.system(1).positions, state.system(2).positions)
     assert torch.equal(chosen.system(1).masses, state.system(2).masses)
@@ -451,7 +488,7 @@ def test_drawn_velocities_need_not_turn():
 def test_a_single_atom_keeps_its_velocity():
     state = molecule(0, 1)
     assert float(maxwell_boltzmann(state, 1.0, REDUCED).velocities.abs().max()) > 0.1
-    end = run(CSVR(0.1, 1.0, 0.1), Free(), state, 5)[-1]
+    end = run(CSVR(Free(), 0.1, 1.0, 0.1), state, 5)[-1]
     assert torch.equal(end.velocities, state.velocities)
 
 
@@ -469,11 +506,11 @@ def test_random_numbers_are_normal_and_independent():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: VelocityVerlet(0.0), "time step must be positive"),
-        (lambda: Langevin(1.0, -1.0, 1.0), "temperature must not be negative"),
-        (lambda: Langevin(1.0, 1.0, -1.0), "friction must be a number, zero or above"),
-        (lambda: CSVR(1.0, 1.0, 0.0), "time_constant must be positive"),
-        (lambda: Langevin(1.0, 1.0, 1.0, seed=-1), "seed must be between 0"),
+        (lambda: VelocityVerlet(Free(), 0.0), "time step must be positive"),
+        (lambda: Langevin(Free(), 1.0, -1.0, 1.0), "temperature must not be negative"),
+        (lambda: Langevin(Free(), 1.0, 1.0, -1.0), "friction must be a number, zero or above"),
+        (lambda: CSVR(Free(), 1.0, 1.0, 0.0), "time_constant must be positive"),
+        (lambda: Langevin(Free(), 1.0, 1.0, 1.0, seed=-1), "seed must be between 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):

@@ -150,8 +150,8 @@ class TestTwoAtOnce:
         """Its checkpoint says step 0, as that of one that never began does."""
         output = tmp_path / "run.h5md"
         world = sciwm.load(WORLD)
-        state, integrator = world.state(molecule("H2O")), VelocityVerlet(0.5)
-        simulation = Rollout(world.simulator(), integrator, output)
+        state = world.state(molecule("H2O"))
+        simulation = Rollout(VelocityVerlet(world.simulator(), 0.5), output)
         simulation.run(state, 3)
         before = output.read_bytes()
         other = holder(output)

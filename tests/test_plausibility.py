@@ -204,7 +204,7 @@ def test_velocities_of_an_impossible_temperature_are_not_drawn():
     with pytest.raises(ValueError, match="no atoms at that heat"):
         maxwell_boltzmann(state, torch.tensor([1e8]), MOLECULAR)
     with pytest.raises(ValueError, match="temperature"):
-        Rollout(emt(), Langevin(1.0, 1e8, 0.01)).run(state, 1)
+        Rollout(Langevin(emt(), 1.0, 1e8, 0.01)).run(state, 1)
 
 
 def test_a_system_whose_coordinates_leave_the_possible_stops_and_the_others_go_on():
@@ -214,7 +214,7 @@ def test_a_system_whose_coordinates_leave_the_possible_stops_and_the_others_go_o
     state = State.from_ase([far_off, beside], torch.float64)
     state.velocities = torch.zeros_like(state.positions)
     state.velocities[1, 0] = 2900.0
-    result = Rollout(emt(), VelocityVerlet(5.0), every=1).run(state, 12)
+    result = Rollout(VelocityVerlet(emt(), 5.0), every=1).run(state, 12)
     assert result.steps == [6, 12]
     assert "positions of atom 1" in result.reasons[0]
     assert "millimetre" in result.reasons[0]
@@ -225,7 +225,7 @@ def test_a_system_whose_coordinates_leave_the_possible_stops_and_the_others_go_o
 def test_a_system_that_cannot_be_is_not_evaluated(name):
     state = State.from_ase(Atoms("Cu2", [[0.0, 0.0, 0.0], [2.2, 0.0, 0.0]]), torch.float64)
     state[name] = state[name] + torch.tensor([[0.0], [1e12]])
-    result = Rollout(emt(), VelocityVerlet(1.0)).run(state, 3)
+    result = Rollout(VelocityVerlet(emt(), 1.0)).run(state, 3)
     assert result.steps == [0]
     assert f"{name} of atom 1" in result.reasons[0]
 

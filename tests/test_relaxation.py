@@ -15,7 +15,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from sciwm.core.frame import Frame
 from sciwm.core.rotations import random_rotation
-from sciwm.core.state import State, moved
+from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.simulation import relaxation
 from sciwm.simulation.model_hessian import model_hessian
@@ -317,14 +317,14 @@ def test_the_modelled_curvature_turns_with_the_molecule_and_knows_no_order_of_at
     assert torch.allclose(hessian, hessian.mT, atol=1e-10)
     assert (torch.linalg.eigvalsh(hessian) > 0.09).all()
     turn = random_rotation(torch.Generator().manual_seed(0))
-    turned = model_hessian(moved(state, state.positions @ turn.T + 3.0))
+    turned = model_hessian(state.moved(state.positions @ turn.T + 3.0))
     n = len(hessian[0]) // 3
     whole = torch.kron(torch.eye(n, dtype=torch.float64), turn.contiguous())
     # Where there is no atom, the diagonal is its own rotation.
     assert torch.allclose(turned, whole @ hessian @ whole.T, atol=1e-9)
     alone = state.system(0)
     order = torch.randperm(len(alone.numbers), generator=torch.Generator().manual_seed(1))
-    mixed = moved(alone, alone.positions[order])
+    mixed = alone.moved(alone.positions[order])
     mixed.numbers = alone.numbers[order]
     rows = (3 * order[:, None] + torch.arange(3)).flatten()
     size = 3 * len(order)
@@ -343,7 +343,7 @@ def test_the_modelled_curvature_is_that_of_a_force_field():
         ahead, behind = flat.clone(), flat.clone()
         ahead[k] += step
         behind[k] -= step
-        found = [field.evaluate(moved(state, one.view(-1, 3))).forces for one in (ahead, behind)]
+        found = [field.evaluate(state.moved(one.view(-1, 3))).forces for one in (ahead, behind)]
         columns.append((found[1] - found[0]).flatten() / (2 * step))
     true = torch.linalg.eigvalsh(torch.stack(columns))[6:]
     modelled = torch.linalg.eigvalsh(model_hessian(state)[0])[6:]

@@ -27,7 +27,7 @@ from sciwm.models.statistics import survey
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt, lennard_jones
-from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout import Rollout, unroll
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 from sciwm.simulation.velocities import maxwell_boltzmann
 
@@ -121,15 +121,19 @@ def systems(sizes=(3, 5, 4), speed=0.3):
     return State.collate(found)
 
 
-INTEGRATORS = [
-    VelocityVerlet(0.02),
-    Langevin(0.02, 0.5, 1.0, seed=3),
-    CSVR(0.02, 0.5, 0.2, seed=3),
-]
+def verlet(simulator):
+    return VelocityVerlet(simulator, 0.02)
 
 
-def named(integrator):
-    return type(integrator).__name__
+def langevin(simulator):
+    return Langevin(simulator, 0.02, 0.5, 1.0, seed=3)
+
+
+def csvr(simulator):
+    return CSVR(simulator, 0.02, 0.5, 0.2, seed=3)
+
+
+PROPAGATORS = [verlet, langevin, csvr]
 
 
 def difference(result, other):
@@ -158,13 +162,12 @@ def same_contents(path, other):
 
 
 class TestRunning:
-    @pytest.mark.parametrize("integrator", INTEGRATORS, ids=named)
-    def test_it_is_the_integrators_steps_one_after_another(self, integrator):
+    @pytest.mark.parametrize("make", PROPAGATORS)
+    def test_it_is_the_propagators_strides_one_after_another(self, make):
         state, simulator = systems(), Springs()
-        result = Rollout(simulator, integrator).run(state, 30)
-        evaluation = simulator.evaluate(state)
-        for k in range(30):
-            state, evaluation = integrator.step(simulator, state, evaluation, k)
+        result = Rollout(make(simulator)).run(state, 30)
+        propagator = make(simulator)
+        *_, (state, evaluation) = unroll(propagator, state, propagator.start(state), 30)
         assert torch.equal(result.state.positions, state.positions)
         assert torch.equal(result.state.velocities, state.velocities)
         assert torch.equal(result.state.energy, evaluation.energy)
@@ -173,12 +176,12 @@ class TestRunning:
 
     def test_frames_hold_the_start_and_every_so_many_steps(self):
         state = systems()
-        frames = Rollout(Springs(), VelocityVerlet(0.02), every=10).run(state, 35).frames
+        frames = Rollout(verlet(Springs()), every=10).run(state, 35).frames
         assert [len(one) for one in frames] == [4, 4, 4]
         assert [frame.step for frame in frames[1]] == [0, 10, 20, 30]
         assert [frame.time for frame in frames[1]] == pytest.approx([0.0, 0.2, 0.4, 0.6])
         assert np.array_equal(frames[1][0].positions, state.system(1).positions.numpy())
-        at_20 = Rollout(Springs(), VelocityVerlet(0.02)).run(state, 20).state.system(1)
+        at_20 = Rollout(verlet(Springs())).run(state, 20).state.system(1)
         assert np.array_equal(frames[1][2].positions, at_20.positions.numpy())
         assert np.array_equal(frames[1][2].forces, at_20.forces.numpy())
         assert frames[1][2].energy == float(at_20.energy[0])
@@ -186,7 +189,7 @@ class TestRunning:
     def test_the_state_it_starts_from_is_left_alone(self):
         state = systems()
         before = state.clone()
-        Rollout(Springs(), VelocityVerlet(0.02)).run(state, 5)
+        Rollout(verlet(Springs())).run(state, 5)
         assert torch.equal(state.positions, before.positions)
         assert torch.equal(state.velocities, before.velocities)
         assert "energy" not in state
@@ -194,7 +197,7 @@ class TestRunning:
     def test_energy_is_conserved_by_metal_in_a_box_and_in_vacuum(self):
         atoms = [bulk("Cu", cubic=True), Octahedron("Au", 3)]
         start = maxwell_boltzmann(State.from_ase(atoms, torch.float64), 600.0, MOLECULAR)
-        frames = Rollout(emt(), VelocityVerlet(2.0), every=10).run(start, 100).frames
+        frames = Rollout(VelocityVerlet(emt(), 2.0), every=10).run(start, 100).frames
         for one in frames:
             kinetic = [
                 0.5 * (f.masses[:, None] * f.velocities**2).sum() / MOLECULAR.acceleration
@@ -206,7 +209,7 @@ class TestRunning:
 
     def test_frames_so_many_steps_apart_are_at_least_one(self):
         with pytest.raises(ValueError, match="every=0"):
-            Rollout(Springs(), VelocityVerlet(0.02), every=0)
+            Rollout(verlet(Springs()), every=0)
 
 
 class TestStopping:
@@ -214,7 +217,7 @@ class TestStopping:
         # A spring is stable up to a step of 2/ω; 27 atoms on springs swing faster than 3.
         stiff = Springs(stiffness=4.0)
         state = systems((2, 3, 27), speed=0.1)
-        result = Rollout(stiff, VelocityVerlet(0.25), every=5).run(state, 400)
+        result = Rollout(VelocityVerlet(stiff, 0.25), every=5).run(state, 400)
         assert result.steps[:2] == [400, 400]
         assert 0 < result.steps[2] < 400
         assert result.reasons[:2] == [None, None]
@@ -223,32 +226,31 @@ class TestStopping:
         assert torch.isfinite(result.state.positions).all()
         assert len(result.frames[2]) == result.steps[2] // 5 + 1
 
-    @pytest.mark.parametrize(
-        "integrator", [Langevin(0.25, 0.5, 0.1), CSVR(0.25, 0.5, 1.0)], ids=named
-    )
-    def test_heating_far_beyond_the_thermostat_is_a_blow_up(self, integrator):
-        result = Rollout(Springs(4.0), integrator).run(systems((2, 27)), 400)
+    @pytest.mark.parametrize(("kind", "rate"), [(Langevin, 0.1), (CSVR, 1.0)])
+    def test_heating_far_beyond_the_thermostat_is_a_blow_up(self, kind, rate):
+        propagator = kind(Springs(4.0), 0.25, 0.5, rate)
+        result = Rollout(propagator).run(systems((2, 27)), 400)
         assert result.reasons[0] is None
         assert "(75 is allowed)" not in result.reasons[1]
         assert "blew up in step" in result.reasons[1]
 
-    @pytest.mark.parametrize("integrator", INTEGRATORS, ids=named)
-    def test_the_others_go_on_as_if_it_had_never_been_there(self, integrator):
+    @pytest.mark.parametrize("make", PROPAGATORS)
+    def test_the_others_go_on_as_if_it_had_never_been_there(self, make):
         state = systems()
-        whole = Rollout(Faulty(5, calls=20), integrator, every=4).run(state, 50)
+        whole = Rollout(make(Faulty(5, calls=20)), every=4).run(state, 50)
         assert whole.steps == [50, 19, 50]
         assert whole.reasons[1] == "no energy for 5 atoms"
-        healthy = Rollout(Springs(), integrator, every=4).run(state, 50)
+        healthy = Rollout(make(Springs()), every=4).run(state, 50)
         for s in (0, 2):
             own, other = whole.state.system(s), healthy.state.system(s)
             assert torch.allclose(own.positions, other.positions, atol=1e-10)
             assert torch.allclose(own.velocities, other.velocities, atol=1e-10)
         # And the one that stopped is where it was last trusted.
-        until = Rollout(Springs(), integrator).run(state, 19).state.system(1)
+        until = Rollout(make(Springs())).run(state, 19).state.system(1)
         assert torch.equal(whole.state.system(1).positions, until.positions)
 
     def test_forces_that_are_not_finite_stop_a_system(self):
-        result = Rollout(Faulty(5, calls=20, nan=True), VelocityVerlet(0.02)).run(systems(), 50)
+        result = Rollout(VelocityVerlet(Faulty(5, calls=20, nan=True), 0.02)).run(systems(), 50)
         assert result.steps == [50, 19, 50]
         assert "blew up in step 20" in result.reasons[1]
         assert torch.isfinite(result.state.forces).all()
@@ -257,7 +259,7 @@ class TestStopping:
     def test_a_system_without_energy_never_starts(self, nan, tmp_path):
         path = tmp_path / "run.h5md"
         simulator = Faulty(5, calls=0, nan=nan)
-        result = Rollout(simulator, VelocityVerlet(0.02), path).run(systems(), 10)
+        result = Rollout(VelocityVerlet(simulator, 0.02), path).run(systems(), 10)
         assert result.steps == [10, 0, 10]
         assert result.reasons[1] is not None
         with H5MDFile(path) as file:
@@ -265,14 +267,14 @@ class TestStopping:
 
     def test_leaving_the_domain_stops_a_system_before_the_frame_is_written(self):
         state = systems(speed=2.0)
-        free = Rollout(Springs(), VelocityVerlet(0.02), every=5).run(state, 100)
+        free = Rollout(verlet(Springs()), every=5).run(state, 100)
         reached = [
             max(np.linalg.norm(f.positions, axis=1).max() for f in one) for one in free.frames
         ]
         start = float(state.positions.norm(dim=-1).max())
         assert max(reached) > start
         radius = 0.5 * (start + max(reached))
-        result = Rollout(Fenced(radius), VelocityVerlet(0.02), every=5).run(state, 100)
+        result = Rollout(VelocityVerlet(Fenced(radius), 0.02), every=5).run(state, 100)
         stopped = [s for s, reason in enumerate(result.reasons) if reason]
         assert stopped
         for s, frames in enumerate(result.frames):
@@ -284,7 +286,7 @@ class TestStopping:
                 assert np.linalg.norm(later.positions, axis=1).max() > radius
 
     def test_a_run_ends_when_all_systems_have_stopped(self):
-        result = Rollout(Faulty(3, calls=20), VelocityVerlet(0.02)).run(systems((3, 3)), 50)
+        result = Rollout(VelocityVerlet(Faulty(3, calls=20), 0.02)).run(systems((3, 3)), 50)
         assert result.steps == [19, 19]
         assert None not in result.reasons
 
@@ -292,10 +294,9 @@ class TestStopping:
 class TestFiles:
     def test_the_file_holds_what_memory_holds(self, tmp_path):
         state, path = systems(), tmp_path / "run.h5md"
-        integrator = Langevin(0.02, 0.5, 1.0)
         names = ["ring", "cage", "chain"]
-        Rollout(Springs(), integrator, path, every=10).run(state, 40, names=names)
-        frames = Rollout(Springs(), integrator, every=10).run(state, 40).frames
+        Rollout(langevin(Springs()), path, every=10).run(state, 40, names=names)
+        frames = Rollout(langevin(Springs()), every=10).run(state, 40).frames
         with H5MDFile(path) as file:
             for name, expected in zip(names, frames, strict=True):
                 (trajectory,) = (t for t in file.trajectories if t.name == name)
@@ -310,7 +311,7 @@ class TestFiles:
 
     def test_the_file_says_how_it_was_made(self, tmp_path):
         path = tmp_path / "run.h5md"
-        Rollout(Springs(), Langevin(0.02, 0.5, 1.0, seed=9), path).run(systems(), 2)
+        Rollout(Langevin(Springs(), 0.02, 0.5, 1.0, seed=9), path).run(systems(), 2)
         with h5py.File(path) as file:
             notes = json.loads(file["parameters/sciwm/settings"][()])
         assert notes["integrator"] == "Langevin BAOAB"
@@ -328,14 +329,14 @@ class TestFiles:
         )
         state = State.from_frame(frame, torch.float64)
         simulator = Springs(stiffness=0.0)
-        Rollout(simulator, VelocityVerlet(1.0), path, every=50).run(state, 100)
+        Rollout(VelocityVerlet(simulator, 1.0), path, every=50).run(state, 100)
         with H5MDFile(path) as file:
             last = file.trajectories[0].frame(2)
         assert last.positions[0, 0] == pytest.approx(10.5)
 
     def test_an_output_that_exists_is_not_overwritten(self, tmp_path):
         path = tmp_path / "run.h5md"
-        rollout = Rollout(Springs(), VelocityVerlet(0.02), path)
+        rollout = Rollout(verlet(Springs()), path)
         rollout.run(systems(), 2)
         before = path.read_bytes()
         with pytest.raises(FileExistsError, match="resume it, move it or remove it"):
@@ -344,15 +345,15 @@ class TestFiles:
 
     def test_names_must_differ(self):
         with pytest.raises(ValueError, match="3 systems need as many different names"):
-            Rollout(Springs(), VelocityVerlet(0.02)).run(systems(), 2, names=["a", "a", "b"])
+            Rollout(verlet(Springs())).run(systems(), 2, names=["a", "a", "b"])
 
 
 class TestResuming:
-    @pytest.mark.parametrize("integrator", INTEGRATORS, ids=named)
-    def test_a_run_in_two_parts_is_the_run_in_one(self, integrator, tmp_path):
+    @pytest.mark.parametrize("make", PROPAGATORS)
+    def test_a_run_in_two_parts_is_the_run_in_one(self, make, tmp_path):
         state = systems()
-        whole = Rollout(Springs(), integrator, tmp_path / "whole.h5md", every=7).run(state, 60)
-        parts = Rollout(Springs(), integrator, tmp_path / "parts.h5md", every=7)
+        whole = Rollout(make(Springs()), tmp_path / "whole.h5md", every=7).run(state, 60)
+        parts = Rollout(make(Springs()), tmp_path / "parts.h5md", every=7)
         parts.run(state, 25)
         result = parts.run(state, 60, resume=True)
         assert difference(whole, result) == 0.0
@@ -367,15 +368,15 @@ class TestResuming:
                 super().__init__(*args)
                 self.taken = 0
 
-            def step(self, simulator, state, evaluation, index):
+            def advance(self, state, evaluation, index):
                 self.taken += 1
-                return super().step(simulator, state, evaluation, self.taken)
+                return super().advance(state, evaluation, self.taken)
 
         state = systems()
         settings = (0.02, 0.5, 1.0)
-        whole = Rollout(Springs(), Forgetful(*settings), tmp_path / "whole.h5md").run(state, 60)
-        Rollout(Springs(), Forgetful(*settings), tmp_path / "parts.h5md").run(state, 25)
-        result = Rollout(Springs(), Forgetful(*settings), tmp_path / "parts.h5md").run(
+        whole = Rollout(Forgetful(Springs(), *settings), tmp_path / "whole.h5md").run(state, 60)
+        Rollout(Forgetful(Springs(), *settings), tmp_path / "parts.h5md").run(state, 25)
+        result = Rollout(Forgetful(Springs(), *settings), tmp_path / "parts.h5md").run(
             state, 60, resume=True
         )
         assert difference(whole, result) > 1e-3
@@ -386,23 +387,23 @@ class TestResuming:
         for key in ("positions", "velocities", "masses"):
             state[key] = state[key].to(dtype)
         simulator = SinglePrecision()
-        whole = Rollout(simulator, INTEGRATORS[1], tmp_path / "whole.h5md").run(state, 60)
-        parts = Rollout(simulator, INTEGRATORS[1], tmp_path / "parts.h5md")
+        whole = Rollout(langevin(simulator), tmp_path / "whole.h5md").run(state, 60)
+        parts = Rollout(langevin(simulator), tmp_path / "parts.h5md")
         parts.run(state, 25)
         result = parts.run(state, 60, resume=True)
         assert difference(whole, result) == 0.0
         assert same_contents(tmp_path / "whole.h5md", tmp_path / "parts.h5md")
         assert result.state.positions.dtype == dtype
         assert result.state.energy.dtype == torch.float64
-        double = Rollout(Springs(), INTEGRATORS[1]).run(systems(), 60).state
+        double = Rollout(langevin(Springs())).run(systems(), 60).state
         assert torch.allclose(result.state.positions.double(), double.positions, atol=1e-3)
         assert torch.allclose(result.state.energy + 1e5, double.energy, atol=1e-3)
 
     def test_what_stopped_before_stays_stopped(self, tmp_path):
         state = systems()
         path = tmp_path / "run.h5md"
-        first = Rollout(Faulty(5, calls=20), VelocityVerlet(0.02), path).run(state, 30)
-        result = Rollout(Springs(), VelocityVerlet(0.02), path).run(state, 60, resume=True)
+        first = Rollout(VelocityVerlet(Faulty(5, calls=20), 0.02), path).run(state, 30)
+        result = Rollout(verlet(Springs()), path).run(state, 60, resume=True)
         assert result.steps == [60, 19, 60]
         assert result.reasons == first.reasons
         with H5MDFile(path) as file:
@@ -412,8 +413,8 @@ class TestResuming:
     def test_frames_after_the_checkpoint_are_written_anew(self, tmp_path):
         state = systems()
         path, whole = tmp_path / "run.h5md", tmp_path / "whole.h5md"
-        Rollout(Springs(), INTEGRATORS[1], whole).run(state, 60)
-        rollout = Rollout(Springs(), INTEGRATORS[1], path)
+        Rollout(langevin(Springs()), whole).run(state, 60)
+        rollout = Rollout(langevin(Springs()), path)
         rollout.run(state, 20)
         old = (tmp_path / "run.h5md.checkpoint.npz").read_bytes()
         rollout.run(state, 45, resume=True)
@@ -424,49 +425,49 @@ class TestResuming:
     def test_ctrl_c_writes_what_is_done(self, tmp_path):
         state = systems()
         path, whole = tmp_path / "run.h5md", tmp_path / "whole.h5md"
-        Rollout(Springs(), VelocityVerlet(0.02), whole).run(state, 60)
+        Rollout(verlet(Springs()), whole).run(state, 60)
         with pytest.raises(KeyboardInterrupt):
-            Rollout(Interrupted(31), VelocityVerlet(0.02), path).run(state, 60)
+            Rollout(VelocityVerlet(Interrupted(31), 0.02), path).run(state, 60)
         with H5MDFile(path) as file:
             assert [len(t) for t in file.trajectories] == [30, 30, 30]
-        Rollout(Springs(), VelocityVerlet(0.02), path).run(state, 60, resume=True)
+        Rollout(verlet(Springs()), path).run(state, 60, resume=True)
         assert same_contents(path, whole)
 
     def test_a_run_that_ended_in_its_first_step_starts_again(self, tmp_path):
         path = tmp_path / "run.h5md"
         with pytest.raises(KeyboardInterrupt):
-            Rollout(Interrupted(2), VelocityVerlet(0.02), path).run(systems(), 60)
-        result = Rollout(Springs(), VelocityVerlet(0.02), path).run(systems(), 5, resume=True)
+            Rollout(VelocityVerlet(Interrupted(2), 0.02), path).run(systems(), 60)
+        result = Rollout(verlet(Springs()), path).run(systems(), 5, resume=True)
         assert result.steps == [5, 5, 5]
         with H5MDFile(path) as file:
             assert [len(t) for t in file.trajectories] == [6, 6, 6]
 
     def test_resuming_nothing_starts(self, tmp_path):
         path = tmp_path / "run.h5md"
-        result = Rollout(Springs(), VelocityVerlet(0.02), path).run(systems(), 5, resume=True)
+        result = Rollout(verlet(Springs()), path).run(systems(), 5, resume=True)
         assert result.steps == [5, 5, 5]
 
     def test_another_run_is_not_continued(self, tmp_path):
         path = tmp_path / "run.h5md"
-        Rollout(Springs(), Langevin(0.02, 0.5, 1.0), path).run(systems(), 5)
+        Rollout(Langevin(Springs(), 0.02, 0.5, 1.0), path).run(systems(), 5)
         for other, start in (
-            (Langevin(0.02, 0.6, 1.0), systems()),
-            (Langevin(0.02, 0.5, 1.0, seed=1), systems()),
-            (Langevin(0.02, 0.5, 1.0), systems(speed=0.4)),
+            (Langevin(Springs(), 0.02, 0.6, 1.0), systems()),
+            (Langevin(Springs(), 0.02, 0.5, 1.0, seed=1), systems()),
+            (Langevin(Springs(), 0.02, 0.5, 1.0), systems(speed=0.4)),
         ):
             with pytest.raises(ValueError, match="belongs to another run"):
-                Rollout(Springs(), other, path).run(start, 10, resume=True)
+                Rollout(other, path).run(start, 10, resume=True)
 
     def test_another_simulator_does_not_continue_it(self, tmp_path):
         path = tmp_path / "run.h5md"
         state = State.from_frame(frame_from_ase(bulk("Cu", cubic=True)))
         close = [lennard_jones(2.3, epsilon, 3.5, MOLECULAR) for epsilon in (0.4, 0.5)]
-        Rollout(close[0], VelocityVerlet(1.0), path).run(state, 2)
+        Rollout(VelocityVerlet(close[0], 1.0), path).run(state, 2)
         for other in (close[1], emt()):
             with pytest.raises(ValueError, match="belongs to another run"):
-                Rollout(other, VelocityVerlet(1.0), path).run(state, 4, resume=True)
+                Rollout(VelocityVerlet(other, 1.0), path).run(state, 4, resume=True)
         again = lennard_jones(2.3, 0.4, 3.5, MOLECULAR)
-        Rollout(again, VelocityVerlet(1.0), path).run(state, 4, resume=True)
+        Rollout(VelocityVerlet(again, 1.0), path).run(state, 4, resume=True)
         with h5py.File(path) as file:
             made_by = json.loads(file["parameters/sciwm/settings"][()])["simulator_fingerprint"]
         assert made_by.startswith("LennardJones ")
@@ -476,12 +477,12 @@ class TestResuming:
         path = tmp_path / "run.h5md"
         path.write_bytes(b"precious")
         with pytest.raises(ValueError, match="no checkpoint"):
-            Rollout(Springs(), VelocityVerlet(0.02), path).run(systems(), 5, resume=True)
+            Rollout(verlet(Springs()), path).run(systems(), 5, resume=True)
         assert path.read_bytes() == b"precious"
 
     def test_a_file_that_lost_frames_is_not_continued(self, tmp_path):
         path = tmp_path / "run.h5md"
-        rollout = Rollout(Springs(), VelocityVerlet(0.02), path)
+        rollout = Rollout(verlet(Springs()), path)
         rollout.run(systems(), 5)
         checkpoint = (tmp_path / "run.h5md.checkpoint.npz").read_bytes()
         path.unlink()
@@ -511,8 +512,8 @@ KILLED_STEPS = 2000
 
 def rollout(path, simulator=None, checkpoint_seconds=30.0):
     """The run that is killed again and again."""
-    integrator = Langevin(0.02, 0.5, 1.0, seed=1)
-    return Rollout(simulator or Springs(), integrator, path, 3, checkpoint_seconds)
+    propagator = Langevin(simulator or Springs(), 0.02, 0.5, 1.0, seed=1)
+    return Rollout(propagator, path, 3, checkpoint_seconds)
 
 
 def environment():
@@ -558,7 +559,7 @@ class CountedOperations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def operations_of_a_step(model, integrator, dtype):
+def operations_of_a_step(model, make, dtype):
     """Beside those of the model: what a step of small molecules waits for."""
     frame = springs(water())
     state = maxwell_boltzmann(State.from_frame(frame, dtype), 300.0, MOLECULAR)
@@ -570,20 +571,20 @@ def operations_of_a_step(model, integrator, dtype):
     counts = []
     for steps in (10, 20):
         with CountedOperations() as together:
-            Rollout(simulator, integrator, every=1000).run(state, steps)
+            Rollout(make(simulator), every=1000).run(state, steps)
         counts.append(together.count)
     return (counts[1] - counts[0]) / 10 - alone.count
 
 
 @pytest.mark.parametrize(
-    ("integrator", "limit"), [(VelocityVerlet(0.1), 34), (Langevin(0.1, 300.0, 0.01), 50)]
+    ("kind", "settings", "limit"), [(VelocityVerlet, (), 34), (Langevin, (300.0, 0.01), 50)]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_step_costs_few_operations_beside_the_model(integrator, limit, dtype):
+def test_a_step_costs_few_operations_beside_the_model(kind, settings, limit, dtype):
     model = ForceField(
         Encoder(3.0, channels=4, lmax=1, layers=1), reference_energies={"H": 0.0, "O": 0.0}
     )
     frames = [springs(water(i)) for i in range(4)]
     model.adapt(survey(frames, 3.0, model.units, model.reference_table()))
     model.scale.mul_(1e-3)  # untrained forces would blow it up
-    assert operations_of_a_step(model, integrator, dtype) <= limit
+    assert operations_of_a_step(model, lambda one: kind(one, 0.1, *settings), dtype) <= limit

@@ -17,6 +17,7 @@ def simulate(
     out: str,
     temperature: str | None = None,
     thermostat: str | None = None,
+    friction: str | None = None,
     dt: str = "0.5",
     every: int = 10,
     frames: str = "-1",
@@ -38,6 +39,8 @@ def simulate(
         out: The H5MD file to write, one group per system.
         temperature: Such as 300K; without it the energy is conserved.
         thermostat: "langevin" (BAOAB), the usual one, or "csvr" (stochastic velocity rescaling).
+        friction: How fast the thermostat takes hold, such as 0.01/fs, which is the default (1 in reduced
+            units); weaker friction disturbs the motion less.
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
@@ -59,20 +62,22 @@ def simulate(
     from sciwm.data.h5md import H5MDFile
     from sciwm.simulation.propagators import (
         CSVR,
-        Integrator,
         Langevin,
+        Propagator,
         VelocityVerlet,
-        steps_within,
+        strides_within,
     )
     from sciwm.simulation.rollout import Rollout
+    from sciwm.simulation.thermostats import FRICTION
     from sciwm.simulation.velocities import maxwell_boltzmann
 
     if thermostat not in (None, "langevin", "csvr"):
         raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
-    if thermostat is not None and temperature is None:
-        raise ValueError(
-            f"a thermostat of {thermostat!r} needs a --temperature; without both, energy is conserved"
-        )
+    for option, value in (("thermostat", thermostat), ("friction", friction)):
+        if value is not None and temperature is None:
+            raise ValueError(
+                f"a {option} of {value!r} needs a --temperature; without both, energy is conserved"
+            )
     require_counts(copies=copies)
     require_seed(seed)
     simulator = simulator_named(model, threads)
@@ -87,19 +92,23 @@ def simulate(
         if label in state:
             del state[label]
     step = parse_quantity(dt, "time", units)
-    steps = steps_within(parse_quantity(time, "time", units), step)
-    integrator: Integrator = VelocityVerlet(step)
+    steps = strides_within(parse_quantity(time, "time", units), step)
+    propagator: Propagator = VelocityVerlet(simulator, step)
     if temperature is not None:
         kelvin = parse_quantity(temperature, "temperature", units)
         require_positive(temperature=kelvin)  # a thermostat at zero only takes motion away
+        rate = FRICTION[units.name]
+        if friction is not None:
+            rate = parse_quantity(friction, "rate", units)
+            require_positive(friction=rate)  # without any, nothing holds the temperature
         if thermostat in (None, "langevin"):
-            integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
+            propagator = Langevin(simulator, step, kelvin, rate, seed)
         else:
-            integrator = CSVR(step, kelvin, time_constant=200 * step, seed=seed)
+            propagator = CSVR(simulator, step, kelvin, 1 / rate, seed)
         state = maxwell_boltzmann(state, kelvin, units, seed)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)
-    result = Rollout(simulator, integrator, output, every).run(state, steps, resume=resume)
+    result = Rollout(propagator, output, every).run(state, steps, resume=resume)
     for number, (done, reason) in enumerate(zip(result.steps, result.reasons, strict=True)):
         ended = "completed" if reason is None else f"stopped: {reason}"
         print(f"system {number}: {done} of {steps} steps, {ended}")

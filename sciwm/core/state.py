@@ -41,6 +41,7 @@ class State(Data):
     | `total_charge` | (S,)      |                                                       |
     | `dimension`    | (S,)      | int64, 2 where the third component stays zero, else 3  |
     | `batch`        | (A,)      | int64, the system of each atom                        |
+    | `stream`       | (S,)      | int64, which random numbers are its own; see `streams` |
     | `energy`       | (S,)      | label, where known                                    |
     | `forces`       | (A, 3)    | label, where known                                    |
     | `stress`       | (S, 3, 3) | label, where known                                    |
@@ -58,7 +59,7 @@ class State(Data):
     pbc: Tensor
     total_charge: Tensor
     dimension: Tensor
-    batch: Tensor
+    stream: Tensor
 
     @staticmethod
     def from_frame(frame: Frame, dtype: torch.dtype | None = None) -> "State":
@@ -165,6 +166,41 @@ class State(Data):
         axes = torch.arange(3, device=vectors.device) < self.dimension[self.batch][:, None]
         return vectors * axes
 
+    @property
+    def streams(self) -> Tensor:
+        """(S,) which random numbers are each system's own: `stream`, or else its place."""
+        if "stream" in self.fields:
+            return self.stream
+        return torch.arange(self.n_systems, device=self.batch.device)
+
+    def moved(self, positions: Tensor, velocities: Tensor | None = None) -> "State":
+        """The same systems elsewhere; labels and neighbour pairs of the old positions are left behind."""
+        there = copy.copy(self)
+        fields = there.fields
+        for key in _LABELS:
+            fields.pop(key, None)
+        fields["positions"] = positions
+        if velocities is not None:
+            fields["velocities"] = velocities
+        return there
+
+    def select(self, systems: Sequence[int]) -> "State":
+        """Some of the systems, in ascending order, without labels and neighbour pairs.
+
+        Each keeps the random numbers it had.
+        """
+        kept = torch.zeros(self.n_systems, dtype=torch.bool, device=self.batch.device)
+        kept[list(systems)] = True
+        rows = kept[self.batch]
+        chosen = State(
+            batch=(torch.cumsum(kept, 0) - 1)[self.batch[rows]], num_nodes=int(rows.sum())
+        )
+        for key, value in self.fields.items():
+            if isinstance(value, Tensor) and key not in (*_LABELS, "batch", "ptr"):
+                chosen[key] = value[rows] if key in _PER_ATOM else value[kept]
+        chosen.stream = self.streams[kept]
+        return chosen
+
     def system(self, index: int) -> "State":
         """One system of many, without its neighbour pairs."""
         rows = self.batch == index
@@ -214,12 +250,32 @@ class State(Data):
     def to_ase(self, index: int = 0) -> Atoms:
         return atoms_from_frame(self.frame(index))
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Every field by its name, where torch-geometric keeps it: a step of dynamics reads sixty."""
+        return self.__dict__["_store"].__dict__["_mapping"]
+
     def __getattr__(self, key: str) -> Any:
-        # What torch-geometric does in three calls: a step of dynamics reads sixty fields.
         try:
             return self.__dict__["_store"].__dict__["_mapping"][key]
         except KeyError:
             return super().__getattr__(key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        store = self.__dict__.get("_store")
+        if store is not None and key in store.__dict__["_mapping"]:
+            store.__dict__["_mapping"][key] = value
+        else:
+            super().__setattr__(key, value)
+
+    @property
+    def batch(self) -> Tensor:
+        """Without torch-geometric's two looks whether there is one."""
+        return self.__dict__["_store"].__dict__["_mapping"]["batch"]
+
+    @batch.setter
+    def batch(self, batch: Tensor) -> None:
+        self.fields["batch"] = batch
 
     def __inc__(self, key: str, value: object, *args: object, **kwargs: object) -> int:
         return self.num_nodes if key == "pairs" else 0
@@ -235,31 +291,6 @@ _PER_ATOM = frozenset(
     {"numbers", "positions", "velocities", "masses", "charges", "forces"}
     | {property_field(name) for name, one in PROPERTIES.items() if one.per_atom}
 )
-
-
-def moved(state: State, positions: Tensor, velocities: Tensor | None = None) -> State:
-    """The state elsewhere; labels and neighbour pairs of the old positions are left behind."""
-    there = copy.copy(state)
-    fields = there.stores[0]
-    for key in _LABELS:
-        if key in fields:
-            del fields[key]
-    fields["positions"] = positions
-    if velocities is not None:
-        fields["velocities"] = velocities
-    return there
-
-
-def select(state: State, systems: Sequence[int]) -> State:
-    """Those systems of a state, in ascending order, without labels and neighbour pairs."""
-    kept = torch.zeros(state.n_systems, dtype=torch.bool, device=state.batch.device)
-    kept[list(systems)] = True
-    rows = kept[state.batch]
-    chosen = State(batch=(torch.cumsum(kept, 0) - 1)[state.batch[rows]])
-    for key, value in state.to_dict().items():
-        if isinstance(value, Tensor) and key not in (*_LABELS, "batch", "ptr"):
-            chosen[key] = value[rows] if len(value) == len(rows) else value[kept]
-    return chosen
 
 
 def frame_from_ase(atoms: Atoms) -> Frame:

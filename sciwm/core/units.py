@@ -122,6 +122,7 @@ QUANTITIES: dict[str, dict[str, int]] = {
     "charge": {"charge": 1},
     "temperature": {"temperature": 1},
     "dipole": {"charge": 1, "length": 1},
+    "rate": {"time": -1},
 }
 
 _FACTOR = re.compile(r"([A-Za-zÅåµ]+)\^?([+-]?\d+)?")
@@ -174,7 +175,7 @@ def conversion(unit: str, quantity: str) -> float:
     return factor
 
 
-_AMOUNT = re.compile(r"\s*([+-]?\d+\.?\d*(?:[eE][+-]?\d+)?)\s*([A-Za-zÅåµ].*?)?\s*")
+_AMOUNT = re.compile(r"\s*([+-]?\d+\.?\d*(?:[eE][+-]?\d+)?)\s*([A-Za-zÅåµ/].*?)?\s*")
 
 
 def parse_quantity(text: str, quantity: str, units: UnitSystem) -> float:

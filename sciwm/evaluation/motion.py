@@ -12,7 +12,7 @@ from torch import Tensor
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
-from sciwm.core.state import State, select
+from sciwm.core.state import State
 from sciwm.data.collection import Collection, Entry
 from sciwm.data.datasets import WindowDataset
 from sciwm.evaluation.evaluate import place, require_units
@@ -22,6 +22,8 @@ from sciwm.models.domain import UnseenSpeciesError
 from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout.stability import Finiteness
 
 _SHOWN = 8
 """Rows of the printed table, at most."""
@@ -204,30 +206,20 @@ def _add(
 
 def _moved(model: Potential, batch: State, velocities: Tensor, dt: float, substeps: int) -> Tensor:
     """(A, W, 3) predicted positions; NaN from where a system is lost."""
-    simulator, integrator = LearnedSimulator(model), VelocityVerlet(dt)
     state = State(
         **{key: batch[key] for key in ("numbers", "positions", "masses", "charges", "batch")},
-        **{key: batch[key] for key in ("cell", "pbc", "total_charge")},
+        **{key: batch[key] for key in ("cell", "pbc", "total_charge", "dimension")},
         velocities=velocities,
         num_nodes=batch.num_nodes,
     )
+    rollout = Rollout(
+        VelocityVerlet(LearnedSimulator(model), dt), every=substeps, guard=Finiteness()
+    )
+    steps = substeps * (batch.path.shape[1] - 1)
     found = torch.full_like(batch.path, torch.nan)
-    found[:, 0] = state.positions
-    rows = torch.arange(batch.num_nodes, device=found.device)
-    evaluation = simulator.evaluate(state)
-    for frame in range(1, batch.path.shape[1]):
-        for step in range(substeps):
-            state, evaluation = integrator.step(simulator, state, evaluation, step)
-            finite = torch.isfinite(state.positions + evaluation.forces).all(dim=1)
-            if not bool(finite.all()):
-                lost = set(state.batch[~finite].tolist())
-                keep = [s for s in range(state.n_systems) if s not in lost]
-                if not keep:
-                    return found
-                rows = rows[torch.isin(state.batch, torch.tensor(keep, device=rows.device))]
-                state = select(state, keep)
-                evaluation = simulator.evaluate(state)
-        found[rows, frame] = state.positions
+    for s, frames in enumerate(rollout.run(state, steps).frames):
+        path = np.stack([frame.positions for frame in frames], axis=1)
+        found[batch.batch == s, : len(frames)] = torch.from_numpy(path).to(found)
     return found
 
 

@@ -21,10 +21,11 @@ from sciwm.models.domain import OutsideDomainWarning
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated, compile_model
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, steps_within
+from sciwm.simulation.propagators import Langevin, Propagator, VelocityVerlet, strides_within
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation
+from sciwm.simulation.thermostats import FRICTION
 from sciwm.simulation.velocities import maxwell_boltzmann
 
 System = State | Atoms | str
@@ -142,6 +143,7 @@ class World:
         dt: str | float = 0.5,
         every: int = 4,
         seed: int = 0,
+        friction: str | float | None = None,
     ) -> "Imagination":
         """Molecular dynamics in the learned world.
 
@@ -152,20 +154,25 @@ class World:
             dt: Time step.
             every: Steps between frames.
             seed: Of velocities and thermostat.
+            friction: Of the thermostat, such as "0.002/fs"; by default 0.01/fs, or 1 in reduced units.
 
         Raises:
             KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
         state = self.state(system)
         step = parse_quantity(str(dt), "time", self.units)
-        steps = steps_within(parse_quantity(str(time), "time", self.units), step)
-        integrator: Integrator = VelocityVerlet(step)
+        steps = strides_within(parse_quantity(str(time), "time", self.units), step)
+        simulator = self.simulator()
+        propagator: Propagator = VelocityVerlet(simulator, step)
         if temperature is not None:
             kelvin = parse_quantity(str(temperature), "temperature", self.units)
-            integrator = Langevin(step, kelvin, friction=1 / (200 * step), seed=seed)
+            rate = FRICTION[self.units.name]
+            if friction is not None:
+                rate = parse_quantity(str(friction), "rate", self.units)
+            propagator = Langevin(simulator, step, kelvin, rate, seed)
             if not bool(state.velocities.any()):
                 state = maxwell_boltzmann(state, kelvin, self.units, seed)
-        result = Rollout(self.simulator(), integrator, every=every).run(state, steps)
+        result = Rollout(propagator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
 
     def _use(self, potential: Potential) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sciwm.core.progress import Bar
-from sciwm.core.state import State, moved, select
+from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.simulation.model_hessian import NON_METALS, model_step
 from sciwm.simulation.simulator import Evaluation, Simulator, SimulatorError
@@ -91,7 +91,7 @@ def relax(
         raise ValueError(f"forces cannot fall below {fmax=}; give a positive one")
     if relax_cell and not bool(state.pbc.all()):
         raise ValueError("only systems that repeat in all three directions have a cell to relax")
-    walk = _Walk(simulator, moved(state, state.positions), relax_cell)
+    walk = _Walk(simulator, state.moved(state.positions), relax_cell)
     rest: dict[int, _Rest] = {}
     bar = Bar(total=state.n_systems, unit="system", delay=2.0, miniters=0)
     began = time.monotonic()
@@ -242,7 +242,7 @@ class _Walk:
         self.forces = self.forces[atoms]
         self.cell, self.trust, self.fmax = self.cell[kept], self.trust[kept], self.fmax[kept]
         self.energy, self.steps = self.energy[kept], self.steps[kept]
-        self.state = select(self.state, keep)
+        self.state = self.state.select(keep)
         self.systems = [self.systems[k] for k in keep]
 
     def _downhill(self) -> Tensor:
@@ -273,7 +273,7 @@ class _Walk:
         step = inverse[self.rows][:, None] * q
         modelled = self._modelled()
         if bool(modelled.any()):
-            molecules = select(self.state, torch.nonzero(modelled).flatten().tolist())
+            molecules = self.state.select(torch.nonzero(modelled).flatten().tolist())
             step[modelled[self.rows]] = model_step(molecules, q[modelled[self.rows]])
         return step
 
@@ -310,14 +310,13 @@ class _Walk:
     def _placed(self, coordinates: Tensor) -> State:
         """The state that coordinates describe."""
         if not self.relax_cell:
-            return moved(self.state, coordinates)
+            return self.state.moved(coordinates)
         n = self.state.num_nodes
         scaled = coordinates[n:].reshape(-1, 3, 3)
         deformation = scaled / self.state.counts[:, None, None]
         turned = deformation.mT
-        state = moved(
-            self.state, torch.einsum("ai,aij->aj", coordinates[:n], turned[self.state.batch])
-        )
+        positions = torch.einsum("ai,aij->aj", coordinates[:n], turned[self.state.batch])
+        state = self.state.moved(positions)
         state.cell = self.cell @ turned
         return state
 

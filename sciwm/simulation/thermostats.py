@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sciwm.core.bounds import require_not_negative, require_positive
-from sciwm.core.random import KICKS, RESCALING, RandomStreams
+from sciwm.core.random import BLOCK, KICKS, RESCALING, RandomStreams
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.simulation.velocities import (
@@ -16,6 +16,10 @@ from sciwm.simulation.velocities import (
     thermal_speed,
     vibrational_velocities,
 )
+
+FRICTION = {"molecular": 0.01, "reduced": 1.0}
+"""Usual rate, by unit system and in its inverse time, at which a thermostat takes hold: memory of the
+velocities is lost within 100 fs, a few periods of the slower vibrations."""
 
 
 class OrnsteinUhlenbeck:
@@ -33,6 +37,7 @@ class OrnsteinUhlenbeck:
     Args:
         temperature: One for all systems, or (S,).
         friction: Inverse time, in the units' time.
+        seed: Of the noise, together with each system's `State.streams`.
     """
 
     def __init__(self, temperature: float | Tensor, friction: float, seed: int = 0):
@@ -41,21 +46,36 @@ class OrnsteinUhlenbeck:
         self.temperature = temperature
         self.friction = friction
         self._noise = RandomStreams(seed, KICKS)
+        # Of a block of steps, made together: a step of a small molecule waits for every operation.
+        self._kicks: tuple[Tensor, float, Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def seed(self) -> int:
+        return self._noise.seed
 
     def select(self, keep: Sequence[int]) -> "OrnsteinUhlenbeck":
-        """The thermostat of those systems only, with the noise they had."""
-        chosen = OrnsteinUhlenbeck(
+        """The thermostat of those systems only."""
+        return OrnsteinUhlenbeck(
             select_temperature(self.temperature, keep), self.friction, self._noise.seed
         )
-        chosen._noise = self._noise.select(keep)
-        return chosen
 
     def apply(self, state: State, duration: float, units: UnitSystem, step: int) -> Tensor:
         """(A, 3) velocities after `duration`; the noise is that of `step`."""
         keep = math.exp(-self.friction * duration)
-        spread = math.sqrt(1.0 - keep**2) * thermal_speed(state, self.temperature, units)
-        noise = state.within_dimensions(self._noise.at(step, state))
-        return keep * state.velocities + spread * noise
+        block, row = divmod(step, BLOCK)
+        noise = self._noise.block(block, state)
+        known = self._kicks
+        if (
+            known is None
+            or known[0] is not noise
+            or known[1] != keep
+            or not torch.equal(known[2], state.masses)
+            or not torch.equal(known[3], state.dimension)
+        ):
+            spread = math.sqrt(1.0 - keep**2) * thermal_speed(state, self.temperature, units)
+            kicks = spread * state.within_dimensions(noise)
+            self._kicks = known = noise, keep, state.masses.clone(), state.dimension.clone(), kicks
+        return torch.add(known[4][row], state.velocities, alpha=keep)
 
 
 class VelocityRescaling:
@@ -79,6 +99,7 @@ class VelocityRescaling:
     Args:
         temperature: One for all systems, or (S,).
         time_constant: In the units' time.
+        seed: Of the noise, together with each system's `State.streams`.
     """
 
     def __init__(self, temperature: float | Tensor, time_constant: float, seed: int = 0):
@@ -88,13 +109,15 @@ class VelocityRescaling:
         self.time_constant = time_constant
         self._noise = RandomStreams(seed, RESCALING)
 
+    @property
+    def seed(self) -> int:
+        return self._noise.seed
+
     def select(self, keep: Sequence[int]) -> "VelocityRescaling":
-        """The thermostat of those systems only, with the noise they had."""
-        chosen = VelocityRescaling(
+        """The thermostat of those systems only."""
+        return VelocityRescaling(
             select_temperature(self.temperature, keep), self.time_constant, self._noise.seed
         )
-        chosen._noise = self._noise.select(keep)
-        return chosen
 
     def apply(self, state: State, duration: float, units: UnitSystem, step: int) -> Tensor:
         """(A, 3) velocities after `duration`; the noise is that of `step`."""

@@ -7,9 +7,13 @@ from torch.nn.functional import huber_loss
 from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
+from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data, WindowData
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.statistics import Statistics, survey
+from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.rollout import unroll
+from sciwm.simulation.simulator import Evaluation
 from sciwm.training.task import SURVEYED, Task
 
 
@@ -121,29 +125,47 @@ class MotionTask(Task):
         attach_pairs(state, search)
         table = NeighbourTable.from_pairs(state)
         interval = batch.interval.to(dtype)[batch.batch][:, None]
-        h = interval / self.substeps
-        scale = self.units.acceleration / state.masses[:, None]
+        # One stride serves systems of different intervals if each has its own unit of time.
+        unit = interval / interval[0]
+        state.masses = state.masses / unit[:, 0] ** 2
+        stride = float(batch.interval[0]) / self.substeps
+        propagator = VelocityVerlet(_TrainedSimulator(self.model, table, self.training), stride)
+        velocities = batch.path_velocities[:, 0].to(dtype)
+        evaluation = propagator.start(state.moved(true_path[:, 0]))
+        if bool(velocities.isnan().any()):
+            pull = evaluation.forces / batch.masses.to(dtype)[:, None]
+            straight = (true_path[:, 1] - true_path[:, 0]) / interval
+            velocities = straight - 0.5 * interval * self.units.acceleration * pull
+        state = state.moved(true_path[:, 0], velocities * unit)
+        steps = self.substeps * (true_path.shape[1] - 1)
+        path = [one for one, _ in unroll(propagator, state, evaluation, steps)][:: self.substeps]
+        return (
+            torch.stack([one.positions for one in path], dim=1),
+            torch.stack([one.velocities / unit for one in path], dim=1),
+        )
 
-        def acceleration(positions: Tensor) -> Tensor:
-            state.positions = positions
-            _, forces, _ = self.model(state, table, differentiable=self.training)
-            return forces * scale
 
-        x = true_path[:, 0]
-        a = acceleration(x)
-        v = batch.path_velocities[:, 0].to(dtype)
-        if bool(v.isnan().any()):
-            v = (true_path[:, 1] - x) / interval - 0.5 * interval * a
-        path, velocities = [x], [v]
-        for _ in range(true_path.shape[1] - 1):
-            for _ in range(self.substeps):
-                v = v + 0.5 * h * a
-                x = x + h * v
-                a = acceleration(x)
-                v = v + 0.5 * h * a
-            path.append(x)
-            velocities.append(v)
-        return torch.stack(path, dim=1), torch.stack(velocities, dim=1)
+class _TrainedSimulator:
+    """A potential in training, whose forces can be differentiated; its neighbours stay the same."""
+
+    def __init__(self, model: Potential, table: NeighbourTable, differentiable: bool):
+        self._model = model
+        self._table = table
+        self._differentiable = differentiable
+
+    @property
+    def units(self) -> UnitSystem:
+        return self._model.units
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        energy, forces, tension = self._model(
+            state, self._table, stress=stress, differentiable=self._differentiable
+        )
+        return Evaluation(energy, forces, tension)
+
+    def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
+        """Nothing: training goes where the data goes."""
+        return {}
 
 
 def straight_motion(windows: State) -> tuple[Tensor, int]:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from sciwm.core.frame import Array
-from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.evaluation.checks.check import (
     Check,
@@ -22,16 +21,15 @@ from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.thermodynamics import energy_drift, energy_fluctuation
 from sciwm.simulation.propagators import VelocityVerlet
-from sciwm.simulation.velocities import maxwell_boltzmann, temperature
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout.stability import Stability
+from sciwm.simulation.velocities import maxwell_boltzmann
 
 STEPS_PER_PERIOD = 20
 """Steps in the shortest period of vibration: usual in molecular dynamics, 0.5 fs with hydrogen."""
 
 ATOM_STEPS = 40_000
 """Steps times atoms of the long run."""
-
-HOTTEST = 50.0
-"""A system hotter than this many times what it should be has blown up."""
 
 LAW_STEPS = 200
 """Steps of the run that is repeated with half the step."""
@@ -128,38 +126,16 @@ def newtonian(
     model: Potential, state: State, thermal: Thermal, dt: float, steps: int, every: int = 1
 ) -> list[Motion]:
     """Motion of every system at constant energy; it ends early where one blows up."""
-    simulator, integrator = LearnedSimulator(model), VelocityVerlet(dt)
-    hottest = HOTTEST * thermal.temperature
-    evaluation = simulator.evaluate(state)
-    positions, velocities, energies = [state.positions], [state.velocities], [evaluation.energy]
-    for k in Bar(range(1, steps + 1), desc="constant energy", leave=False, delay=2, unit="step"):
-        state, evaluation = integrator.step(simulator, state, evaluation, k)
-        # Also false where a velocity is not a number.
-        if not bool((temperature(state, model.units) < hottest).all()):
-            break
-        if k % every == 0:
-            positions.append(state.positions)
-            velocities.append(state.velocities)
-            energies.append(evaluation.energy)
-    columns = [torch.stack(column).double().numpy(force=True) for column in (positions, velocities)]
-    energy = torch.stack(energies).numpy(force=True)
-    motions = []
-    for s in range(state.n_systems):
-        rows = (state.batch == s).numpy(force=True)
-        motion = Motion(
-            numbers=state.numbers.numpy(force=True)[rows],
-            masses=state.masses.double().numpy(force=True)[rows],
-            positions=columns[0][:, rows],
-            velocities=columns[1][:, rows],
-            energy=energy[:, s],
-            timestep=dt * every,
-            cell=state.cell[s].double().numpy(force=True),
-            pbc=state.pbc[s].numpy(force=True),
-            dimension=thermal.dimension,
-            units=model.units,
+    newton = VelocityVerlet(LearnedSimulator(model), dt)
+    # How it moves is judged wherever it goes.
+    result = Rollout(newton, every=every, guard=Stability(state, newton)).run(state, steps)
+    together = min(len(frames) for frames in result.frames)
+    return [
+        Motion.from_frames(
+            [frame.with_(dimension=thermal.dimension) for frame in frames[:together]], model.units
         )
-        motions.append(motion)
-    return motions
+        for frames in result.frames
+    ]
 
 
 def _energy_checks(motions: list[Motion], thermal: Thermal, steps: int) -> list[Check]:

@@ -42,8 +42,11 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
     start = thermal_state(model, start, thermal)
     steps = int(np.clip(ATOM_STEPS // start.num_nodes, 200, MOST_STEPS)) // EVERY * EVERY
     # Strong friction, because frames of data may come from quite another temperature.
-    integrator = Langevin(thermal.step, thermal.temperature, 1 / (30 * thermal.step), seed=2)
-    result = Rollout(LearnedSimulator(model), integrator, every=EVERY).run(start, steps)
+    friction = 1 / (30 * thermal.step)
+    langevin = Langevin(
+        LearnedSimulator(model), thermal.step, thermal.temperature, friction, seed=2
+    )
+    result = Rollout(langevin, every=EVERY).run(start, steps)
     checks = [_stability(result.steps, result.reasons, steps, thermal, model)]
     whole = [
         frames

@@ -1,4 +1,4 @@
-"""Newton's equations with a thermostat that rescales."""
+"""Newton's equations with a thermostat that rescales velocities."""
 
 import copy
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.simulation.propagators.integrator import Integrator, checked_step, described
+from sciwm.simulation.propagators.integrator import Integrator, temperature_text
+from sciwm.simulation.propagators.propagator import Conserved
 from sciwm.simulation.propagators.verlet import VelocityVerlet
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import VelocityRescaling
@@ -20,23 +21,32 @@ class CSVR(Integrator):
         dt: In the units' time.
         temperature: One for all systems, or (S,).
         time_constant: How fast the kinetic energy relaxes, in the units' time.
+        seed: Of the noise, together with each system's `State.streams`.
     """
 
-    def __init__(self, dt: float, temperature: float | Tensor, time_constant: float, seed: int = 0):
-        self.dt = checked_step(dt)
-        self._seed = seed
-        self._newton = VelocityVerlet(dt)
+    conserves: frozenset[Conserved] = frozenset({"momentum", "angular momentum"})
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        dt: float,
+        temperature: float | Tensor,
+        time_constant: float,
+        seed: int = 0,
+    ):
+        super().__init__(simulator, dt)
+        self._newton = VelocityVerlet(simulator, dt)
         self._thermostat = VelocityRescaling(temperature, time_constant, seed)
 
     @property
     def temperature(self) -> float | Tensor:
         return self._thermostat.temperature
 
-    def step(
-        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    def advance(
+        self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
-        state, evaluation = self._newton.step(simulator, state, evaluation, index)
-        state.velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
+        state, evaluation = self._newton.advance(state, evaluation, index)
+        state.velocities = self._thermostat.apply(state, self.stride, self.units, index)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "CSVR":
@@ -48,8 +58,8 @@ class CSVR(Integrator):
     def parameters(self) -> dict[str, str | float]:
         return {
             "integrator": "velocity Verlet with CSVR",
-            "dt": self.dt,
-            "temperature": described(self.temperature),
+            "dt": self.stride,
+            "temperature": temperature_text(self.temperature),
             "time_constant": self._thermostat.time_constant,
-            "seed": self._seed,
+            "seed": self._thermostat.seed,
         }

@@ -3,10 +3,12 @@
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from sciwm.core.state import State, moved
-from sciwm.simulation.propagators.integrator import Integrator, checked_step, described, kicked
+from sciwm.core.state import State
+from sciwm.simulation.propagators.integrator import Integrator, temperature_text
+from sciwm.simulation.propagators.propagator import Conserved
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck
 
@@ -20,7 +22,7 @@ class Langevin(Integrator):
 
     | symbol | variable      |
     |--------|---------------|
-    | Δt     | `dt`          |
+    | Δt     | `stride`      |
     | γ      | `friction`    |
     | T      | `temperature` |
 
@@ -28,29 +30,37 @@ class Langevin(Integrator):
         dt: In the units' time.
         temperature: One for all systems, or (S,).
         friction: Inverse time, in the units' time.
+        seed: Of the noise, together with each system's `State.streams`.
     """
 
-    def __init__(self, dt: float, temperature: float | Tensor, friction: float, seed: int = 0):
-        self.dt = checked_step(dt)
-        self._seed = seed
+    conserves: frozenset[Conserved] = frozenset()
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        dt: float,
+        temperature: float | Tensor,
+        friction: float,
+        seed: int = 0,
+    ):
+        super().__init__(simulator, dt)
         self._thermostat = OrnsteinUhlenbeck(temperature, friction, seed)
 
     @property
     def temperature(self) -> float | Tensor:
         return self._thermostat.temperature
 
-    def step(
-        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    def advance(
+        self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
-        impulse = 0.5 * self.dt * simulator.units.acceleration
-        velocities = kicked(state, impulse, evaluation)
-        positions = state.positions + 0.5 * self.dt * velocities
-        state = moved(state, positions, velocities)
-        velocities = self._thermostat.apply(state, self.dt, simulator.units, index)
-        state.positions = positions + 0.5 * self.dt * velocities
+        half = 0.5 * self.stride
+        state = state.moved(state.positions, self.kicked(state, evaluation))
+        positions = torch.add(state.positions, state.velocities, alpha=half)
+        velocities = self._thermostat.apply(state, self.stride, self.units, index)
+        state.positions = positions.add_(velocities, alpha=half)
         state.velocities = velocities
-        evaluation = simulator.evaluate(state)
-        state.velocities = kicked(state, impulse, evaluation)
+        evaluation = self.simulator.evaluate(state)
+        state.velocities = self.kicked(state, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "Langevin":
@@ -62,8 +72,8 @@ class Langevin(Integrator):
     def parameters(self) -> dict[str, str | float]:
         return {
             "integrator": "Langevin BAOAB",
-            "dt": self.dt,
-            "temperature": described(self.temperature),
+            "dt": self.stride,
+            "temperature": temperature_text(self.temperature),
             "friction": self._thermostat.friction,
-            "seed": self._seed,
+            "seed": self._thermostat.seed,
         }

@@ -1,12 +1,13 @@
-"""Newton's equations in steps."""
+"""Newton's equations, step by step."""
 
 from collections.abc import Sequence
 
 import torch
 
-from sciwm.core.state import State, moved
-from sciwm.simulation.propagators.integrator import Integrator, checked_step, kicked
-from sciwm.simulation.simulator import Evaluation, Simulator
+from sciwm.core.state import State
+from sciwm.simulation.propagators.integrator import Integrator
+from sciwm.simulation.propagators.propagator import Conserved
+from sciwm.simulation.simulator import Evaluation
 
 
 class VelocityVerlet(Integrator):
@@ -17,24 +18,21 @@ class VelocityVerlet(Integrator):
 
     | symbol | variable                    |
     |--------|-----------------------------|
-    | Δt     | `dt`                        |
+    | Δt     | `stride`                    |
     | x, v   | positions, velocities       |
     | a Δt/2 | `impulse` × forces / masses |
     """
 
+    conserves: frozenset[Conserved] = frozenset({"energy", "momentum", "angular momentum"})
     temperature = None
 
-    def __init__(self, dt: float):
-        self.dt = checked_step(dt)
-
-    def step(
-        self, simulator: Simulator, state: State, evaluation: Evaluation, index: int
+    def advance(
+        self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
-        impulse = 0.5 * self.dt * simulator.units.acceleration
-        half = kicked(state, impulse, evaluation)
-        state = moved(state, torch.add(state.positions, half, alpha=self.dt), half)
-        evaluation = simulator.evaluate(state)
-        state.velocities = kicked(state, impulse, evaluation)
+        half = self.kicked(state, evaluation)
+        state = state.moved(torch.add(state.positions, half, alpha=self.stride), half)
+        evaluation = self.simulator.evaluate(state)
+        state.velocities = self.kicked(state, evaluation)
         return state, evaluation
 
     def select(self, keep: Sequence[int]) -> "VelocityVerlet":
@@ -42,4 +40,4 @@ class VelocityVerlet(Integrator):
 
     @property
     def parameters(self) -> dict[str, str | float]:
-        return {"integrator": "velocity Verlet", "dt": self.dt}
+        return {"integrator": "velocity Verlet", "dt": self.stride}

@@ -7,5 +7,6 @@ an unbroken run would have given wherever the simulator's forces depend on the s
 """
 
 from sciwm.simulation.rollout.run import Rollout, RolloutResult
+from sciwm.simulation.rollout.unroll import unroll
 
-__all__ = ["Rollout", "RolloutResult"]
+__all__ = ["Rollout", "RolloutResult", "unroll"]

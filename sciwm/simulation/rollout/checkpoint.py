@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from sciwm.core.replacement import replacing
-from sciwm.core.state import moved
-from sciwm.simulation.rollout.progress import Progress
+from sciwm.simulation.rollout.snapshot import Snapshot
 
 
 class Checkpoint:
@@ -32,30 +31,30 @@ class Checkpoint:
     def due(self) -> bool:
         return time.monotonic() - self._saved > self._seconds
 
-    def save(self, progress: Progress, written: list[int]) -> None:
+    def save(self, snapshot: Snapshot, written: list[int]) -> None:
         """A crash leaves the old checkpoint or the new one, whole.
 
         Args:
-            progress: Merged.
+            snapshot: Merged.
             written: Frames of each system in the output.
         """
         content: dict[str, Any] = {
             "identity": np.array(self._identity),
-            "step": np.array(progress.step),
+            "step": np.array(snapshot.step),
             "written": np.array(written),
-            "steps": np.array(progress.steps),
-            "reasons": np.array([reason or "" for reason in progress.reasons]),
-            "positions": progress.whole.positions.cpu().numpy(),
-            "velocities": progress.whole.velocities.cpu().numpy(),
-            "energy": progress.energy.cpu().numpy(),
-            "forces": progress.forces.cpu().numpy(),
-            "start_energy": progress.start_energy.cpu().numpy(),
+            "steps": np.array(snapshot.steps),
+            "reasons": np.array([reason or "" for reason in snapshot.reasons]),
+            "positions": snapshot.whole.positions.cpu().numpy(),
+            "velocities": snapshot.whole.velocities.cpu().numpy(),
+            "energy": snapshot.energy.cpu().numpy(),
+            "forces": snapshot.forces.cpu().numpy(),
+            "start_energy": snapshot.start_energy.cpu().numpy(),
         }
         with replacing(self._path) as file:
             np.savez(file, **content)
         self._saved = time.monotonic()
 
-    def load(self, blank: Progress) -> tuple[Progress, list[int]]:
+    def load(self, blank: Snapshot) -> tuple[Snapshot, list[int]]:
         """Where the run stood, and how many frames of each system the output should hold.
 
         Raises:
@@ -66,7 +65,7 @@ class Checkpoint:
         with np.load(self._path, allow_pickle=False) as content:
             if str(content["identity"]) != self._identity:
                 raise ValueError(
-                    f"{self._path} belongs to another run: its start, model, integrator, names or "
+                    f"{self._path} belongs to another run: its start, model, propagator, names or "
                     "frame spacing differ. Resume with the same ones, or choose another output"
                 )
             whole = blank.whole
@@ -74,14 +73,15 @@ class Checkpoint:
             def tensor(name: str) -> Tensor:
                 return torch.from_numpy(content[name]).to(whole.positions.device)
 
-            progress = replace(
+            snapshot = replace(
                 blank,
                 step=int(content["step"]),
-                whole=moved(whole, tensor("positions"), tensor("velocities")),
+                whole=whole.moved(tensor("positions"), tensor("velocities")),
                 energy=tensor("energy"),
                 forces=tensor("forces"),
                 start_energy=tensor("start_energy"),
                 steps=content["steps"].tolist(),
                 reasons=[reason or None for reason in content["reasons"].tolist()],
             )
-            return progress.resumed(blank.integrator), content["written"].tolist()
+            evaluated = bool(snapshot.start_energy.isfinite().any())
+            return snapshot.resumed(blank.propagator, evaluated), content["written"].tolist()

@@ -15,13 +15,18 @@ from sciwm.core.plausibility import require_plausible
 from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.h5md.writer import H5MDWriter
-from sciwm.simulation.propagators import Integrator
+from sciwm.simulation.propagators.propagator import Propagator
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.events import Watch
-from sciwm.simulation.rollout.progress import Progress
-from sciwm.simulation.rollout.recorder import Recorder
-from sciwm.simulation.rollout.stability import Soundness, implausible_systems
-from sciwm.simulation.simulator import Simulator, SimulatorError
+from sciwm.simulation.rollout.frame_store import FrameStore
+from sciwm.simulation.rollout.snapshot import Snapshot
+from sciwm.simulation.rollout.stability import (
+    Guard,
+    Trust,
+    implausible_systems,
+    systems_outside,
+)
+from sciwm.simulation.simulator import SimulatorError
 from sciwm.simulation.velocities import kinetic_energy
 
 
@@ -30,7 +35,7 @@ class RolloutResult:
     """How far each system came.
 
     Attributes:
-        state: The last trusted state of every system, with its energy and forces.
+        state: The last trusted state of every system, with its energy and forces where it has any.
         steps: Completed steps of each system.
         reasons: Why each system stopped early; None for those that did not.
         frames: The trajectory of each system; empty where it went to a file.
@@ -43,33 +48,35 @@ class RolloutResult:
 
 
 class Rollout:
-    """Runs an integrator over many systems.
+    """Runs a propagator over many systems.
 
     Args:
         output: An H5MD file with one group per system; without it frames stay in memory.
-        every: Steps between frames. The simulator's domain is checked at each frame.
+        every: Steps between frames. Where the propagator should not be trusted is checked at each.
         watch: Ends systems at which something has happened; what it saw of the last frames before an
             interruption is forgotten.
         checkpoint_seconds: Wall time between checkpoints: what a kill can cost.
+        guard: Ends systems that cannot go on; by default those that blow up or leave the propagator's
+            domain.
     """
 
     def __init__(
         self,
-        simulator: Simulator,
-        integrator: Integrator,
+        propagator: Propagator,
         output: Path | None = None,
         every: int = 1,
         checkpoint_seconds: float = 30.0,
         watch: Watch | None = None,
+        guard: Guard | None = None,
     ):
         if every < 1:
             raise ValueError(f"frames are one or more steps apart, got {every=}")
-        self.simulator = simulator
-        self.integrator = integrator
+        self.propagator = propagator
         self.output = Path(output) if output is not None else None
         self.every = every
         self.checkpoint_seconds = checkpoint_seconds
         self.watch = watch
+        self.guard = guard
 
     def run(
         self, state: State, steps: int, names: Sequence[str] | None = None, resume: bool = False
@@ -84,19 +91,19 @@ class Rollout:
         Raises:
             FileExistsError: If the output exists and is not to be continued.
             OSError: If another process writes it.
-            ValueError: If it is the output of another run, or the integrator's temperature or step
+            ValueError: If it is the output of another run, or the propagator's temperature or stride
                 cannot be.
         """
         names = names or [f"system{s}" for s in range(state.n_systems)]
         if len(set(names)) != state.n_systems:
             raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
-        units, held = self.simulator.units, self.integrator.temperature
-        require_plausible("time step", self.integrator.dt, units)
+        units, held = self.propagator.units, self.propagator.temperature
+        require_plausible("time step", self.propagator.stride, units)
         if held is not None:
             require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
         require_counts(0, steps=steps)
         if self.output is None:
-            return self._simulate(self._start(state), steps, state, Recorder(names, self.every))
+            return self._simulate(self._start(state), steps, state, FrameStore(names, self.every))
         # Another that has just begun has no steps yet, and would be taken for one that never did.
         with sole_writer(self.output, "wait until it ends, or choose another output"):
             return self._recorded(self.output, state, steps, names, resume)
@@ -111,21 +118,22 @@ class Rollout:
             self._identity(state, names),
             self.checkpoint_seconds,
         )
-        progress, written = Progress.beginning(state, self.integrator), [0] * state.n_systems
+        snapshot, written = Snapshot.beginning(state, self.propagator), [0] * state.n_systems
         if output.exists():
-            progress, written = checkpoint.load(progress)
-        started = progress.step > 0
+            snapshot, written = checkpoint.load(snapshot)
+        started = snapshot.step > 0
         if not started:
             output.unlink(missing_ok=True)
-            progress, written = self._start(state), [0] * state.n_systems
+            snapshot, written = self._start(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
-            checkpoint.save(progress, written)
-        parameters = self.integrator.parameters | {
-            "simulator": type(self.simulator).__name__,
-            "simulator_fingerprint": self._fingerprint,
+            checkpoint.save(snapshot, written)
+        kind, fingerprint = self.propagator.origin
+        parameters = self.propagator.parameters | {
+            "simulator": kind,
+            "simulator_fingerprint": fingerprint,
         }
         with H5MDWriter(
-            output, units=self.simulator.units, parameters=parameters, resume=started
+            output, units=self.propagator.units, parameters=parameters, resume=started
         ) as writer:
             for name, count in zip(names, written, strict=True):
                 if writer.n_frames(name) < count:
@@ -133,96 +141,87 @@ class Rollout:
                         f"{output} holds {writer.n_frames(name)} frames of {name!r}, but its "
                         f"checkpoint knows {count}: the file was changed. Start another output"
                     )
-            recorder = Recorder(names, self.every, writer, checkpoint)
-            return self._simulate(progress, steps, state, recorder)
+            frames = FrameStore(names, self.every, writer, checkpoint)
+            return self._simulate(snapshot, steps, state, frames)
 
     def _simulate(
-        self, progress: Progress, steps: int, start: State, recorder: Recorder
+        self, snapshot: Snapshot, steps: int, start: State, frames: FrameStore
     ) -> RolloutResult:
-        soundness = Soundness(start, self.integrator, self.simulator.units)
-        if progress.step == 0:
-            recorder.add(progress)
+        guard = self.guard or Trust(start, self.propagator)
+        if snapshot.step == 0:
+            frames.add(snapshot)
         # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
-        recorder.save(progress)
-        bar = Bar(total=steps, initial=progress.step, unit="step", delay=2.0)
+        frames.save(snapshot)
+        bar = Bar(total=steps, initial=snapshot.step, unit="step", delay=2.0)
         try:
-            while progress.step < steps and progress.running:
-                stopped: dict[int, str] = {}
+            while snapshot.step < steps and snapshot.running:
+                at_frame = (snapshot.step + 1) % self.every == 0
                 try:
-                    state, evaluation = progress.integrator.step(
-                        self.simulator, progress.state, progress.evaluation, progress.step
+                    state, evaluation = snapshot.propagator.advance(
+                        snapshot.state, snapshot.evaluation, snapshot.step
                     )
                     after = replace(
-                        progress, step=progress.step + 1, state=state, evaluation=evaluation
+                        snapshot, step=snapshot.step + 1, state=state, evaluation=evaluation
                     )
-                    stopped = self._outside(after) if after.step % self.every == 0 else {}
-                    stopped |= soundness.check(progress, after)
-                    if self.watch is not None and after.step % self.every == 0:
-                        seen = self.watch.ended(after.running, after.state, after.step)
-                        stopped = seen | stopped
+                    stopped = guard.stopped(snapshot, after, at_frame)
+                    if self.watch is not None and at_frame:
+                        stopped = self.watch.ended(after.running, after.state, after.step) | stopped
                 except SimulatorError as error:
                     stopped = {error.system: str(error)}
                 if stopped:
-                    # Steps are pure functions: the others take this one again by themselves.
-                    progress = progress.without(stopped, self.integrator)
-                    lost = len(progress.reasons) - len(progress.running)
+                    # Strides are pure functions: the others take this one again by themselves.
+                    snapshot = snapshot.without(stopped, self.propagator)
+                    lost = len(snapshot.reasons) - len(snapshot.running)
                     bar.set_postfix_str(f"{lost} stopped", refresh=False)
                     continue
-                if after.step % self.every == 0:
-                    recorder.add(after)
-                progress = after
+                if at_frame:
+                    frames.add(after)
+                snapshot = after
                 bar.update()
-                recorder.save_if_due(progress)
+                frames.save_if_due(snapshot)
         except KeyboardInterrupt:
-            recorder.save(progress)
+            frames.save(snapshot)
             raise
         finally:
             bar.close()
-        recorder.save(progress)
-        done = progress.merged()
-        done.whole.energy, done.whole.forces = done.energy, done.forces
-        return RolloutResult(done.whole, done.steps, done.reasons, recorder.trajectories)
+        frames.save(snapshot)
+        done = snapshot.merged()
+        if snapshot.evaluation is not None:
+            done.whole.energy, done.whole.forces = done.energy, done.forces
+        return RolloutResult(done.whole, done.steps, done.reasons, frames.trajectories)
 
-    def _start(self, state: State) -> Progress:
+    def _start(self, state: State) -> Snapshot:
         """Every system evaluated at step 0, except where that fails."""
-        progress = Progress.beginning(state, self.integrator)
-        while progress.running:
-            if odd := implausible_systems(progress.state, self.simulator.units):
-                progress = progress.without(odd, self.integrator)
+        snapshot = Snapshot.beginning(state, self.propagator)
+        while snapshot.running:
+            if odd := implausible_systems(snapshot.state, self.propagator.units):
+                snapshot = snapshot.without(odd, self.propagator)
                 continue
             try:
-                evaluation = self.simulator.evaluate(progress.state)
+                evaluation = snapshot.propagator.start(snapshot.state)
             except SimulatorError as error:
-                progress = progress.without({error.system: str(error)}, self.integrator)
+                snapshot = snapshot.without({error.system: str(error)}, self.propagator)
                 continue
-            progress = replace(progress, evaluation=evaluation)
+            snapshot = replace(snapshot, evaluation=evaluation)
             break
-        progress = progress.merged()
-        kinetic = kinetic_energy(progress.whole, self.simulator.units)
-        progress = replace(progress, start_energy=progress.energy + kinetic)
-        stopped = self._outside(progress) if progress.running else {}
-        for k, s in enumerate(progress.running):
-            finite = progress.start_energy[s].isfinite()
-            if not bool(finite & progress.forces[state.batch == s].isfinite().all()):
-                stopped[k] = "its energy, forces or velocities are not finite where it starts"
-        return progress.without(stopped, self.integrator) if stopped else progress
-
-    def _outside(self, progress: Progress) -> dict[int, str]:
-        if odd := implausible_systems(progress.state, self.simulator.units):
-            return odd
-        found = self.simulator.outside(progress.state, progress.evaluation)
-        return {s: f"left the simulator's domain: {reason}" for s, reason in found.items()}
-
-    @property
-    def _fingerprint(self) -> str:
-        """A digest of models, name and settings of references; empty for simulators that tell none."""
-        return getattr(self.simulator, "fingerprint", "")
+        snapshot = snapshot.merged()
+        kinetic = kinetic_energy(snapshot.whole, self.propagator.units)
+        snapshot = replace(snapshot, start_energy=snapshot.energy + kinetic)
+        stopped = systems_outside(snapshot) if snapshot.running and self.guard is None else {}
+        if snapshot.evaluation is not None:
+            for k, s in enumerate(snapshot.running):
+                finite = snapshot.start_energy[s].isfinite()
+                if not bool(finite & snapshot.forces[state.batch == s].isfinite().all()):
+                    stopped[k] = "its energy, forces or velocities are not finite where it starts"
+        return snapshot.without(stopped, self.propagator) if stopped else snapshot
 
     def _identity(self, state: State, names: Sequence[str]) -> str:
         """A digest of everything that must be the same for a run to be continued."""
         digest = hashlib.sha256()
         for key in ("numbers", "positions", "velocities", "masses", "charges", "cell", "batch"):
             digest.update(state[key].detach().cpu().numpy().tobytes())
-        parts = [list(names), self.every, self.integrator.parameters, self._fingerprint]
+        if "stream" in state:
+            digest.update(state.stream.cpu().numpy().tobytes())
+        parts = [list(names), self.every, self.propagator.parameters, self.propagator.origin[1]]
         digest.update(json.dumps(parts).encode())
         return digest.hexdigest()

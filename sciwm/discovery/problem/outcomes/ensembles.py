@@ -10,6 +10,7 @@ from scipy import fft, signal
 from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Array, Frame
 from sciwm.core.plausibility import require_plausible
+from sciwm.core.random import structure_streams
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.discovery.problem.hypothesis import Failure
@@ -19,7 +20,7 @@ from sciwm.simulation.observables.gyration import radius_of_gyration
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.statistics import mean_with_error
 from sciwm.simulation.observables.vibration import LIGHT
-from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, steps_within
+from sciwm.simulation.propagators import Langevin, Propagator, VelocityVerlet, strides_within
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import PropertySimulator, SimulatorError
 from sciwm.simulation.velocities import maxwell_boltzmann
@@ -59,7 +60,7 @@ class ThermalAverage(Outcome):
         require_counts(replicas=replicas)
         self.observable = observable
         self.temperature = temperature
-        self.steps = steps_within(time, dt)
+        self.steps = strides_within(time, dt)
         self.replicas = replicas
         self.dt = dt
         self.friction = friction
@@ -79,11 +80,11 @@ class ThermalAverage(Outcome):
     def evaluate_many(
         self, world: PropertySimulator, structures: Sequence[Frame], seed: int = 0
     ) -> list[Value | Failure]:
-        integrator = Langevin(self.dt, self.temperature, self.friction, seed)
+        langevin = Langevin(world, self.dt, self.temperature, self.friction, seed)
         every = max(1, round(10.0 / self.dt))
         found: list[Value | Failure] = []
         for paths in _paths(
-            world, structures, integrator, self.temperature, self.steps, self.replicas, every, seed
+            world, structures, langevin, self.temperature, self.steps, self.replicas, every, seed
         ):
             if isinstance(paths, Failure):
                 found.append(paths)
@@ -148,7 +149,7 @@ class InfraredSpectrum(Outcome):
         self.lowest = lowest
         self.highest = highest
         self.temperature = temperature
-        self.steps = steps_within(time, dt)
+        self.steps = strides_within(time, dt)
         self.replicas = replicas
         self.dt = dt
 
@@ -173,7 +174,7 @@ class InfraredSpectrum(Outcome):
         for paths in _paths(
             world,
             structures,
-            VelocityVerlet(self.dt),
+            VelocityVerlet(world, self.dt),
             self.temperature,
             self.steps,
             self.replicas,
@@ -231,7 +232,7 @@ def _dipoles(world: PropertySimulator, path: list[Frame]) -> Array:
 def _paths(
     world: PropertySimulator,
     structures: Sequence[Frame],
-    integrator: Integrator,
+    propagator: Propagator,
     temperature: float,
     steps: int,
     replicas: int,
@@ -250,9 +251,11 @@ def _paths(
             for _ in range(replicas)
         ]
         # Half of what a minimum is given in motion goes into its springs.
-        heat = 2 * temperature if integrator.temperature is None else temperature
-        state = maxwell_boltzmann(State.collate(starts), heat, world.units, seed)
-        result = Rollout(world, integrator, every=every).run(state, steps)
+        heat = 2 * temperature if propagator.temperature is None else temperature
+        state = State.collate(starts)
+        state.stream = structure_streams([structures[k] for k in ready], replicas)
+        state = maxwell_boltzmann(state, heat, world.units, seed)
+        result = Rollout(propagator, every=every).run(state, steps)
         for place, k in enumerate(ready):
             mine = range(place * replicas, (place + 1) * replicas)
             whole = [s for s in mine if result.reasons[s] is None]

@@ -13,12 +13,13 @@ import torch
 from sciwm.core.bounds import require_counts, require_not_negative
 from sciwm.core.frame import Frame
 from sciwm.core.plausibility import require_plausible
+from sciwm.core.random import structure_streams
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.discovery.problem.hypothesis import Failure
 from sciwm.discovery.problem.outcomes.outcome import Outcome, Value
 from sciwm.simulation.observables.bonding import LASTING
-from sciwm.simulation.propagators import Langevin, steps_within
+from sciwm.simulation.propagators import Langevin, strides_within
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.rollout.events import BondWatch
 from sciwm.simulation.simulator import PropertySimulator
@@ -57,7 +58,7 @@ class ThermalSurvival(Outcome):
         require_counts(seeds=seeds)
         self.temperature = temperature
         self.time = time
-        self.steps = steps_within(time, dt)
+        self.steps = strides_within(time, dt)
         self.seeds = seeds
         self.dt = dt
         self.friction = friction
@@ -95,11 +96,13 @@ class ThermalSurvival(Outcome):
             for one in structures
             for _ in range(self.seeds)
         ]
-        state = maxwell_boltzmann(State.collate(starts), self.temperature, world.units, seed)
+        state = State.collate(starts)
+        state.stream = structure_streams(structures, self.seeds)
+        state = maxwell_boltzmann(state, self.temperature, world.units, seed)
         every = max(1, round(FRAME / self.dt))
         watch = BondWatch(state, (LASTING - 1) * every)
-        integrator = Langevin(self.dt, self.temperature, self.friction, seed)
-        rollout = Rollout(world, integrator, every=every, watch=watch)
+        langevin = Langevin(world, self.dt, self.temperature, self.friction, seed)
+        rollout = Rollout(langevin, every=every, watch=watch)
         result = rollout.run(state, self.steps)
         found: list[tuple[np.ndarray, list[Frame], str | None] | Failure] = []
         for k in range(len(structures)):

@@ -7,10 +7,10 @@ import numpy as np
 from sciwm.core.frame import Frame
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.rollout.checkpoint import Checkpoint
-from sciwm.simulation.rollout.progress import Progress
+from sciwm.simulation.rollout.snapshot import Snapshot
 
 
-class Recorder:
+class FrameStore:
     """Keeps the frames of a run: in a file beside its checkpoint, or without one in memory."""
 
     def __init__(
@@ -26,45 +26,47 @@ class Recorder:
         self._writer = writer
         self._checkpoint = checkpoint
 
-    def add(self, progress: Progress) -> None:
+    def add(self, snapshot: Snapshot) -> None:
         """Takes the running systems as they are now."""
-        for s, frame in _frames(progress, self._names):
+        for s, frame in _frames(snapshot, self._names):
             if self._writer is None:
                 self.trajectories[s].append(frame)
             else:
                 self._writer.append(frame, group=self._names[s])
 
-    def save_if_due(self, progress: Progress) -> None:
+    def save_if_due(self, snapshot: Snapshot) -> None:
         if self._checkpoint is not None and self._checkpoint.due:
-            self.save(progress)
+            self.save(snapshot)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Writes what the file still holds back, then the checkpoint."""
         if self._writer is None or self._checkpoint is None:
             return
-        progress = progress.merged()
+        snapshot = snapshot.merged()
         for s, name in enumerate(self._names):
             # An interrupt may come between frames and the step that they belong to.
-            expected = progress.steps[s] // self._every + 1
+            expected = snapshot.steps[s] // self._every + 1
             if self._writer.n_frames(name) > expected:
                 self._writer.truncate(name, expected)
         self._writer.flush()
-        self._checkpoint.save(progress, [self._writer.n_frames(name) for name in self._names])
+        self._checkpoint.save(snapshot, [self._writer.n_frames(name) for name in self._names])
 
 
-def _frames(progress: Progress, names: Sequence[str]) -> list[tuple[int, Frame]]:
+def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]:
     """The running systems as they are now."""
-    state = progress.state
+    state = snapshot.state
     columns = {
         key: state[key].detach().cpu().double().numpy()
         for key in ("positions", "velocities", "masses", "charges", "cell", "total_charge")
     }
     numbers, pbc = state.numbers.cpu().numpy(), state.pbc.cpu().numpy()
-    energy = progress.evaluation.energy.detach().cpu().double().numpy()
-    forces = progress.evaluation.forces.detach().cpu().double().numpy()
+    energy = forces = None
+    if snapshot.evaluation is not None:
+        energy = snapshot.evaluation.energy.detach().cpu().double().numpy()
+        forces = snapshot.evaluation.forces.detach().cpu().double().numpy()
     ends = np.cumsum(state.counts.cpu().numpy())
     found = []
-    for k, (s, end) in enumerate(zip(progress.running, ends, strict=False)):
+    for k, (s, end) in enumerate(zip(snapshot.running, ends, strict=False)):
         rows = slice(int(ends[k - 1]) if k else 0, int(end))
         per_atom = ("positions", "velocities", "masses", "charges")
         frame = Frame(
@@ -72,11 +74,11 @@ def _frames(progress: Progress, names: Sequence[str]) -> list[tuple[int, Frame]]
             **{key: columns[key][rows] for key in per_atom},
             cell=columns["cell"][k],
             pbc=pbc[k],
-            forces=forces[rows],
-            energy=float(energy[k]),
+            forces=None if forces is None else forces[rows],
+            energy=None if energy is None else float(energy[k]),
             total_charge=float(columns["total_charge"][k]),
-            time=progress.step * progress.integrator.dt,
-            step=progress.step,
+            time=snapshot.step * snapshot.propagator.stride,
+            step=snapshot.step,
             trajectory=names[s],
         )
         found.append((s, frame))

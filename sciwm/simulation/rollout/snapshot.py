@@ -1,4 +1,4 @@
-"""How far a run has come: all that its next step depends on."""
+"""How far a run has come: all that its next stride depends on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,24 +6,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciwm.core.state import State, moved, select
-from sciwm.simulation.propagators import Integrator
+from sciwm.core.state import State
+from sciwm.simulation.propagators.propagator import Propagator
 from sciwm.simulation.simulator import Evaluation
 
 
 @dataclass(frozen=True, eq=False)
-class Progress:
-    """All that the next step depends on; replaced whole, so that no interrupt finds it half done.
+class Snapshot:
+    """All that the next stride depends on; replaced whole, so that no interrupt finds it half done.
 
-    `state`, `evaluation` and `integrator` are those of the running systems only; `whole`, `energy`,
-    `forces` and `steps` hold every system, up to date for those that stopped.
+    `state`, `evaluation` and `propagator` are those of the running systems only; `whole`, `energy`,
+    `forces` and `steps` hold every system, up to date for those that stopped. There is no evaluation,
+    and energies and forces are not numbers, where energies play no part.
     """
 
     step: int
     running: list[int]
     state: State
-    evaluation: Evaluation
-    integrator: Integrator
+    evaluation: Evaluation | None
+    propagator: Propagator
     whole: State
     energy: Tensor
     forces: Tensor
@@ -32,27 +33,26 @@ class Progress:
     reasons: list[str | None]
 
     @staticmethod
-    def beginning(state: State, integrator: Integrator) -> "Progress":
+    def beginning(state: State, propagator: Propagator) -> "Snapshot":
         """Every system at its start, nothing evaluated yet."""
-        whole = moved(state, state.positions, state.velocities)
+        whole = state.moved(state.positions, state.velocities)
         # Energies stay in double precision: changes of large ones matter more than their size.
         unknown = whole.positions.new_full((whole.n_systems,), torch.nan, dtype=torch.float64)
-        forces = torch.full_like(whole.positions, torch.nan)
-        return Progress(
+        return Snapshot(
             step=0,
             running=list(range(whole.n_systems)),
             state=whole,
-            evaluation=Evaluation(unknown, forces),
-            integrator=integrator,
+            evaluation=None,
+            propagator=propagator,
             whole=whole,
             energy=unknown,
-            forces=forces,
+            forces=torch.full_like(whole.positions, torch.nan),
             start_energy=unknown,
             steps=[0] * whole.n_systems,
             reasons=[None] * whole.n_systems,
         )
 
-    def merged(self) -> "Progress":
+    def merged(self) -> "Snapshot":
         """With every system up to date."""
         if not self.running:
             return self
@@ -60,26 +60,28 @@ class Progress:
         positions, velocities = self.whole.positions.clone(), self.whole.velocities.clone()
         energy, forces, steps = self.energy.clone(), self.forces.clone(), list(self.steps)
         positions[rows], velocities[rows] = self.state.positions, self.state.velocities
-        energy[self.running] = self.evaluation.energy.to(energy)
-        forces[rows] = self.evaluation.forces.to(forces)
+        if self.evaluation is not None:
+            energy[self.running] = self.evaluation.energy.to(energy)
+            forces[rows] = self.evaluation.forces.to(forces)
         for s in self.running:
             steps[s] = self.step
-        whole = moved(self.whole, positions, velocities)
+        whole = self.whole.moved(positions, velocities)
         return replace(self, whole=whole, energy=energy, forces=forces, steps=steps)
 
-    def without(self, stopped: dict[int, str], integrator: Integrator) -> "Progress":
+    def without(self, stopped: dict[int, str], propagator: Propagator) -> "Snapshot":
         """With some of the running systems stopped where they are now.
 
         Args:
             stopped: Index among the running systems, and the reason.
-            integrator: The one of all systems.
+            propagator: The one of all systems.
         """
         reasons = list(self.reasons)
         for s, reason in stopped.items():
             reasons[self.running[s]] = reason
-        return replace(self.merged(), reasons=reasons).resumed(integrator)
+        evaluated = self.evaluation is not None
+        return replace(self.merged(), reasons=reasons).resumed(propagator, evaluated)
 
-    def resumed(self, integrator: Integrator) -> "Progress":
+    def resumed(self, propagator: Propagator, evaluated: bool) -> "Snapshot":
         """With the systems that have no reason to stop running on from `whole`."""
         running = [s for s, reason in enumerate(self.reasons) if reason is None]
         rows = _rows(self.whole, running)
@@ -87,9 +89,9 @@ class Progress:
         return replace(
             self,
             running=running,
-            state=self.whole if everyone or not running else select(self.whole, running),
-            evaluation=Evaluation(self.energy[running], self.forces[rows]),
-            integrator=integrator if everyone else integrator.select(running),
+            state=self.whole if everyone or not running else self.whole.select(running),
+            evaluation=Evaluation(self.energy[running], self.forces[rows]) if evaluated else None,
+            propagator=propagator if everyone else propagator.select(running),
         )
 
 
