@@ -74,6 +74,28 @@ def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
         assert file.trajectories[0].timestep == pytest.approx(2.0)
 
 
+def test_friction_is_a_rate_that_does_not_depend_on_the_time_step(tmp_path):
+    from ase.build import bulk
+
+    from sciwm.core.state import frame_from_ase
+    from sciwm.data.h5md import H5MDWriter
+
+    start = tmp_path / "copper.h5md"
+    with H5MDWriter(start) as writer:
+        writer.append(frame_from_ase(bulk("Cu", cubic=True)))
+    settings = []
+    for k, options in enumerate(
+        (["--dt", "1fs"], ["--dt", "2fs"], ["--friction", "2/ps"], ["--thermostat", "csvr"])
+    ):
+        out = tmp_path / f"{k}.h5md"
+        command = ["simulate", "emt", str(start), "4fs", "--out", str(out), "--temperature", "300K"]
+        assert main([*command, *options]) == 0
+        with h5py.File(out) as file:
+            settings.append(json.loads(file["parameters/sciwm/settings"][()]))
+    assert [one["friction"] for one in settings[:3]] == [0.01, 0.01, 0.002]
+    assert settings[3]["time_constant"] == 100.0  # fs, one over the usual rate
+
+
 def test_a_simulation_of_which_a_part_stopped_ends_with_a_status_of_its_own(tmp_path, capsys):
     from ase.build import bulk
 

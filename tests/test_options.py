@@ -31,6 +31,7 @@ OPTIONS = {
         "seed": SEEDS,
         "frames": ["1", "-2", "nan", "0.5", ""],
         "thermostat": ["nose", "langevin", "csvr"],  # without a temperature
+        "friction": [*NOT_POSITIVE, "0.01", "1fs"],  # likewise
     },
     "import": {"timestep": NOT_POSITIVE},
     "evaluate": {

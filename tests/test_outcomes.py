@@ -259,8 +259,19 @@ class TestSurvival:
         recipe = ThermalSurvival(3000.0, time=400.0, seeds=2)
         frames = [dumbbell(1.1), dumbbell(1.2)]
         together = recipe.lifetimes(Dumbbell(1.0), frames, seed=3)
-        alone = recipe.lifetimes(Dumbbell(1.0), frames[:1], seed=3)
-        assert together[0][0].tolist() == alone[0][0].tolist()
+        for order in (frames[:1], frames[1:], frames[::-1]):
+            for frame, (times, path, _) in zip(
+                order, recipe.lifetimes(Dumbbell(1.0), order, seed=3), strict=True
+            ):
+                expected_times, expected_path, _ = together[frames.index(frame)]
+                assert times.tolist() == expected_times.tolist()
+                assert np.array_equal(path[-1].positions, expected_path[-1].positions)
+
+    def test_copies_of_a_molecule_have_lives_of_their_own(self):
+        recipe = ThermalSurvival(3000.0, time=100.0, seeds=2)
+        [(_, path, _)] = recipe.lifetimes(Dumbbell(60.0), [dumbbell()])
+        first, second = path[: len(path) // 2], path[len(path) // 2 :]
+        assert not np.allclose(first[-1].positions, second[-1].positions, atol=1e-3)
 
     def test_the_time_of_breaking_lies_between_zero_and_the_limit(self):
         recipe = ThermalSurvival(3000.0, time=600.0, seeds=4)

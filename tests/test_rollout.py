@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -25,9 +26,10 @@ from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.statistics import survey
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
+from sciwm.simulation.propagators import CSVR, Langevin, Propagator, VelocityVerlet
 from sciwm.simulation.references.ase_potentials import emt, lennard_jones
 from sciwm.simulation.rollout import Rollout, unroll
+from sciwm.simulation.rollout.stability import Finiteness
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 from sciwm.simulation.velocities import maxwell_boltzmann
 
@@ -289,6 +291,63 @@ class TestStopping:
         result = Rollout(VelocityVerlet(Faulty(3, calls=20), 0.02)).run(systems((3, 3)), 50)
         assert result.steps == [19, 19]
         assert None not in result.reasons
+
+
+class Coasting(Propagator):
+    """Straight motion: moves states, and knows of no energy."""
+
+    stride = 0.5
+    units = REDUCED
+    conserves = frozenset({"momentum"})
+    temperature = None
+    parameters: ClassVar = {"integrator": "straight motion", "dt": 0.5}
+    origin = ("Coasting", "")
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def start(self, state):
+        return None
+
+    def advance(self, state, evaluation, index):
+        return state.moved(
+            state.positions + 0.5 * state.velocities, self.gain * state.velocities
+        ), None
+
+    def outside(self, state, evaluation):
+        return {}
+
+    def select(self, keep):
+        return self
+
+
+class TestMotionWithoutEnergies:
+    def test_it_is_written_resumed_and_has_no_labels(self, tmp_path):
+        state, path = systems(), tmp_path / "run.h5md"
+        whole = Rollout(Coasting(), every=2).run(state, 20)
+        rollout = Rollout(Coasting(), path, every=2)
+        rollout.run(state, 7)
+        result = rollout.run(state, 20, resume=True)
+        assert torch.equal(result.state.positions, whole.state.positions)
+        assert torch.allclose(result.state.positions, state.positions + 10 * state.velocities)
+        assert "energy" not in result.state
+        assert "forces" not in result.state
+        with H5MDFile(path) as file:
+            assert [len(one) for one in file.trajectories] == [11, 11, 11]
+            for one, frames in zip(file.trajectories, whole.frames, strict=True):
+                read = one.frame(10)
+                assert read.energy is None
+                assert read.forces is None
+                assert np.array_equal(read.positions, frames[10].positions)
+
+    def test_a_system_that_heats_up_without_end_stops(self):
+        result = Rollout(Coasting(gain=1.5)).run(systems(), 40)
+        assert all("blew up" in reason and "energy" not in reason for reason in result.reasons)
+
+    def test_numbers_that_are_none_stop_it_whatever_guards_it(self):
+        result = Rollout(Coasting(gain=1e200), guard=Finiteness()).run(systems(), 40)
+        assert all("no longer finite" in reason for reason in result.reasons)
+        assert result.state.positions.isfinite().all()
 
 
 class TestFiles:

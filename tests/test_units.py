@@ -43,6 +43,8 @@ def test_a_unit_that_is_unknown_or_does_not_fit_is_refused(unit, quantity):
         ("300 K", "temperature", 300.0),
         ("0.5", "time", 0.5),
         ("1e-1fs", "time", 0.1),
+        ("0.01/fs", "rate", 0.01),
+        ("5 ps-1", "rate", 0.005),
     ],
 )
 def test_quantities_are_read_as_people_write_them(text, quantity, value):
