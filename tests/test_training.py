@@ -129,6 +129,7 @@ def shifted(path, shift: float) -> None:
             writer.append(frame.with_(energy=1.1 * frame.energy + shift, forces=1.1 * frame.forces))
 
 
+@pytest.mark.filterwarnings("ignore:nothing was learned that is better")
 def test_forces_learned_elsewhere_are_started_from(labelled, tmp_path):
     learned = fit(
         FrameData(str(labelled), 8),

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import math
 import platform
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -137,12 +138,13 @@ def _fit(
     data.divide(seed)
     # It may have been written on a machine with a GPU.
     checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.is_file() else None
-    task.resumed = checkpoint is not None
+    task.resumed, task.folder = checkpoint is not None, run
     earlier = (
         rows_before(run / "log" / "metrics.csv", checkpoint["global_step"]) if checkpoint else []
     )
     statistics = task.adapt(data)
     nulls = null_errors(data, task, statistics)
+    parent = Parent(last.with_name("parent.pt"), data, task) if task.inherits else None
 
     best = ModelCheckpoint(
         dirpath=last.parent,
@@ -212,11 +214,22 @@ def _fit(
                 f"with {trainer} the trainer never validated, so no model is the best; leave out "
                 "what keeps it from doing so"
             )
-        chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
-        task.load_state_dict(chosen["state_dict"])
+        score = float(best.best_model_score)
+        if parent is not None and not score < parent.error:
+            warnings.warn(
+                f"nothing was learned that is better than the model to start from: its {task.monitored} "
+                f"is {parent.error:.4g}, after training at best {score:.4g}. It is kept, with the atomic "
+                "energies of this data; train longer, or with smaller rates",
+                stacklevel=3,
+            )
+            score = parent.error
+            task.model.load_state_dict(parent.weights())
+        else:
+            chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
+            task.load_state_dict(chosen["state_dict"])
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
-            "best": {task.monitored: float(best.best_model_score)},
+            "best": {task.monitored: score},
             "last": errors,
             "null": nulls,
             "units": units_of(task),
@@ -229,6 +242,34 @@ def _fit(
             file.write(json.dumps(summary, indent=1).encode())
         # Last, since a run that has a model counts as finished.
         archive.save(archive.Archive(task.model, data=data.collection.fingerprint()), finished)
+
+
+class Parent:
+    """The model that a run starts from, with the new data's atomic energies: nothing worse is kept.
+
+    Args:
+        path: Where it is kept for when the run is continued.
+        task: Its model is the parent's now, unless the run is a continued one.
+
+    Attributes:
+        error: What the run is judged by, of this model.
+    """
+
+    def __init__(self, path: Path, data: Data, task: Task):
+        self._path = path
+        if task.resumed:
+            # Runs that began before this was kept have nothing to fall back to.
+            known = torch.load(path, weights_only=True) if path.is_file() else {"error": math.inf}
+            self.error = float(known["error"])
+            return
+        path.parent.mkdir(exist_ok=True)
+        self.error = task.validated(data.val_dataloader())[task.monitored]
+        with replacing(path) as file:
+            torch.save({"error": self.error, "weights": task.model.state_dict()}, file)
+
+    def weights(self) -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(self._path, weights_only=True)
+        return dict(content["weights"])
 
 
 def built_trainer(options: dict[str, Any], further: dict[str, Any]) -> Trainer:

@@ -1,13 +1,13 @@
 """Learning from labels: energies, forces and stress of single frames."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sciwm.core.bounds import require_counts, require_not_negative, require_positive
-from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
@@ -15,10 +15,8 @@ from sciwm.evaluation.run import model_file
 from sciwm.models import archive
 from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.dynamics.potential import Potential
-from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.programs.tracing import CompilationError
 from sciwm.models.statistics import Statistics, survey
-from sciwm.simulation.learned import predict
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (
     LOSS_VARYING,
@@ -29,8 +27,10 @@ from sciwm.training.force_errors import (
     loss_inputs,
     squared_errors,
 )
+from sciwm.training.inheritance import descendant, force_field_of, inherit
 from sciwm.training.muon import Muon
 from sciwm.training.processor_time import processor_seconds
+from sciwm.training.replay import Replay, imagine_frames
 from sciwm.training.task import SURVEYED, Task
 
 
@@ -42,9 +42,12 @@ class ForceTask(Task):
     (MACE's second stage, arXiv:2206.07697, appendix A).
 
     Args:
-        model: The potential to fit.
+        model: The potential to fit; where absent, one like that to start from.
         start: A run folder or model file to start from, such as one trained on a cheaper method's labels: its
             weights and scales; the zero of energies is this data's.
+        replay: What keeps the model to start from from being forgotten: "auto" for frames that it imagines
+            and labels itself, or an H5MD file of labelled frames like those it was trained on. Steps then
+            cost twice as much.
         energy_weight: Of the energy term, in eV² per particle² against eV²/Å² of forces.
         late_energy_weight: The same in the last quarter of the run.
         stress_weight: Of the stress term; needs data with `stress: true`.
@@ -59,8 +62,9 @@ class ForceTask(Task):
 
     def __init__(
         self,
-        model: Potential,
+        model: Potential | None = None,
         start: str | None = None,
+        replay: str | None = None,
         energy_weight: float = 2.0,
         late_energy_weight: float = 10.0,
         stress_weight: float = 0.0,
@@ -79,6 +83,12 @@ class ForceTask(Task):
         )
         require_positive(matrix_rate=matrix_rate)
         require_counts(0, matrix_rounds=matrix_rounds)
+        if replay is not None and start is None:
+            raise ValueError(f"to replay {replay!r} needs a model to start from; give `start`")
+        if model is None:
+            if start is None:
+                raise ValueError("there is nothing to fit: give a model, or one to start from")
+            model = descendant(force_field_of(archive.load(model_file(start))))
         if start is not None and not isinstance(model, ForceField):
             raise ValueError(
                 f"only a ForceField can start from another, this is a {type(model).__name__}; "
@@ -86,8 +96,11 @@ class ForceTask(Task):
             )
         self.compiled = compiled
         self._compiled: CompiledLoss | None = None
-        self.model = model
+        self._compiled_replay: CompiledLoss | None = None
+        self.model: Potential = model
         self.start = start
+        self.replay = replay
+        self.replayed: Replay | None = None
         self.energy_weight = energy_weight
         self.late_energy_weight = late_energy_weight
         self.stress_weight = stress_weight
@@ -97,6 +110,10 @@ class ForceTask(Task):
     @property
     def monitored(self) -> str:
         return "valid/force"
+
+    @property
+    def inherits(self) -> bool:
+        return self.start is not None
 
     def weights(self) -> dict[str, float]:
         late = self._done > 0.75
@@ -114,7 +131,7 @@ class ForceTask(Task):
                 "set both or neither"
             )
         given = self.model.reference_table()
-        if given is None:
+        if given is None and self.start is None:
             warnings.warn(
                 "no reference_energies are given, so the energies of isolated atoms are fitted: total "
                 "energies will be right near the data, energies of dissociation will not",
@@ -127,22 +144,19 @@ class ForceTask(Task):
         self.model.adapt(statistics)
         # It holds the scales of the data it was built for.
         self._compiled = None
-        if self.start is not None and not self.resumed:
-            self._start_from(archive.load(model_file(self.start)).model, frames, statistics)
+        if self.start is not None:
+            assert isinstance(self.model, ForceField)
+            parent = archive.load(model_file(self.start))
+            base = force_field_of(parent)
+            if not self.resumed:
+                inherit(self.model, base, frames, statistics)
+            if self.replay is not None:
+                path = Path(self.replay)
+                if self.replay == "auto":
+                    path = self.folder / "replay.h5md"
+                    imagine_frames(parent, frames, path, data.seed)
+                self.replayed = Replay(base, self.model, path, data.batch_size, data.seed)
         return statistics
-
-    def _start_from(self, other: Potential, frames: list[Frame], statistics: Statistics) -> None:
-        if isinstance(other, OutcomeModel):
-            other = other.force_field
-        assert isinstance(self.model, ForceField)
-        self.model.start_from(other)
-        self.model.domain.widen(statistics)
-        learned = []
-        for frame in frames:
-            state = State.from_frame(frame)
-            energy = predict(self.model, state).energy - self.model.total_offset(state)
-            learned.append(float(energy) / len(frame))
-        self.model.rebase(statistics, sum(learned) / len(learned))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         embeddings = {m.weight for m in self.modules() if isinstance(m, torch.nn.Embedding)}
@@ -157,25 +171,39 @@ class ForceTask(Task):
 
     def on_train_start(self) -> None:
         if self.compiled and self._compiled is None:
-            inputs = labelled_example(self.model, bool(self.stress_weight))
-            varying = LOSS_VARYING[: len(inputs)]
             began = processor_seconds()
             try:
-                self._compiled = CompiledLoss(self.model, squared_errors, inputs, varying)
+                self._compiled = self._program(self.model, bool(self.stress_weight))
+                if self.replayed is not None:
+                    self._compiled_replay = self._program(self.replayed.model, False)
             except CompilationError as error:
                 warnings.warn(f"{error}. Training goes on without, slower", stacklevel=2)
             self.build_cpu_seconds = processor_seconds() - began
         super().on_train_start()
 
+    @staticmethod
+    def _program(model: Potential, stress: bool) -> CompiledLoss:
+        inputs = labelled_example(model, stress)
+        return CompiledLoss(model, squared_errors, inputs, LOSS_VARYING[: len(inputs)])
+
     def weighted_loss(self, batch: State) -> Tensor:
-        if self._compiled is None:
-            return super().weighted_loss(batch)
-        inputs = loss_inputs(self.model, batch, NeighbourTable.from_pairs(batch))
-        counts, weights = loss_counts(batch), self.weights()
+        loss = self._loss(self.model, self._compiled, batch)
+        if self.replayed is None:
+            return loss
+        remembered = self.replayed.batch(self.global_step).to(batch.positions.device)
+        return loss + self._loss(self.replayed.model, self._compiled_replay, remembered)
+
+    def _loss(self, model: Potential, program: CompiledLoss | None, batch: State) -> Tensor:
+        """Mean errors of a batch, each times its weight."""
+        inputs = loss_inputs(model, batch, NeighbourTable.from_pairs(batch))
+        counts = loss_counts(batch)
         coefficients = batch.positions.new_zeros(len(SUMS))
-        for name, weight in weights.items():
-            coefficients[SUMS.index(SUM_OF_TERM[name])] = weight / self.shared(counts[name])
-        return self._compiled(coefficients, inputs)
+        for name, weight in self.weights().items():
+            if name in counts:
+                coefficients[SUMS.index(SUM_OF_TERM[name])] = weight / self.shared(counts[name])
+        if program is not None:
+            return program(coefficients, inputs)
+        return (coefficients * squared_errors(model, *inputs)).sum()
 
     def errors(self, batch: State) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
         inputs = loss_inputs(self.model, batch, NeighbourTable.from_pairs(batch))

@@ -7,7 +7,9 @@ model's forces take through the integrator, for data that holds no forces.
 import abc
 import math
 import time
+from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +45,7 @@ class Task(LightningModule, abc.ABC):
     Attributes:
         build_cpu_seconds: Processor time that compiling took before training began, compilers included.
         resumed: Whether a checkpoint will replace what `adapt` sets.
+        folder: Of the run; what is made for it is kept there.
     """
 
     model: Potential
@@ -58,6 +61,7 @@ class Task(LightningModule, abc.ABC):
         self._clock: float | None = None
         self.build_cpu_seconds = 0.0
         self.resumed = False
+        self.folder = Path()
         self._done = 0.0
         self._sums: dict[str, Tensor] = {}
 
@@ -85,6 +89,11 @@ class Task(LightningModule, abc.ABC):
     @abc.abstractmethod
     def monitored(self) -> str:
         """The validation metric by which the best checkpoint is chosen."""
+
+    @property
+    def inherits(self) -> bool:
+        """Whether it starts from a trained model."""
+        return False
 
     @property
     def units(self) -> UnitSystem:
@@ -177,6 +186,15 @@ class Task(LightningModule, abc.ABC):
                 f"a gradient is not finite at step {self.global_step}; lower learning_rate"
             )
 
+    def validated(self, batches: Iterable[State]) -> dict[str, float]:
+        """Validation errors of the model as it is, outside training."""
+        self.eval()
+        self.on_validation_epoch_start()
+        for number, batch in enumerate(batches):
+            self.validation_step(batch, number)
+        self.train()
+        return {f"valid/{name}": _root_mean(one) for name, one in self._sums.items()}
+
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
 
@@ -189,6 +207,11 @@ class Task(LightningModule, abc.ABC):
 
     def on_validation_epoch_end(self) -> None:
         for name in sorted(self._sums):
-            total, count = self.trainer.strategy.reduce(self._sums[name], reduce_op="sum")
-            value = float((total / count).sqrt())
+            value = _root_mean(self.trainer.strategy.reduce(self._sums[name], reduce_op="sum"))
             self.log(f"valid/{name}", value, prog_bar=True, rank_zero_only=False)
+
+
+def _root_mean(sums: Tensor) -> float:
+    """Of a sum of squares and their count."""
+    total, count = sums
+    return float((total / count).sqrt())
