@@ -12,6 +12,7 @@ from sciwm.core.frame import Frame
 from sciwm.data.collection import Collection
 from sciwm.data.h5md import FormatError, H5MDFile, H5MDWriter
 from sciwm.data.h5md.contained import ContainedFile
+from sciwm.data.h5md.handle import OPEN_DATASETS, Handle
 from sciwm.data.importers.convert import convert
 from sciwm.data.importers.source import SourceError
 from sciwm.data.table import describe
@@ -157,6 +158,29 @@ def test_a_group_that_is_a_link_to_another_file_is_refused_however_it_is_reached
         assert file.get("circle") is None
         assert "circle" not in file
         assert file.get("methane/conformations/x") is None
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_dataset_is_looked_at_once_or_refused_as_often_as_it_is_asked_for(
+    trajectory, feature, monkeypatch
+):
+    place, way = "particles/trajectory/", ContainedFile._leads
+    hide(trajectory, f"{place}force/value", feature)
+    asked = []
+    monkeypatch.setattr(
+        ContainedFile,
+        "_leads",
+        lambda file, name, *more: asked.append(name) or way(file, name, *more),
+    )
+    handle = Handle(trajectory, 1 << 20)
+    for _ in range(OPEN_DATASETS):
+        with pytest.raises(FormatError, match=f"this is {feature}"):
+            handle.dataset(f"{place}force/value")
+    for name in [f"{place}position/value", f"{place}species", f"{place}position/step"] * 2:
+        whole = handle.dataset(name)[()]
+        handle._datasets.clear()  # as others that are read do
+        np.testing.assert_array_equal(handle.dataset(name)[()], whole)
+    assert len(asked) == OPEN_DATASETS + 3
 
 
 def test_links_inside_a_file_are_followed(conformers):
