@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.build import molecule
+from h5py import h5d, h5s, h5t
 
 from sciwm.cli import main
 from sciwm.core.frame import Frame
@@ -235,5 +236,7 @@ def test_a_large_dataset_that_was_written_is_read(tmp_path):
             file["nothing"]
     with h5py.File(path, "r+") as file:
         file["whole"] = np.zeros((101, 10_000), dtype=np.int8)
+        h5d.create(file.id, b"times", h5t.UNIX_D32LE, h5s.create_simple((100_000,)))
     with ContainedFile(path, "r") as file:
         assert file["whole"].shape == (101, 10_000)
+        assert file["times"].shape == (100_000,)  # of a type that NumPy does not have

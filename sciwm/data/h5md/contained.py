@@ -113,9 +113,11 @@ def _require_filled(dataset: h5py.Dataset) -> None:
     """
     shape = dataset.id.shape
     numbers = math.prod(shape or ())
+    if numbers < _FEW:
+        return
     size = h5i.get_file_id(dataset.id).get_filesize()
-    itemsize = dataset.dtype.itemsize
-    if numbers < _FEW or numbers * itemsize <= size:
+    itemsize = dataset.id.get_type().get_size()  # of types, too, that NumPy has none for
+    if numbers * itemsize <= size:
         return
     if dataset.id.get_create_plist().get_nfilters() == 0:
         held = min(dataset.id.get_storage_size(), size) // itemsize
