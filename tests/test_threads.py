@@ -204,7 +204,7 @@ def built(monkeypatch, tmp_path):
             )
 
     monkeypatch.setattr(compilation, "_checked", lambda model, file: programs[file])
-    monkeypatch.setattr(compilation, "exported", lambda *_: pytest.fail("built without need"))
+    monkeypatch.setattr(compilation, "export_program", lambda *_: pytest.fail("built without need"))
     return build
 
 

@@ -33,7 +33,13 @@ from sciwm.core.state import State
 from sciwm.core.threads import fixed_threads, most_threads
 from sciwm.models.archive import describe, weights_digest
 from sciwm.models.dynamics.potential import DerivedPotential, Potential
-from sciwm.models.programs.tracing import CompilationError, Function, exported, loaded, require_same
+from sciwm.models.programs.tracing import (
+    CompilationError,
+    Function,
+    export_program,
+    load_program,
+    require_same,
+)
 from sciwm.models.statistics import Statistics
 
 
@@ -103,11 +109,11 @@ def compile_model(model: Potential, threads: int | None = None) -> CompiledPoten
     """
     threads = fixed_threads(threads) or 1
     model.eval().requires_grad_(False)
-    spread = (threads, _found_or_built(model, threads)) if threads > 1 else None
-    return CompiledPotential(model, _found_or_built(model), spread)
+    spread = (threads, _find_or_build(model, threads)) if threads > 1 else None
+    return CompiledPotential(model, _find_or_build(model), spread)
 
 
-def _found_or_built(model: Potential, threads: int = 1) -> Function:
+def _find_or_build(model: Potential, threads: int = 1) -> Function:
     file = program_file(model, threads)
     if _is_there(file):
         with suppress(CompilationError):
@@ -120,7 +126,7 @@ def _found_or_built(model: Potential, threads: int = 1) -> Function:
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / file.name
             inputs = program_inputs(*example(model))
-            exported(_evaluation(model), inputs, VARYING, fresh, threads)
+            export_program(_evaluation(model), inputs, VARYING, fresh, threads)
             shutil.copyfile(fresh, unfinished)
         unfinished.chmod(0o600)
         built = _checked(model, unfinished)
@@ -147,15 +153,15 @@ def accelerated(model: Potential, threads: int | None = None) -> Potential:
     Raises:
         DeviationError: If there is one that does not give the model's results.
     """
-    found = _found(model)
+    found = _find(model)
     if found is None:
         return model
     many = _widest(model, most_threads(threads))
-    wide = None if many is None else _found(model, many)
+    wide = None if many is None else _find(model, many)
     return CompiledPotential(model, found, None if many is None or wide is None else (many, wide))
 
 
-def _found(model: Potential, threads: int = 1) -> Function | None:
+def _find(model: Potential, threads: int = 1) -> Function | None:
     try:
         file = program_file(model, threads)
     except CompilationError:
@@ -190,7 +196,7 @@ def _checked(model: Potential, file: Path) -> Function:
     """The program of a file, compared with the model it claims to be."""
     _require_private(file)
     _require_private(file.parent)
-    program = loaded(file, next(model.parameters()).device)
+    program = load_program(file, next(model.parameters()).device)
     state, table = example(model)
     with torch.no_grad():
         found = program(*program_inputs(state, table))
