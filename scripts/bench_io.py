@@ -23,9 +23,9 @@ from typing import Literal
 import h5py
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 
 PARTICLES, WINDOW, READS = 500, 8, 2000
@@ -94,7 +94,7 @@ def crystal(n_frames: int) -> Iterator[Frame]:
     displacement = rng.normal(scale=0.2, size=shape)
     numbers = np.full(PARTICLES, 13)
     cell, pbc = 20 * np.eye(3), np.ones(3, dtype=bool)
-    for k in tqdm(range(n_frames), desc="writing", unit="frame"):
+    for k in Bar(range(n_frames), desc="writing", unit="frame"):
         velocity = rng.normal(scale=0.005, size=shape)
         displacement = 0.99 * displacement + velocity
         yield Frame(numbers, sites + displacement, cell, pbc, velocity, time=float(k), step=k)
@@ -152,7 +152,7 @@ def measure(
     read(0)
     before = resident_megabytes()
     times = []
-    for k in tqdm(starts, desc="reading", unit="window"):
+    for k in Bar(starts, desc="reading", unit="window"):
         start = time.perf_counter()
         read(int(k))
         times.append(time.perf_counter() - start)

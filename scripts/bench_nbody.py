@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 import sciwm
 from sciwm.core.frame import Frame
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
@@ -36,7 +36,7 @@ def predicted(
 ) -> np.ndarray:
     """(S, n, 3) positions at frame STOP, from those and the velocities at frame START."""
     found = []
-    for first in tqdm(range(0, len(loc), CHUNK), desc=f"rolling out, dt {dt:g}", unit="chunk"):
+    for first in Bar(range(0, len(loc), CHUNK), desc=f"rolling out, dt {dt:g}", unit="chunk"):
         rows = range(first, min(first + CHUNK, len(loc)))
         state = State.collate(
             [

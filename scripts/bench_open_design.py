@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jsonargparse import auto_cli
 from rdkit import Chem
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
 from sciwm.core.molecules import parsed
+from sciwm.core.progress import Bar
 from sciwm.discovery.analysis import scorecard
 from sciwm.discovery.analysis.binomial_intervals import Share, share
 from sciwm.discovery.analysis.winners_curse import favourites, guarded_favourites
@@ -198,7 +198,7 @@ def searched(
     """What a proposer finds that is told of the scores of each batch, until one is enough."""
     rng = np.random.default_rng(seed)
     runs: list[Run] = []
-    with tqdm(total=calls, desc=f"{proposer.name} {seed}", unit="run", mininterval=10) as bar:
+    with Bar(total=calls, desc=f"{proposer.name} {seed}", unit="run", mininterval=10) as bar:
         while len(runs) < calls and not (len(runs) >= LEAST and reached(runs, enough) < math.inf):
             waiting: dict[str, Candidate] = {}
             size = min(BATCH, calls - len(runs))
@@ -226,7 +226,7 @@ def designed(oracle: Oracle, ledger: Path, seed: int, enough: float) -> list[Hyp
     """The campaign of the loop, until one score is enough."""
     with Ledger(ledger) as opened:
         campaign = opened.begin("open design", {"plan": repr(PLAN)}, seed, {})
-        for calls in tqdm(range(LEAST, PLAN.calls + 1, PLAN.batch), desc=f"loop {seed}"):
+        for calls in Bar(range(LEAST, PLAN.calls + 1, PLAN.batch), desc=f"loop {seed}"):
             found = Loop(
                 campaign,
                 GOAL,

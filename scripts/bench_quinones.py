@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
 from sciwm.discovery.analysis import binomial_intervals
 from sciwm.discovery.planners.acquisition import Acquisition, Greedy, UpperConfidence
 from sciwm.discovery.problem.objective.objective import Objective
@@ -122,7 +122,7 @@ def main(
     runs = {
         name: [
             replay(molecules, values, goal, model, rule, seed, start, batch, checkpoints[-1])
-            for seed in tqdm(range(seeds), desc=name, unit="seed")
+            for seed in Bar(range(seeds), desc=name, unit="seed")
         ]
         for name, (model, rule) in methods.items()
     }

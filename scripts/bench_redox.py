@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
+from sciwm.core.progress import Bar
 from sciwm.discovery.planners.acquisition import ExpectedImprovement
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.replay import replay
@@ -81,7 +81,7 @@ def main(
                 replay(molecules, values, goal, model, ExpectedImprovement(), seed, start, batch,
                        limit, [best]).order
             )
-            for seed in tqdm(range(seeds), desc=name, unit="seed")
+            for seed in Bar(range(seeds), desc=name, unit="seed")
         ]
         for name, model in methods.items()
     }  # fmt: skip

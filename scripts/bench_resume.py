@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
+from sciwm.core.progress import Bar
 from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.discovery.problem.hypothesis import Hypothesis
 
@@ -101,7 +101,7 @@ def disturbed(
     spool = place / "killed" / "reference"
     finished: dict[str, tuple[int, int, str]] = {}
     changed = done = 0
-    for _ in tqdm(range(kills), desc="kills", unit="kill"):
+    for _ in Bar(range(kills), desc="kills", unit="kill"):
         process = begun(job, "killed", place)
         left = calls - len(answers(spool))
         # After so many more runs that all kills fall into what is left; one in four while it starts.

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 from rdkit import Chem
-from tqdm import tqdm
 
+from sciwm.core.progress import Bar
 from sciwm.discovery.problem.gates import ChargeAndSpin, Elements, Gates, Size
 
 ELEMENTS = ["H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I"]
@@ -104,7 +104,7 @@ def write_library(path: Path, lines: int, data: Path) -> dict[int, str]:
     planted = {}
     kinds = list(BROKEN)
     with path.open("wb") as file:
-        for number in tqdm(range(1, lines + 1), desc="library", unit_scale=True):
+        for number in Bar(range(1, lines + 1), desc="library", unit_scale=True):
             if rng.random() < 0.01:
                 kind = kinds[len(planted) % len(kinds)]
                 # The longest, of two mebibytes, once in a while.

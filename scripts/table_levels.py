@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.progress import Bar
 from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.simulator import SimulatorError
 
@@ -46,7 +46,7 @@ def main(table: str, out: str, smiles: str = "smiles", charge: int = 1, solvent:
         writer = csv.writer(stream)
         if not done:
             writer.writerow(COLUMNS)
-        for one in tqdm([name for name in wanted if name not in done], unit="molecule"):
+        for one in Bar([name for name in wanted if name not in done], unit="molecule"):
             start = time.perf_counter()
             try:
                 frame = frame_from_smiles(one)
@@ -57,7 +57,7 @@ def main(table: str, out: str, smiles: str = "smiles", charge: int = 1, solvent:
             failures = [str(a) for a in (neutral, ion) if isinstance(a, SimulatorError)]
             seconds = f"{time.perf_counter() - start:.4f}"
             if failures:
-                tqdm.write(f"{one}: {failures[0]}")
+                Bar.write(f"{one}: {failures[0]}")
                 writer.writerow([one, "", "", "", "", seconds])
                 continue
             # Over how many atoms the added charge spreads: inverse participation ratio.

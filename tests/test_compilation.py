@@ -22,7 +22,12 @@ from sciwm.models.programs.compilation import (
     compile_model,
     program_file,
 )
-from sciwm.models.programs.tracing import CompilationError, DeviationError, compiled, require_same
+from sciwm.models.programs.tracing import (
+    CompilationError,
+    DeviationError,
+    compile_function,
+    require_same,
+)
 from sciwm.models.statistics import survey
 from sciwm.training import force_task
 from sciwm.training.compiled_loss import CompiledLoss
@@ -272,7 +277,7 @@ def test_what_cannot_be_traced_is_a_compilation_error():
         return (x * (1 if float(x.sum()) > 0 else 2),)
 
     with pytest.raises(CompilationError, match="could not be compiled"):
-        compiled(data_dependent, [torch.ones(3)], [(0,)])
+        compile_function(data_dependent, [torch.ones(3)], [(0,)])
 
 
 def test_collating_follows_torch_geometric():

@@ -1,15 +1,19 @@
 """No HDF5 file has others of the disk read into what is made from it."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 from ase.build import molecule
+from h5py import h5d, h5s, h5t
 
 from sciwm.cli import main
 from sciwm.core.frame import Frame
 from sciwm.data.collection import Collection
 from sciwm.data.h5md import FormatError, H5MDFile, H5MDWriter
 from sciwm.data.h5md.contained import ContainedFile
+from sciwm.data.h5md.handle import OPEN_DATASETS, Handle
 from sciwm.data.importers.convert import convert
 from sciwm.data.importers.source import SourceError
 from sciwm.data.table import describe
@@ -157,6 +161,29 @@ def test_a_group_that_is_a_link_to_another_file_is_refused_however_it_is_reached
         assert file.get("methane/conformations/x") is None
 
 
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_dataset_is_looked_at_once_or_refused_as_often_as_it_is_asked_for(
+    trajectory, feature, monkeypatch
+):
+    place, way = "particles/trajectory/", ContainedFile._leads
+    hide(trajectory, f"{place}force/value", feature)
+    asked = []
+    monkeypatch.setattr(
+        ContainedFile,
+        "_leads",
+        lambda file, name, *more: asked.append(name) or way(file, name, *more),
+    )
+    handle = Handle(trajectory, 1 << 20)
+    for _ in range(OPEN_DATASETS):
+        with pytest.raises(FormatError, match=f"this is {feature}"):
+            handle.dataset(f"{place}force/value")
+    for name in [f"{place}position/value", f"{place}species", f"{place}position/step"] * 2:
+        whole = handle.dataset(name)[()]
+        handle._datasets.clear()  # as others that are read do
+        np.testing.assert_array_equal(handle.dataset(name)[()], whole)
+    assert len(asked) == OPEN_DATASETS + 3
+
+
 def test_links_inside_a_file_are_followed(conformers):
     with h5py.File(conformers, "r+") as file:
         file["again"] = h5py.SoftLink("/methane")
@@ -179,14 +206,37 @@ def test_a_file_that_declares_more_frames_than_it_holds_says_so(conformers, traj
     assert "declares 1000000000000 rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["chunked", "compressed", "whole"])
+@pytest.mark.parametrize("rows", [10**5, 10**6, 10**9])
+def test_frames_that_a_file_has_no_bytes_for_are_refused(tmp_path, rows, kind):
+    """In a format of frames that none but their number tells apart: a small one takes long to read."""
+    path = tmp_path / "fluid.h5"
+    chunks = {"chunked": {"chunks": (64, 3, 2)}, "whole": {}}
+    layout = chunks.get(kind, {"chunks": (64, 3, 2), "compression": 1})
+    metadata = {"dt": 0.1, "bounds": [[0, 5], [0, 4]], "periodic_boundary_conditions": [True] * 2}
+    path.with_name("metadata.json").write_text(json.dumps(metadata))
+    with h5py.File(path, "w") as file:
+        file["00000/particle_type"] = np.array([0, 0, 3])
+        file.create_dataset("00000/position", (rows, 3, 2), "f4", **layout)
+    with pytest.raises(SourceError, match=f"position: this declares {rows} rows and holds no more"):
+        imported(path)
+
+
 def test_a_large_dataset_that_was_written_is_read(tmp_path):
     path = tmp_path / "large.h5"
     with h5py.File(path, "w") as file:
-        layout = {"shape": (101, 1_000_000), "chunks": (101, 1_000_000), "compression": 1}
-        file.create_dataset("chunked", dtype="i1", **layout)[:] = 0
-        file["whole"] = np.zeros((101, 1_000_000), dtype=np.int8)
-        file.create_dataset("nothing", shape=(101, 1_000_000), dtype="i1")
+        layout = {"shape": (101, 10_000), "chunks": (10, 10_000), "compression": 1}
+        file.create_dataset("compressed", dtype="i1", **layout)[:] = 0
+        file.create_dataset("half", dtype="i1", **layout)[:51] = 0
+        file.create_dataset("nothing", shape=(101, 10_000), dtype="i1")
+    assert path.stat().st_size < 101 * 10_000
     with ContainedFile(path, "r") as file:
-        assert file["chunked"].shape == file["whole"].shape
+        assert file["compressed"].shape == file["half"].shape == (101, 10_000)
         with pytest.raises(FormatError, match="declares 101 rows and holds no more than 0"):
             file["nothing"]
+    with h5py.File(path, "r+") as file:
+        file["whole"] = np.zeros((101, 10_000), dtype=np.int8)
+        h5d.create(file.id, b"times", h5t.UNIX_D32LE, h5s.create_simple((100_000,)))
+    with ContainedFile(path, "r") as file:
+        assert file["whole"].shape == (101, 10_000)
+        assert file["times"].shape == (100_000,)  # of a type that NumPy does not have

@@ -8,7 +8,9 @@ from ase.build import bulk, molecule
 
 from sciwm.core.units import REDUCED
 from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.data.h5md.trajectory import Trajectory
 from sciwm.data.importers.convert import convert
+from sciwm.data.importers.h5md import H5MD
 from sciwm.data.importers.source import ImportOptions, SourceError
 
 T = 4
@@ -204,6 +206,16 @@ def test_types_that_count_from_zero_or_one_get_their_elements(tmp_path, first):
     source = water_file(tmp_path / "a.h5", species=np.array([0, 1, 1] * 2) + first)
     imported(source, tmp_path / "b.h5md", elements="O,H")
     assert frames_of(tmp_path / "b.h5md")[0].numbers.tolist() == [8, 1, 1] * 2
+
+
+def test_frames_are_read_once_where_no_elements_are_named(tmp_path, monkeypatch):
+    source, asked = water_file(tmp_path / "a.h5", species=np.array([8, 1, 1] * 2)), []
+    read = Trajectory.frame
+    monkeypatch.setattr(
+        Trajectory, "frame", lambda one, k: asked.append((one.name, k)) or read(one, k)
+    )
+    assert len(list(H5MD().frames(source, ImportOptions()))) == T
+    assert asked == [("trajectory", k) for k in range(T)]
 
 
 def test_labels_are_read_under_the_names_the_user_gives(tmp_path):

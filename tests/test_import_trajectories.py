@@ -19,6 +19,7 @@ from sciwm.data.importers.convert import convert
 from sciwm.data.importers.dcd import AKMA_TIME, DCD
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.elements import numbers_from_names, topology_numbers
+from sciwm.data.importers.remarks import Remarks
 from sciwm.data.importers.source import ImportOptions, SourceError
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -166,6 +167,14 @@ def test_every_byte_order_and_record_mark_reads_the_same(tmp_path, order, mark):
         np.testing.assert_array_equal(frame.positions, expected)
     assert [frame.step for frame in read_back] == [10, 15, 20]
     assert read_back[1].time == pytest.approx(15 * 0.02 * AKMA_TIME)
+    remarks = Remarks()
+    list(DCD().frames(path, ImportOptions(elements="C4", remarks=remarks)))
+    assert remarks.warnings == []
+    last = len(records(order, mark, *axes)) // 3
+    path.write_bytes(content[:-last])
+    list(DCD().frames(path, ImportOptions(elements="C4", remarks=remarks)))
+    (said,) = remarks.warnings
+    assert "declares 3 frames, and the file holds 2" in said
     path.write_bytes(content[:-30])
     with pytest.raises(SourceError, match="frame 2: the file breaks off"):
         read(path, elements="C4")

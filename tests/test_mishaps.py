@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from conftest import HUNG, water
+from conftest import HUNG, springs, water
 
 import sciwm
 from sciwm.cli import COMMANDS
@@ -22,6 +22,9 @@ from sciwm.core import replacement
 from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDWriter
+from sciwm.data.importers.target import new_file
+from sciwm.discovery.experiment.ledger.export import write_csv
+from sciwm.discovery.experiment.oracle.frames import write_frames
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout
@@ -81,6 +84,18 @@ def holder(path: Path) -> "subprocess.Popen[str]":
     return process
 
 
+def write_new(path: Path) -> None:
+    with new_file(path, overwrite=True) as partial:
+        partial.write_text("x")
+
+
+WRITERS = {
+    "table": lambda path: write_csv(path, [], {}, {}),
+    "structures": lambda path: write_frames(path, {"energy": [springs(water(0))]}, {}),
+    "import": write_new,
+}
+
+
 class TestReplacing:
     def test_a_full_disk_leaves_the_old_content_and_says_so(self, tmp_path, monkeypatch):
         path = tmp_path / "model.pt"
@@ -110,6 +125,24 @@ class TestReplacing:
         with pytest.raises(KeyboardInterrupt):
             interrupted()
         assert path.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("write", WRITERS)
+    def test_every_file_that_is_replaced_outlives_an_interruption(
+        self, tmp_path, monkeypatch, write
+    ):
+        path = tmp_path / "file"
+        WRITERS[write](path)
+        before = path.read_bytes()
+        (tmp_path / "file.0123abcd.partial").write_bytes(b"of a killed process")
+
+        def interrupted(descriptor):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(replacement.os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            WRITERS[write](path)
+        assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
     def test_a_checkpoint_outlives_one_that_does_not_fit(self, tmp_path):

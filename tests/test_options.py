@@ -61,7 +61,7 @@ OPTIONS = {
         "task.matrix_rate": NOT_POSITIVE,
         "task.matrix_rounds": NEGATIVE_COUNT,
         "task.warmup": NEGATIVE_COUNT,
-        "task.cpu_seconds": NOT_POSITIVE,
+        "task.cpu_seconds": [*NOT_POSITIVE, "1e30"],
         "task.energy_weight": NEGATIVE,
         "task.late_energy_weight": NEGATIVE,
         "task.stress_weight": NEGATIVE,

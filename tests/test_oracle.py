@@ -1,5 +1,6 @@
 """Reference runs give numbers or a reason, harm nobody else, and are paid once whatever is killed."""
 
+import gc
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -713,6 +715,15 @@ class TestWorkerPool:
         assert all(future.cancelled() for future in others)
         with pytest.raises(RuntimeError, match="shut down"):
             pool.submit(abs, -1)
+
+    def test_a_pool_that_nobody_holds_any_more_goes_and_so_does_its_watch(self):
+        pool = WorkerPool(1, timeout=HUNG)
+        watches = [one for one in threading.enumerate() if one.name == "time limits"]
+        gone = weakref.ref(pool)
+        del pool
+        gc.collect()
+        assert gone() is None
+        until(lambda: not watches[-1].is_alive())
 
     @pytest.mark.parametrize(
         ("settings", "problem"),

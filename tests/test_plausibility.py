@@ -17,6 +17,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.plausibility import LIMITS, frame_oddity, oddity, require_plausible
 from sciwm.core.state import State, frame_from_ase
 from sciwm.core.units import MOLECULAR, REDUCED
+from sciwm.data import collection
 from sciwm.data.collection import Collection
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.importers.convert import convert
@@ -240,6 +241,30 @@ def spoiled(path, **changes):
             frame = springs(water(seed)).with_(time=float(seed), step=seed, trajectory="one")
             writer.append(frame.with_(**changes) if seed == 5 else frame)
     return path
+
+
+def test_what_is_read_again_is_not_looked_at_again_unless_it_was_refused(tmp_path, monkeypatch):
+    path = spoiled(tmp_path / "spoiled.h5md", positions=np.diag([1.0, 2.0, 1e37]))
+    data, looked = Collection([path]), []
+    monkeypatch.setattr(
+        collection, "frame_oddity", lambda *given: looked.append("frame") or frame_oddity(*given)
+    )
+    monkeypatch.setattr(
+        collection, "oddity", lambda *given: looked.append("part") or oddity(*given)
+    )
+    for _ in range(3):
+        for entry in (data.frames[0], data.frames[7]):
+            data.frame(entry)
+        with pytest.raises(ValueError, match="frame 5: positions"):
+            data.frame(data.frames[5])
+    assert looked == ["frame"] * 3 + ["frame"] * 2
+    looked.clear()
+    for first, length, stride in ((0, 3, 2), (1, 2, 2), (0, 3, 2), (1, 4, 1), (2, 2, 2)):
+        data.window(data.frames[first], length, stride)
+    assert looked == ["part"] * 2  # positions of 0, 2 and 4, then of 1 and 3; the others were seen
+    for _ in range(2):
+        with pytest.raises(ValueError, match="frame 5: positions"):
+            data.window(data.frames[3], 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Small evaluations take one thread, large ones more, and the rest of the process keeps its own number."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +13,14 @@ from sciwm.cli import main
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State, frame_from_ase
-from sciwm.core.threads import SLOTS_PER_THREAD, most_threads, threads_for
+from sciwm.core.threads import SLOTS_PER_THREAD, most_threads, on_threads, threads_for
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
 from sciwm.interfaces.world import World
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import Potential
 from sciwm.models.encoders.encoder import Encoder
 from sciwm.models.programs import compilation
 from sciwm.models.programs.compilation import CompiledPotential, accelerated
@@ -183,27 +186,97 @@ def test_training_on_small_molecules_takes_one_thread(used, labelled, tmp_path):
     assert torch.get_num_threads() == 3
 
 
-def test_a_program_spread_over_threads_serves_those_who_take_as_many(monkeypatch):
-    model = force_field()
-    # Stand-ins that tell which of them was asked, as programs take a minute to build.
+@pytest.fixture
+def built(monkeypatch, tmp_path):
+    """Puts stand-ins into the cache that tell which of them was asked: programs take a minute to build."""
+    monkeypatch.setenv("SCIWM_CACHE", str(tmp_path))
     programs = {}
-    for threads in (1, 2, 3):
-        file = compilation.program_file(model, threads)
-        programs[file] = lambda *inputs, threads=threads: (
-            torch.full((1,), float(threads)),
-            torch.zeros(len(inputs[0]), 3),
-            torch.zeros(1, 3, 3),
-        )
-    monkeypatch.setattr(compilation, "_is_there", programs.__contains__)
+
+    def build(model, *several):
+        for threads in several:
+            file = compilation.program_file(model, threads)
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+            programs[file] = lambda *inputs, threads=threads: (
+                torch.full((1,), float(threads)),
+                torch.zeros(len(inputs[0]), 3),
+                torch.zeros(1, 3, 3),
+            )
+
     monkeypatch.setattr(compilation, "_checked", lambda model, file: programs[file])
+    monkeypatch.setattr(compilation, "export_program", lambda *_: pytest.fail("built without need"))
+    return build
 
-    def asked(length):
-        state = attach_pairs(State.from_frame(crystal(length)), CUTOFF)
-        return float(accelerated(model)(state, NeighbourTable.from_pairs(state))[0])
 
+def asked(model: Potential, length: int) -> float:
+    state = attach_pairs(State.from_frame(crystal(length)), CUTOFF)
+    return float(model(state, NeighbourTable.from_pairs(state))[0])
+
+
+def test_a_program_spread_over_threads_serves_those_who_take_as_many(built):
+    model = force_field()
+    built(model, 1, 2, 3)
     assert isinstance(accelerated(model), CompiledPotential)
-    assert [asked(length) for length in (4, 7, 9)] == [1, 1, 3]
+    assert [asked(accelerated(model), length) for length in (4, 7, 9)] == [1, 1, 3]
     torch.set_num_threads(2)
-    assert [asked(length) for length in (4, 7, 9)] == [1, 2, 2]
+    assert [asked(accelerated(model), length) for length in (4, 7, 9)] == [1, 2, 2]
     torch.set_num_threads(1)
-    assert [asked(length) for length in (4, 7, 9)] == [1, 1, 1]
+    assert [asked(accelerated(model), length) for length in (4, 7, 9)] == [1, 1, 1]
+
+
+def test_a_spread_program_is_found_by_all_who_may_take_as_many_threads(built, monkeypatch):
+    model = force_field()
+    built(model, 1, 2)
+    assert asked(accelerated(model), 9) == 2  # on three threads
+    monkeypatch.setenv("SCIWM_THREADS", "16")
+    assert asked(accelerated(model), 4) == 2
+    built(model, 8, 32)
+    assert asked(accelerated(model), 4) == 8
+    monkeypatch.setenv("SCIWM_THREADS", "40")
+    assert asked(accelerated(model), 4) == 32
+    assert asked(accelerated(model, threads=1), 9) == 1
+
+
+def test_compile_takes_the_threads_that_evaluations_do(built, monkeypatch):
+    model = force_field()
+    built(model, 1, 2, 5)
+    monkeypatch.setenv("SCIWM_THREADS", "5")
+    usual, two = World(Archive(model)), World(Archive(model), threads=2)
+    built(model, 3)  # which nobody asks for
+    usual.compile()
+    two.compile()
+    assert usual.energy(molecule()) == 5
+    assert two.energy(molecule()) == 2
+
+
+def test_a_thread_that_begins_during_small_work_has_as_many_as_ever():
+    found = []
+
+    def look():
+        found.append(threads_for(100 * SLOTS_PER_THREAD))
+        with on_threads(2):
+            found.append(torch.get_num_threads())
+        found.append(torch.get_num_threads())
+
+    for count in (1, 2):
+        with on_threads(count):
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            assert torch.get_num_threads() == count
+        assert torch.get_num_threads() == 3
+    assert found == [3, 2, 3] * 2
+
+
+def test_a_thread_may_have_a_number_of_its_own():
+    found = []
+
+    def look():
+        torch.set_num_threads(2)
+        found.append(threads_for(100 * SLOTS_PER_THREAD))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [2]
+    assert torch.get_num_threads() == 3

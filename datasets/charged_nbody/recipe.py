@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
 from sciwm.core.units import REDUCED
 from sciwm.data.h5md import H5MDWriter, Replicas
 
@@ -128,7 +128,7 @@ def simulate(
     stored_x = np.empty((len(positions), frames + 1, *positions.shape[1:]))
     stored_v = np.empty_like(stored_x)
     starts = range(0, len(positions), BATCH)
-    progress = tqdm(total=len(starts) * frames, desc="integrating", unit="frame", delay=2)
+    progress = Bar(total=len(starts) * frames, desc="integrating", unit="frame", delay=2)
     for start in starts:
         rows = slice(start, start + BATCH)
         x, v = positions[rows].T, velocities[rows].T

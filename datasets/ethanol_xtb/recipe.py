@@ -15,10 +15,10 @@ import numpy as np
 from ase.data import atomic_masses
 from jsonargparse import auto_cli
 from tblite.interface import Calculator
-from tqdm import tqdm
 
 from sciwm.core.frame import Array, Frame
 from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.progress import Bar
 from sciwm.core.units import BOHR, HARTREE, MOLECULAR
 from sciwm.data.h5md import H5MDWriter
 
@@ -167,10 +167,10 @@ def main(
             out, gfn2, langevin(gfn2, start, 400.0, rng), frames, spacing, equilibration
         )
         mild = langevin(gfn2, frame, 300.0, rng)
-        for _ in tqdm(range(equilibration), desc="300 K", unit="step"):
+        for _ in Bar(range(equilibration), desc="300 K", unit="step"):
             frame = next(mild)
         motion = constant_energy(gfn2, at_rest(frame))
-        for step in tqdm(range(2 * nve_frames - 1), desc="NVE", unit="step"):
+        for step in Bar(range(2 * nve_frames - 1), desc="NVE", unit="step"):
             frame = next(motion)
             if step % 2 == 0:
                 writer.append(frame)
@@ -181,7 +181,7 @@ def _labelled(
 ) -> Frame:
     """Writes every `spacing`th frame of the motion, and returns the last."""
     with open(out / "ethanol_400K.extxyz", "w") as stream:
-        for step in tqdm(range(1, equilibration + frames * spacing + 1), desc="400 K", unit="step"):
+        for step in Bar(range(1, equilibration + frames * spacing + 1), desc="400 K", unit="step"):
             frame = next(motion)
             if step > equilibration and (step - equilibration) % spacing == 0:
                 # Labels belong to the coordinates as printed, so round first and compute then.

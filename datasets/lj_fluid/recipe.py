@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from jsonargparse import auto_cli
-from tqdm import tqdm
 
 from sciwm.core.frame import Array, Frame
+from sciwm.core.progress import Bar
 from sciwm.core.units import REDUCED
 from sciwm.data.h5md import H5MDWriter
 
@@ -111,7 +111,7 @@ def equilibrated(
     keep = np.exp(-FRICTION * time_step)
     velocities = np.sqrt(temperature) * rng.standard_normal(positions.shape)
     _, forces = law(positions)
-    for _ in tqdm(range(steps), desc="equilibration", unit="step", delay=2):
+    for _ in Bar(range(steps), desc="equilibration", unit="step", delay=2):
         positions, velocities, _, forces = verlet(law, positions, velocities, forces, time_step)
         noise = np.sqrt(temperature) * rng.standard_normal(positions.shape)
         velocities = keep * velocities + np.sqrt(1 - keep**2) * noise
@@ -202,7 +202,7 @@ def main(
         parameters={**given, "epsilon": 1.0, "sigma": 1.0, "cutoff": LennardJones.cutoff},
         dtype="float32",
     ) as writer:
-        for frame in tqdm(fluid(**given), total=frames, desc="frames", unit="frame"):
+        for frame in Bar(fluid(**given), total=frames, desc="frames", unit="frame"):
             writer.append(frame)
 
 

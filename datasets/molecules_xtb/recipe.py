@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 from tblite.interface import Calculator
-from tqdm import tqdm
 
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.progress import Bar
 from sciwm.core.units import BOHR, HARTREE
 from sciwm.data.h5md import H5MDWriter
 
@@ -72,7 +72,7 @@ def main(out: Path = Path(), geometries: int = 20, shake: float = 0.05, seed: in
         creator_note="datasets/molecules_xtb/recipe.py",
         parameters=parameters,
     ) as writer:
-        for smiles in tqdm(SMILES.split(), desc="GFN2", unit="molecule"):
+        for smiles in Bar(SMILES.split(), desc="GFN2", unit="molecule"):
             for k in range(geometries):
                 if k % 4 == 0:
                     start = frame_from_smiles(smiles, seed + k)

@@ -1,7 +1,7 @@
 """`sciwm compile`: a trained model as a native program."""
 
 
-def compile(model: str, *, threads: int = 1) -> int:
+def compile(model: str, *, threads: int | None = None) -> int:
     """Builds a program for a trained model, which `simulate` and notebooks then use.
 
     It takes about a minute and a C++ compiler. The program is compared with the model and kept in
@@ -9,7 +9,8 @@ def compile(model: str, *, threads: int = 1) -> int:
 
     Args:
         model: A run folder or a model file.
-        threads: Build a second program, for large systems, whose loops are spread over so many threads.
+        threads: Build a second program, for large systems, whose loops are spread over so many threads,
+            which are found wherever at least as many may be used. Without it, $SCIWM_THREADS.
     """
     import time
     from functools import partial

@@ -13,11 +13,17 @@ MOST_WORKERS = 1024
 """No machine has more processors, and processes started without end bring it down."""
 
 
-def require_positive(**given: float | None) -> None:
-    """Finite and above zero."""
+LONGEST_TRAINING = 1e10
+"""Seconds of processors: a thousand of them for four months."""
+
+
+def require_positive(most: float = math.inf, **given: float | None) -> None:
+    """Finite and above zero, and no more than that."""
     for name, value in given.items():
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
+        if value is not None and value > most:
+            raise ValueError(f"{name} must be at most {most:g}, got {value}")
 
 
 def require_not_negative(**given: float | None) -> None:

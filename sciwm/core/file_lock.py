@@ -4,7 +4,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -31,8 +31,9 @@ class FileLock:
                 raise
             # Its last owner may have removed the file between opening and locking; a lock on
             # a removed file would keep nobody out.
-            if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                return descriptor
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    return descriptor
             os.close(descriptor)
 
     def release(self) -> None:

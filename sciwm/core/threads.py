@@ -8,6 +8,7 @@ large work as many as it keeps busy.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,32 +27,61 @@ def threads_for(slots: int, asked: int | None = None) -> int:
     Raises:
         ValueError: If either is no positive number.
     """
-    fixed = _fixed(asked)
+    fixed = fixed_threads(asked)
     if fixed is not None:
         return fixed
-    return max(1, min(slots // SLOTS_PER_THREAD, torch.get_num_threads()))
+    return max(1, min(slots // SLOTS_PER_THREAD, _usual()))
 
 
 def most_threads(asked: int | None = None) -> int:
     """How many the largest evaluation takes; see `threads_for`."""
-    return _fixed(asked) or torch.get_num_threads()
+    return fixed_threads(asked) or _usual()
 
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
     """Torch with so many threads; afterwards with those it had."""
-    before = torch.get_num_threads()
+    before = _usual()
     if count == before:
         yield
         return
-    torch.set_num_threads(count)
+    with _lock:
+        _open.append(before)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            _open.remove(before)
+            torch.set_num_threads(before)
 
 
-def _fixed(asked: int | None) -> int | None:
+_lock = threading.Lock()
+_open: list[int] = []
+"""What torch had before each block of `on_threads` that is open, in whichever thread."""
+_here = threading.local()
+
+
+def _usual() -> int:
+    """How many torch may use in this thread.
+
+    One that begins while a block is open elsewhere inherits the number of that block, which was meant
+    for other work, and is given what torch had before.
+    """
+    if not hasattr(_here, "known"):
+        _here.known = True
+        with _lock:
+            if _open:
+                torch.set_num_threads(_open[0])
+    return torch.get_num_threads()
+
+
+def fixed_threads(asked: int | None = None) -> int | None:
+    """How many are asked for, or $SCIWM_THREADS says; None if neither does.
+
+    Raises:
+        ValueError: If either is no positive number.
+    """
     name, given = "threads", str(asked)
     if asked is None:
         name, given = "SCIWM_THREADS", os.environ.get("SCIWM_THREADS", "")

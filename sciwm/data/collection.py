@@ -40,6 +40,8 @@ class Collection:
             raise ValueError("no data files were given")
         self.files = [H5MDFile(path) for path in paths]
         self.paths = [Path(path) for path in paths]
+        self._sound_frames = _Marks()
+        self._sound_motion = _Marks()
 
     @cached_property
     def units(self) -> UnitSystem:
@@ -58,8 +60,11 @@ class Collection:
         Raises:
             ValueError: If a number in it is beyond what can be.
         """
-        frame = self.trajectory(entry).frame(entry.frame)
-        self._require_plausible(entry, frame_oddity(frame, self.units))
+        trajectory = self.trajectory(entry)
+        frame = trajectory.frame(entry.frame)
+        if self._sound_frames.lack(entry, trajectory, 1, 1):
+            self._require_plausible(entry, frame_oddity(frame, self.units))
+            self._sound_frames.set(entry, 1, 1)
         return frame
 
     def window(self, entry: Entry, length: int, stride: int) -> Window:
@@ -68,8 +73,11 @@ class Collection:
         Raises:
             ValueError: If a position or velocity in it is beyond what can be.
         """
-        window = self.trajectory(entry).window(entry.frame, length, stride)
-        self._require_plausible_motion(entry, window, stride)
+        trajectory = self.trajectory(entry)
+        window = trajectory.window(entry.frame, length, stride)
+        if self._sound_motion.lack(entry, trajectory, length, stride):
+            self._require_plausible_motion(entry, window, stride)
+            self._sound_motion.set(entry, length, stride)
         return window
 
     def _require_plausible_motion(self, first: Entry, window: Window, stride: int) -> None:
@@ -135,6 +143,29 @@ class Collection:
                 {"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
             )
         return {"files": described, "units": self.units.name, "frames": len(self.frames)}
+
+
+class _Marks:
+    """Frames that were looked at already: what is read again, epoch after epoch, is what it was."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int], bytearray] = {}
+
+    def lack(self, first: Entry, trajectory: Trajectory, length: int, stride: int) -> bool:
+        """Whether some of so many frames of a trajectory were not looked at."""
+        key = first.file, first.trajectory
+        if key not in self._seen:
+            self._seen[key] = bytearray(trajectory.n_frames)
+        return not all(self._seen[key][_frames(first, length, stride)])
+
+    def set(self, first: Entry, length: int, stride: int) -> None:
+        """Says that they were looked at; after `lack` alone."""
+        seen = self._seen[first.file, first.trajectory]
+        seen[_frames(first, length, stride)] = bytes([True]) * length
+
+
+def _frames(first: Entry, length: int, stride: int) -> slice:
+    return slice(first.frame, first.frame + length * stride, stride)
 
 
 def geometry_hash(frame: Frame) -> bytes:

@@ -36,7 +36,7 @@ from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.problem.pareto import dominators
 from sciwm.discovery.surrogate.calibration import NORMAL_90, AdaptiveConformal
 from sciwm.discovery.surrogate.fingerprints import morgan
-from sciwm.discovery.surrogate.fitting import fitted
+from sciwm.discovery.surrogate.fitting import fit_with_intervals
 from sciwm.discovery.surrogate.predictors.predictor import Predictor
 
 DRAWS = 256
@@ -178,7 +178,7 @@ class Loop:
         history = self.campaign.hypotheses()
         known = {one.candidate.smiles for one in history}
         proposer = self.proposer()
-        proposer.tell(self._told(history))
+        proposer.tell(self._lessons(history))
         measured = [one for one in history if one.measurements]
         runs = self.plan.calls - self.campaign.spent()[0]
         judged: dict[str, Hypothesis] = {}
@@ -193,7 +193,7 @@ class Loop:
             ]
             return list(judged.values()) + chosen
         taught = self.learner.taught if self.learner is not None else frozenset()
-        intervals = fitted(self.predictor, measured, taught)
+        intervals = fit_with_intervals(self.predictor, measured, taught)
         scored = [one.measured_score for one in measured if one.measured_score]
         best = np.array(scored).reshape(len(scored), len(self.objective.goals))
         pool: dict[str, tuple[Candidate, Hypothesis, float]] = {}
@@ -407,7 +407,7 @@ class Loop:
             spread = np.column_stack([spread, *(np.zeros(len(smiles)) for _ in exact)])
         return [*self.predictor.outcomes, *exact], mean, spread
 
-    def _told(self, history: Sequence[Hypothesis]) -> list[Scored]:
+    def _lessons(self, history: Sequence[Hypothesis]) -> list[Scored]:
         """What proposers learn from: scores of one goal, or ranks by domination for several."""
         scores = np.array([one.measured_score for one in history if one.measured_score])
         found = []

@@ -3,7 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from sciwm.core.bounds import require_counts, require_not_negative, require_positive
+from sciwm.core.bounds import (
+    LONGEST_TRAINING,
+    require_counts,
+    require_not_negative,
+    require_positive,
+)
 
 MOST_CANDIDATES = 1_000_000
 """Of a round: all are in memory at once, and compared with one another."""
@@ -63,4 +68,4 @@ class Learning:
 
     def __post_init__(self) -> None:
         require_counts(every=self.every)
-        require_positive(seconds=self.seconds)
+        require_positive(most=LONGEST_TRAINING, seconds=self.seconds)

@@ -70,12 +70,12 @@ class World:
         """Builds a program for this model, which takes a minute and is found again by later sessions.
 
         Evaluations and simulations are then faster and give the same numbers. Where several `threads` were
-        asked for, a second one is built that spreads its loops over them.
+        asked for, here or by $SCIWM_THREADS, a second one is built that spreads its loops over them.
 
         Raises:
             sciwm.models.programs.tracing.CompilationError: If it cannot be built, such as without a compiler.
         """
-        self._use(compile_model(self.model, self.threads or 1))
+        self._use(compile_model(self.model, self.threads))
 
     def simulator(self) -> LearnedSimulator:
         """For integrators, rollouts and relaxation."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sciwm.models.programs.tracing import Function, compiled, require_same
+from sciwm.models.programs.tracing import Function, compile_function, require_same
 
 
 class CompiledLoss:
@@ -20,7 +20,7 @@ class CompiledLoss:
     Args:
         model: Whose trainable parameters are differentiated by.
         measure: (model, *inputs) to a vector of sums.
-        example: Inputs to trace with; see `tracing.compiled`.
+        example: Inputs to trace with; see `tracing.compile_function`.
         varying: Of each input, the dimensions whose size may change.
 
     Raises:
@@ -53,7 +53,7 @@ class CompiledLoss:
         ones = torch.ones_like(measure(model, *example).detach())
         inputs = [*weights, ones, *example]
         fixed = [()] * (len(weights) + 1)
-        self._program = compiled(sums_and_gradients, inputs, [*fixed, *varying])
+        self._program = compile_function(sums_and_gradients, inputs, [*fixed, *varying])
         with torch.no_grad():
             found = self._program(*(one.detach() for one in inputs))
 

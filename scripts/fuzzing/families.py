@@ -137,9 +137,13 @@ def jobs(rng: Random, samples: Path, folder: Path) -> list[str]:
         text = yaml.safe_dump(changed_tree(rng, yaml.safe_load(text)), sort_keys=False)
     text = _without_roots(LONG_WORK.sub(r"\1 2", text))
     (folder / "job.yaml").write_text(text, errors="surrogatepass")
-    # Without a number of steps a job takes many.
-    few = ["--max_steps", "2"] if command == "train" and "\nmax_steps: " not in text else []
-    return [command, "job.yaml", *few]
+    words = [command, "job.yaml"]
+    # Without numbers of its own a job does much work.
+    few = {"train": {"max_steps": 2}, "discover": {"plan.calls": 2, "plan.pool": 20}}[command]
+    for name, number in few.items():
+        if not re.search(rf"^ *{name.rpartition('.')[2]}: ", text, re.MULTILINE):
+            words += [f"--{name}", str(number)]
+    return words
 
 
 def options(rng: Random, samples: Path, folder: Path) -> list[str]:
@@ -166,7 +170,8 @@ def options(rng: Random, samples: Path, folder: Path) -> list[str]:
 
 
 LONG_WORK = re.compile(
-    r"\b((?:max_steps|calls|generations|matrix_rounds|max_epochs):) *[+\"']?(?:\d{3,}|\d\S*e\+?\d|\.inf)\S*"
+    r"\b((?:max_steps|calls|pool|generations|matrix_rounds|max_epochs):) *"
+    r"[+\"']?(?:\d{3,}|\d\S*e\+?\d|\.inf)\S*"
 )
 """Numbers in a job that ask for much work, which is done."""
 

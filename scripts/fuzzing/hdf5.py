@@ -24,16 +24,18 @@ def change(rng: Random, path: Path) -> None:
 
 def _change_one(rng: Random, file: h5py.File, name: str) -> None:
     place = file[name] if file.get(name, getlink=True) and name in file else None
+    # The data of an earlier change may be in a file that is not there, and is not to be made.
+    own = isinstance(place, h5py.Dataset) and not place.external
     kind = rng.randrange(7)
     if kind == 0 or place is None:
         del file[name]
     elif kind == 1:
         _change_attribute(rng, place)
-    elif kind == 2 and isinstance(place, h5py.Dataset) and (place.size or 0) < LARGE:
+    elif kind == 2 and own and (place.size or 0) < LARGE:
         content = place[()]
         del file[name]
         file[name] = changed_array(rng, np.asarray(content)) if _numeric(content) else 1.0
-    elif kind == 3 and isinstance(place, h5py.Dataset) and place.dtype.kind in "fiu" and place.size:
+    elif kind == 3 and own and place.dtype.kind in "fiu" and place.size:
         with np.errstate(all="ignore"):
             value = np.array(rng.choice((np.nan, np.inf, 1e37, -1.0, 0.0, 1e9))).astype(place.dtype)
         place[tuple(rng.randrange(n) for n in place.shape)] = value
@@ -44,7 +46,8 @@ def _change_one(rng: Random, file: h5py.File, name: str) -> None:
         shape = (rng.choice((10**6, 10**9)), *place.shape[1:])
         dtype = place.dtype
         del file[name]
-        file.create_dataset(name, shape, dtype, chunks=tuple(min(n, 64) or 1 for n in shape))
+        chunks = tuple(min(n, 64) for n in shape) if all(shape) else None
+        file.create_dataset(name, shape, dtype, chunks=chunks)
     else:
         file.move(name, name + rng.choice(("_", "2", "é")))
 

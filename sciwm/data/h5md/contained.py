@@ -19,8 +19,8 @@ _SOFT_LINKS = 16
 """As many in a row does HDF5 follow."""
 
 
-_MANY = 100_000_000
-"""Numbers in a dataset; in smaller ones it is not counted how many were written."""
+_FEW = 100_000
+"""Numbers in a dataset that cost nothing to go through, though none of them was written."""
 
 
 class ForeignDataError(FormatError):
@@ -106,20 +106,30 @@ class ContainedFile(_Contained, h5py.File):
 
 
 def _require_filled(dataset: h5py.Dataset) -> None:
-    """Refuses a dataset that is huge by its shape alone: HDF5 makes up what was never written."""
+    """Refuses a dataset that is large by its shape alone: HDF5 makes up what was never written.
+
+    What the bytes of the file have room for is not looked at more closely: going through it takes no
+    longer than through a file of that size.
+    """
     shape = dataset.id.shape
-    if not shape or math.prod(shape) < _MANY:
+    numbers = math.prod(shape or ())
+    if numbers < _FEW:
         return
-    row = math.prod(shape[1:])
-    if dataset.chunks is None:
-        held = dataset.id.get_storage_size() // (row * dataset.dtype.itemsize)
+    size = h5i.get_file_id(dataset.id).get_filesize()
+    itemsize = dataset.id.get_type().get_size()  # of types, too, that NumPy has none for
+    if numbers * itemsize <= size:
+        return
+    if dataset.id.get_create_plist().get_nfilters() == 0:
+        held = min(dataset.id.get_storage_size(), size) // itemsize
     else:
-        held = dataset.id.get_num_chunks() * math.prod(dataset.chunks) // row
-    if held < shape[0] / 2:
+        # A chunk has few bytes where it compresses well, but some in any case.
+        held = min(dataset.id.get_num_chunks(), size) * math.prod(dataset.chunks)
+    rows = held // math.prod(shape[1:])
+    if rows < shape[0] / 2:
         raise FormatError(
             dataset.file.filename,
             dataset.name,
-            f"this declares {shape[0]} rows and holds no more than {held}",
+            f"this declares {shape[0]} rows and holds no more than {rows}",
             "The file is incomplete or damaged: copy it again, or make it anew",
         )
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import h5py
+from h5py import h5d
 
 from sciwm.data.h5md.contained import ContainedFile
 from sciwm.data.h5md.errors import FormatError
@@ -30,6 +31,7 @@ class Handle:
         self._file: h5py.File | None = None
         self._process = 0
         self._datasets: OrderedDict[str, h5py.Dataset] = OrderedDict()
+        self._contained: set[str] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
         return Handle, (self.path, self.cache_bytes)
@@ -57,7 +59,12 @@ class Handle:
         file = self.file()
         found = self._datasets.pop(path, None)
         if found is None:
-            found = file[path]
+            # The way to a dataset, and where its data are, stay what they were when it was first opened.
+            if path in self._contained:
+                found = h5py.Dataset(h5d.open(file.id, path.encode()), readonly=True)
+            else:
+                found = file[path]
+                self._contained.add(path)
             if len(self._datasets) >= OPEN_DATASETS:
                 self._datasets.popitem(last=False)
         self._datasets[path] = found
@@ -66,6 +73,7 @@ class Handle:
     def close(self) -> None:
         """Release the file; the next use opens it again."""
         self._datasets.clear()
+        self._contained.clear()
         if self._file is not None:
             self._file.close()
             self._file = None

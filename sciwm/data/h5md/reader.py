@@ -146,9 +146,9 @@ class H5MDFile:
     def _roots(self) -> list[Root]:
         """The H5MD structures of the file: usually one, at its root."""
         with diagnosed(self._handle.file()):
-            return self._found_roots()
+            return self._find_roots()
 
-    def _found_roots(self) -> list[Root]:
+    def _find_roots(self) -> list[Root]:
         level: list[h5py.Group] = [self._handle.file()]
         for _ in range(SEARCH_DEPTH + 1):
             roots = [group for group in level if isinstance(group.get("h5md"), h5py.Group)]

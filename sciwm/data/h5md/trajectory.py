@@ -157,7 +157,7 @@ class Trajectory:
             smiles=self.group.smiles,
             source_frame=None if source_frame is None else int(source_frame),
             dimension=self.dimension,
-            properties=self._known_properties(first),
+            properties=self._properties_of(first),
         )
 
     def window(self, start: int, length: int, stride: int = 1) -> Window:
@@ -316,7 +316,7 @@ class Trajectory:
             values = np.concatenate([values, missing], axis=-1)
         return values
 
-    def _known_properties(self, values: dict[str, np.ndarray]) -> dict[str, Array | float]:
+    def _properties_of(self, values: dict[str, np.ndarray]) -> dict[str, Array | float]:
         """Those of one frame that the file does not say are unknown."""
         known: dict[str, Array | float] = {}
         for field, name in self._properties.items():

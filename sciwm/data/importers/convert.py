@@ -28,7 +28,7 @@ from sciwm.data.importers.source import (
     foreign_reader,
 )
 from sciwm.data.importers.source_units import SourceUnits
-from sciwm.data.importers.target import replacing
+from sciwm.data.importers.target import new_file
 from sciwm.data.importers.virtual_sites import without_virtual_sites
 from sciwm.data.table import FieldTable, describe
 
@@ -105,7 +105,7 @@ def convert(
     with foreign_reader(source, ""):
         units = importer.units(source, options)
     report = ImportReport(source, to, importer.name, units)
-    with replacing(to, overwrite) as partial:
+    with new_file(to, overwrite) as partial:
         _write(report, importer, options, partial, progress)
     report.table = describe(to)
     return report

@@ -65,6 +65,11 @@ class DCD:
                     )
                 )
                 index += 1
+            if index < header.declared:
+                options.remarks.say(
+                    f"the header declares {header.declared} frames, and the file holds {index}: if its "
+                    "program has ended, the others are lost; copy the file again"
+                )
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class _Header:
         if first[:4] != b"CORD":
             raise SourceError(path, "header", "holds velocities only", "Import the positions")
         control = np.frombuffer(first[4:], dtype=layout.order + "i4")
-        self.first_step, self.steps_per_frame = int(control[1]), int(control[2])
+        self.declared, self.first_step, self.steps_per_frame = map(int, control[:3])
         charmm = control[19] != 0
         # X-PLOR keeps the time step as a double, CHARMM as a float; both in AKMA units.
         delta = np.frombuffer(first[40:48], dtype=layout.order + ("f4" if charmm else "f8"))[0]

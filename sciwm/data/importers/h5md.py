@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -80,14 +81,17 @@ class _Elements:
     """Says what element each particle is: the user before the file, the file before nobody."""
 
     def __init__(self, file: H5MDFile, options: ImportOptions):
-        self._path = file.path
+        self._file = file
         self._options = options
         self._named = options.elements is not None or options.topology is not None
         self._reduced = file.units is REDUCED
-        # Some programs count their types from zero.
-        lowest = [one.frame(0).numbers.min() for one in file.trajectories if len(one)]
-        self._shift = 1 if min(lowest, default=1) == 0 else 0
         self._by_count: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def _shift(self) -> int:
+        """What makes types count from one; some programs count theirs from zero."""
+        lowest = [one.frame(0).numbers.min() for one in self._file.trajectories if len(one)]
+        return 1 if min(lowest, default=1) == 0 else 0
 
     def of(self, frame: Frame, stored: bool) -> np.ndarray:
         """(N,) atomic numbers, or particle types where units are reduced.
@@ -100,11 +104,11 @@ class _Elements:
             return frame.numbers
         if stored:
             types = frame.numbers + self._shift
-            if (numbers := numbers_of_types(types, self._options, self._path)) is not None:
+            if (numbers := numbers_of_types(types, self._options, self._file.path)) is not None:
                 return numbers
         count = len(frame)
         if count not in self._by_count:
-            self._by_count[count] = numbers_of_atoms(count, self._options, self._path)
+            self._by_count[count] = numbers_of_atoms(count, self._options, self._file.path)
         return self._by_count[count]
 
 

@@ -47,7 +47,7 @@ class Greedy(Acquisition):
     in_score_units = True
 
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:
-        return _known(_filled(_single(samples)).mean(axis=1))
+        return _rank_unknown_last(_filled(_single(samples)).mean(axis=1))
 
 
 class UpperConfidence(Acquisition):
@@ -72,7 +72,7 @@ class UpperConfidence(Acquisition):
         centre = kept.sum(axis=1) / count
         squares = np.where(np.isneginf(draws), 0.0, (kept - centre[:, None]) ** 2)
         spread = np.sqrt(squares.sum(axis=1) / count)
-        return _known(_filled(draws).mean(axis=1) + self.beta * spread)
+        return _rank_unknown_last(_filled(draws).mean(axis=1) + self.beta * spread)
 
 
 class ExpectedImprovement(Acquisition):
@@ -88,7 +88,7 @@ class ExpectedImprovement(Acquisition):
             return Greedy().score(samples, measured, rng)
         best = float(measured.max())
         gain = np.maximum(draws - best, 0).mean(axis=1)
-        return _known(np.where(gain == 0, draws.max(axis=1) - best, gain))
+        return _rank_unknown_last(np.where(gain == 0, draws.max(axis=1) - best, gain))
 
 
 class Thompson(Acquisition):
@@ -99,7 +99,7 @@ class Thompson(Acquisition):
     def score(self, samples: Array, measured: Array, rng: np.random.Generator) -> Array:
         draws = _single(samples)
         column = rng.integers(draws.shape[1], size=len(draws))
-        return _known(draws[np.arange(len(draws)), column])
+        return _rank_unknown_last(draws[np.arange(len(draws)), column])
 
 
 class HypervolumeImprovement(Acquisition):
@@ -133,7 +133,7 @@ class HypervolumeImprovement(Acquisition):
             block = samples[start : start + 256, :, None]
             sides = np.clip(np.minimum(block, upper) - lower, 0, None)
             gains[start : start + 256] = sides.prod(axis=-1).sum(axis=-1)
-        return _known(gains.mean(axis=1))
+        return _rank_unknown_last(gains.mean(axis=1))
 
 
 def choose(
@@ -216,5 +216,5 @@ def _filled(draws: Array) -> Array:
     return np.where(broken, sound.min(), draws) if broken.any() and len(sound) else draws
 
 
-def _known(scores: Array) -> Array:
+def _rank_unknown_last(scores: Array) -> Array:
     return np.where(np.isnan(scores), -np.inf, scores)

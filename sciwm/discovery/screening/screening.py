@@ -166,12 +166,12 @@ def _judged(
         readable = [row.smiles for row in rows if row.problem is None]
         waiting.append((rows, pool.submit(worker.judged, readable)))
         if len(waiting) >= AHEAD * workers:
-            yield _told(pool, *waiting.popleft())
+            yield _collect(pool, *waiting.popleft())
     while waiting:
-        yield _told(pool, *waiting.popleft())
+        yield _collect(pool, *waiting.popleft())
 
 
-def _told(
+def _collect(
     pool: WorkerPool, rows: list[Row], future: Future[list[Record]]
 ) -> tuple[list[Row], list[Record]]:
     try:

@@ -4,12 +4,12 @@ import csv
 import heapq
 import io
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sciwm.core.replacement import replacing
 from sciwm.core.spreadsheet import ESCAPED, escape, unescape
 from sciwm.discovery.planners.proposers.library import Row
 from sciwm.discovery.screening.judge import Record
@@ -121,8 +121,8 @@ def to_parquet(table: Path, target: Path) -> None:
         name: whole.get(name, pyarrow.string() if name in texts else pyarrow.float64())
         for name in names
     }
-    partial = target.with_name(target.name + ".partial")
     with (
+        replacing(target) as output,
         pyarrow.csv.open_csv(
             table,
             pyarrow.csv.ReadOptions(block_size=1 << 24),
@@ -130,7 +130,7 @@ def to_parquet(table: Path, target: Path) -> None:
             pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False),
         ) as reader,
         pyarrow.parquet.ParquetWriter(
-            partial, pyarrow.schema([one.with_name(unescape(one.name)) for one in reader.schema])
+            output, pyarrow.schema([one.with_name(unescape(one.name)) for one in reader.schema])
         ) as writer,
     ):
         for batch in reader:
@@ -141,7 +141,6 @@ def to_parquet(table: Path, target: Path) -> None:
                 for column in batch.columns
             ]
             writer.write_batch(pyarrow.RecordBatch.from_arrays(columns, schema=writer.schema))
-    os.replace(partial, target)
 
 
 def _goals(columns: Sequence[str]) -> list[str]:

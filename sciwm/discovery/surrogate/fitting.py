@@ -14,7 +14,7 @@ FOLDS = 5
 """Parts of the first measurements that each in turn are predicted from the others."""
 
 
-def fitted(
+def fit_with_intervals(
     predictor: Predictor, measured: Sequence[Hypothesis], taught: Collection[str]
 ) -> dict[str, AdaptiveConformal]:
     """Fits the predictor to all that was measured, and gives the intervals of its outcomes.

@@ -30,10 +30,16 @@ from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
-from sciwm.core.threads import most_threads
+from sciwm.core.threads import fixed_threads, most_threads
 from sciwm.models.archive import describe, weights_digest
 from sciwm.models.dynamics.potential import DerivedPotential, Potential
-from sciwm.models.programs.tracing import CompilationError, Function, exported, loaded, require_same
+from sciwm.models.programs.tracing import (
+    CompilationError,
+    Function,
+    export_program,
+    load_program,
+    require_same,
+)
 from sciwm.models.statistics import Statistics
 
 
@@ -89,22 +95,25 @@ class CompiledPotential(DerivedPotential):
         return sum([one._version for one in self._numbers])  # a list: asked at every step
 
 
-def compile_model(model: Potential, threads: int = 1) -> CompiledPotential:
+def compile_model(model: Potential, threads: int | None = None) -> CompiledPotential:
     """The model as a program, from the cache or newly built, which takes about a minute.
 
     Args:
-        threads: If several, a second program is built whose loops are spread over so many.
+        threads: If several, a second program is built whose loops are spread over so many. Without it,
+            $SCIWM_THREADS.
 
     Raises:
+        ValueError: If either is no positive number.
         CompilationError: If it cannot be built.
         DeviationError: If its results are not the model's.
     """
+    threads = fixed_threads(threads) or 1
     model.eval().requires_grad_(False)
-    spread = (threads, _found_or_built(model, threads)) if threads > 1 else None
-    return CompiledPotential(model, _found_or_built(model), spread)
+    spread = (threads, _find_or_build(model, threads)) if threads > 1 else None
+    return CompiledPotential(model, _find_or_build(model), spread)
 
 
-def _found_or_built(model: Potential, threads: int = 1) -> Function:
+def _find_or_build(model: Potential, threads: int = 1) -> Function:
     file = program_file(model, threads)
     if _is_there(file):
         with suppress(CompilationError):
@@ -117,7 +126,7 @@ def _found_or_built(model: Potential, threads: int = 1) -> Function:
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / file.name
             inputs = program_inputs(*example(model))
-            exported(_evaluation(model), inputs, VARYING, fresh, threads)
+            export_program(_evaluation(model), inputs, VARYING, fresh, threads)
             shutil.copyfile(fresh, unfinished)
         unfinished.chmod(0o600)
         built = _checked(model, unfinished)
@@ -144,15 +153,15 @@ def accelerated(model: Potential, threads: int | None = None) -> Potential:
     Raises:
         DeviationError: If there is one that does not give the model's results.
     """
-    found = _found(model)
+    found = _find(model)
     if found is None:
         return model
-    many = most_threads(threads)
-    wide = _found(model, many) if many > 1 else None
-    return CompiledPotential(model, found, None if wide is None else (many, wide))
+    many = _widest(model, most_threads(threads))
+    wide = None if many is None else _find(model, many)
+    return CompiledPotential(model, found, None if many is None or wide is None else (many, wide))
 
 
-def _found(model: Potential, threads: int = 1) -> Function | None:
+def _find(model: Potential, threads: int = 1) -> Function | None:
     try:
         file = program_file(model, threads)
     except CompilationError:
@@ -163,6 +172,17 @@ def _found(model: Potential, threads: int = 1) -> Function | None:
         except CompilationError as error:
             warnings.warn(f"{error}. The model runs without it, slower", stacklevel=4)
     return None
+
+
+def _widest(model: Potential, most: int) -> int | None:
+    """Over how many threads, `most` at most, the widest spread program that was built takes its loops."""
+    single = program_file(model)
+    numbers = [
+        file.stem.rpartition("-")[2]
+        for file in single.parent.glob(f"{single.stem}-*{single.suffix}")
+    ]
+    fitting = [int(one) for one in numbers if one.isdecimal() and int(one) <= most]
+    return max(fitting, default=None)
 
 
 def _is_there(file: Path) -> bool:
@@ -176,7 +196,7 @@ def _checked(model: Potential, file: Path) -> Function:
     """The program of a file, compared with the model it claims to be."""
     _require_private(file)
     _require_private(file.parent)
-    program = loaded(file, next(model.parameters()).device)
+    program = load_program(file, next(model.parameters()).device)
     state, table = example(model)
     with torch.no_grad():
         found = program(*program_inputs(state, table))
@@ -221,7 +241,6 @@ def program_file(model: Potential, threads: int = 1) -> Path:
         torch.__version__,
         device.type,
         _instruction_set(),
-        threads,
         torch.cuda.get_device_name(device) if device.type == "cuda" else "",
     )
     digest.update(repr(built_on).encode())
@@ -229,7 +248,8 @@ def program_file(model: Potential, threads: int = 1) -> Path:
         home = os.environ.get("SCIWM_CACHE") or Path.home() / ".cache" / "sciwm"
     except RuntimeError as error:
         raise CompilationError(f"{error} Set SCIWM_CACHE to a folder for programs") from error
-    return Path(home) / "programs" / f"{digest.hexdigest()[:32]}.pt2"
+    spread = f"-{threads}" if threads > 1 else ""
+    return Path(home) / "programs" / f"{digest.hexdigest()[:32]}{spread}.pt2"
 
 
 def _instruction_set() -> str:

@@ -36,7 +36,7 @@ class DeviationError(RuntimeError):
     """A program that does not compute what it was built from."""
 
 
-def compiled(
+def compile_function(
     function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]]
 ) -> Function:
     """The same function as a program for this process.
@@ -53,7 +53,7 @@ def compiled(
         from torch._inductor import config as inductor
         from torch._inductor.compile_fx import compile_fx
 
-    graph, examples = traced(function, inputs, varying)
+    graph, examples = trace_function(function, inputs, varying)
     with _building(), inductor.patch(cpp_wrapper=not inputs[0].is_cuda), torch.no_grad():
         program: Any = compile_fx(graph, [one.detach() for one in examples])
         # The wrapper that skips Python is itself compiled at the first call.
@@ -61,7 +61,7 @@ def compiled(
     return lambda *tensors: tuple(program(*tensors))
 
 
-def exported(
+def export_program(
     function: Function,
     inputs: Sequence[Tensor],
     varying: Sequence[tuple[int, ...]],
@@ -71,18 +71,18 @@ def exported(
     """The same function as a program in a file, for later processes on machines of this kind.
 
     Args:
-        inputs, varying: As for `compiled`.
-        file: Ending in .pt2; `loaded` reads it.
+        inputs, varying: As for `compile_function`.
+        file: Ending in .pt2; `load_program` reads it.
         threads: That its loops are spread over. Products of matrices take torch's, whatever this is.
 
     Raises:
-        CompilationError: As for `compiled`.
+        CompilationError: As for `compile_function`.
     """
     with _building():
         from torch._inductor import config as inductor
         from torch.export import Dim, export
 
-    graph, _ = traced(function, inputs, varying)
+    graph, _ = trace_function(function, inputs, varying)
     names: dict[int, Any] = {}
     shapes = tuple(
         {d: names.setdefault(one.shape[d], Dim(f"size{one.shape[d]}", min=1)) for d in dimensions}
@@ -94,8 +94,8 @@ def exported(
         torch._inductor.aoti_compile_and_package(program, package_path=str(file))
 
 
-def loaded(file: Path, device: torch.device) -> Function:
-    """A program that `exported` wrote. It is native code: load only what this user built.
+def load_program(file: Path, device: torch.device) -> Function:
+    """A program that `export_program` wrote. It is native code: load only what this user built.
 
     Raises:
         CompilationError: If it cannot be read.
@@ -116,7 +116,7 @@ def loaded(file: Path, device: torch.device) -> Function:
     return lambda *tensors: tuple(run(list(tensors)))
 
 
-def traced(
+def trace_function(
     function: Function, inputs: Sequence[Tensor], varying: Sequence[tuple[int, ...]]
 ) -> tuple[GraphModule, list[Tensor]]:
     """A graph of tensor operations, derivatives unrolled, and the symbolic inputs it was traced with."""

@@ -15,7 +15,7 @@ def glance(record: CampaignRecord, amounts: dict[str, Amounts]) -> list[tuple[st
     """Tiles: value, what it is, and what to compare it with."""
     hypotheses = record.hypotheses
     runs = scorecard.paid(hypotheses)
-    found = [*_found(record, amounts)]
+    found = [*_findings(record, amounts)]
     found.append(
         (
             f"{len(runs):,} of {record.budget_calls:,}",
@@ -68,7 +68,7 @@ def glance(record: CampaignRecord, amounts: dict[str, Amounts]) -> list[tuple[st
     return found
 
 
-def _found(record: CampaignRecord, amounts: dict[str, Amounts]) -> list[tuple[str, str, str]]:
+def _findings(record: CampaignRecord, amounts: dict[str, Amounts]) -> list[tuple[str, str, str]]:
     """The best candidate of each goal, by the outcome that its goal speaks of."""
     scored = scorecard.scored(record.hypotheses)
     found = []

@@ -1,10 +1,11 @@
 """A ledger as a table that people can open."""
 
+import codecs
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sciwm.core.replacement import replacing
 from sciwm.core.spreadsheet import escape
 from sciwm.discovery.problem.hypothesis import Hypothesis
 
@@ -29,17 +30,12 @@ def write_csv(
     rows = [
         _row(one, frames) | {"score_flag": flaws.get(one.candidate.smiles)} for one in hypotheses
     ]
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            columns = _columns(hypotheses)
-            table.writerow(map(escape, columns))
-            for row in rows:
-                table.writerow([_written(row.get(column)) for column in columns])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    columns = _columns(hypotheses)
+    with replacing(path) as file:
+        table = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
+        table.writerow(map(escape, columns))
+        for row in rows:
+            table.writerow([_written(row.get(column)) for column in columns])
 
 
 def _written(cell: Cell) -> Cell:

@@ -1,7 +1,6 @@
 """The structures a reference run met on its way, in a file: training data for the next model."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sciwm.core.frame import Frame
+from sciwm.core.replacement import successor
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.h5md.recorder import CONSTANT_FIELDS, OPTIONAL_FIELDS
 
@@ -33,17 +33,13 @@ def write_frames(
     ]
     if not groups:
         return ""
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # a run that was killed
-    with H5MDWriter(partial, creator_note="a reference run", parameters=parameters) as writer:
-        for group, run in groups:
-            for frame in run:
-                writer.append(frame, group=group)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    os.replace(partial, path)
-    return digest
+    with successor(path) as partial:
+        with H5MDWriter(partial, creator_note="a reference run", parameters=parameters) as writer:
+            for group, run in groups:
+                for frame in run:
+                    writer.append(frame, group=group)
+        with partial.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _runs(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

@@ -137,7 +137,7 @@ class _Batch:
         except TimeoutError:
             failure = Failure("time", f"{task.smiles} was ended after {self._timeout:g} s")
         except Exception as error:  # every executor has its own for a process that died
-            failure = Failure("worker", _told(error))
+            failure = Failure("worker", _reason_of_loss(error))
         answer = self._spool.bury(task, failure)
         if answer is None:
             self._lost[task.key] = self._lost.get(task.key, 0) + 1
@@ -175,7 +175,7 @@ def run(task: Task, folder: str, timeout: float) -> Answer | None:
         spool.release(task)
 
 
-def _told(error: BaseException) -> str:
+def _reason_of_loss(error: BaseException) -> str:
     code = getattr(error, "exitcode", None)
     ending = f" with exit status {code}" if code is not None else ""
     return f"the process was lost{ending}: {type(error).__name__}: {error}"

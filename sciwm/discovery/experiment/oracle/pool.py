@@ -8,6 +8,7 @@ import resource
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.reduction import ForkingPickler
@@ -119,7 +120,8 @@ class WorkerPool(Executor):
         self._unfinished: set[_Limited[Any]] = set()
         self._pool = self._made()
         if timeout < math.inf:
-            threading.Thread(target=self._watch, daemon=True).start()
+            watched = self._unfinished, weakref.ref(self)
+            threading.Thread(target=_watch, args=watched, name="time limits", daemon=True).start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """See `concurrent.futures.Executor`.
@@ -157,11 +159,10 @@ class WorkerPool(Executor):
         else:
             threading.Thread(target=self._pool.join, daemon=True).start()
 
-    def _watch(self) -> None:
-        while self._unfinished or not self._closed:
-            for future in list(self._unfinished):
-                future.look()
-            time.sleep(TICK)
+    @property
+    def closed(self) -> bool:
+        """Whether it was shut down."""
+        return self._closed
 
     def _made(self) -> ProcessPool:
         # Spawned, since forking a process with threads, as torch has, may leave locks held for ever.
@@ -169,6 +170,15 @@ class WorkerPool(Executor):
         return ProcessPool(
             self._workers, initializer=_begin, initargs=(self._prepare,), context=context
         )
+
+
+def _watch(unfinished: set[_Limited[Any]], pool: "weakref.ref[WorkerPool]") -> None:
+    """Ends tasks that run for too long, while there are any or may be; keeps no pool alive."""
+    while unfinished or ((one := pool()) is not None and not one.closed):
+        one = None
+        for future in list(unfinished):
+            future.look()
+        time.sleep(TICK)
 
 
 def _begin(prepare: bytes | None = None) -> None:

@@ -33,7 +33,7 @@ class Spool:
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder).resolve()
-        with _told(self.folder):
+        with _explain(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def frames(self, task: Task) -> Path:
@@ -47,7 +47,7 @@ class Spool:
             SpoolError: If it cannot be read.
         """
         path = self._answer_path(task)
-        with _told(path):
+        with _explain(path):
             try:
                 text = path.read_text()
             except FileNotFoundError:
@@ -67,7 +67,7 @@ class Spool:
         """
         path = self._answer_path(task)
         partial = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
-        with _told(path):
+        with _explain(path):
             with partial.open("w") as file:
                 file.write(answer.to_json())
                 file.flush()
@@ -82,7 +82,7 @@ class Spool:
     def owner(self, task: Task) -> Owner | None:
         """Who works on a task, or did when it died."""
         path = self._sign_path(task)
-        with _told(path):
+        with _explain(path):
             try:
                 return Owner.from_json(path.read_text())
             except FileNotFoundError:
@@ -107,7 +107,7 @@ class Spool:
             SpoolError: If the folder cannot be written to.
         """
         path = self._sign_path(task)
-        with self._alone(), _told(path):
+        with self._alone(), _explain(path):
             if self.at_work(task, timeout):
                 return False
             path.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ class Spool:
         found = self.owner(task)
         wanted = owner or Owner.here()
         if found is not None and (found.host, found.pid) == (wanted.host, wanted.pid):
-            with _told(self._sign_path(task)):
+            with _explain(self._sign_path(task)):
                 self._sign_path(task).unlink(missing_ok=True)
 
     def bury(self, task: Task, failure: Failure) -> Answer | None:
@@ -159,7 +159,7 @@ class Spool:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process of this machine is here meanwhile."""
-        with _told(self.folder):
+        with _explain(self.folder):
             descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -175,7 +175,7 @@ class Spool:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explain(path: Path) -> Iterator[None]:
     """Troubles of the file system, in words."""
     try:
         yield

@@ -137,7 +137,7 @@ class ImaginedOutcomes:
                         if value.flag:
                             flags.setdefault(one, value.flag)
                     else:
-                        flags.setdefault(one, _told(value))
+                        flags.setdefault(one, _reason(value))
         together = mean.mean(axis=0)  # NaN where any member fails: the others are no better off
         disagreement = mean.std(axis=0, ddof=1) if len(mean) > 1 else np.zeros_like(together)
         spread = np.sqrt(disagreement**2 + (sampling**2).mean(axis=0))
@@ -159,7 +159,7 @@ def _evaluated(
     return [one for part in parts for one in _evaluated(recipe, member, part, seed)]
 
 
-def _told(failure: Failure) -> str:
+def _reason(failure: Failure) -> str:
     return f"{failure.stage}: {failure.reason}"
 
 

@@ -124,7 +124,7 @@ def loss(similarities: Similarities, values: Array, logs: Array) -> tuple[float,
     return float(value), np.array(gradient) + excess / widths
 
 
-def fitted(similarities: Similarities, values: Array) -> Array:
+def fit_hyperparameters(similarities: Similarities, values: Array) -> Array:
     """The most probable logarithms of the hyperparameters, of three searches.
 
     Args:

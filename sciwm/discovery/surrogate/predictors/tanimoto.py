@@ -11,7 +11,12 @@ from scipy.linalg import cho_solve, solve_triangular
 
 from sciwm.core.frame import Array
 from sciwm.discovery.surrogate.fingerprints import Fingerprints, morgan, morgan_of, similarity
-from sciwm.discovery.surrogate.predictors.kernels import Similarities, Solution, fitted, solve
+from sciwm.discovery.surrogate.predictors.kernels import (
+    Similarities,
+    Solution,
+    fit_hyperparameters,
+    solve,
+)
 from sciwm.discovery.surrogate.predictors.predictor import Expectation
 
 _FITTED_ROWS = 1000
@@ -214,5 +219,5 @@ def _learnt(similarities: Similarities, values: Array, rows: NDArray[np.int64]) 
     sample = np.arange(len(values))
     if len(sample) > _FITTED_ROWS:
         sample = np.sort(np.random.default_rng(0).permutation(sample)[:_FITTED_ROWS])
-    logs = fitted(similarities.take(sample), scaled[sample])
+    logs = fit_hyperparameters(similarities.take(sample), scaled[sample])
     return _Column(rows, logs, solve(similarities, scaled, logs), centre, scale)
