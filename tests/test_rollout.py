@@ -636,7 +636,7 @@ def operations_of_a_step(model, make, dtype):
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "limit"), [(VelocityVerlet, (), 34), (Langevin, (300.0, 0.01), 50)]
+    ("kind", "settings", "limit"), [(VelocityVerlet, (), 33), (Langevin, (300.0, 0.01), 40)]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_step_costs_few_operations_beside_the_model(kind, settings, limit, dtype):

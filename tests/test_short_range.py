@@ -13,13 +13,13 @@ from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.evaluation.checks.dissociation import dissociation_checks
 from sciwm.models import Encoder, ForceField
-from sciwm.models.domain import Domain
+from sciwm.models.domain import STRONGER, Domain
 from sciwm.models.dynamics import short_range
 from sciwm.models.dynamics.bonding import bond_weight, saturated
 from sciwm.models.dynamics.short_range import APART, INNER, OUTER, TOUCHING
 from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import survey
-from sciwm.simulation.learned import LearnedSimulator, predict
+from sciwm.simulation.learned import LearnedSimulator, outside, predict
 
 CUTOFF = 4.0
 ENERGIES = {"H": -13.6, "C": -1026.0, "O": -2037.0}
@@ -298,6 +298,46 @@ def test_every_system_of_a_batch_that_is_outside_is_named():
     state = State.collate([State.from_frame(cluster, torch.float64) for _ in range(3)])
     simulator = LearnedSimulator(model)
     assert sorted(simulator.outside(state, simulator.evaluate(state))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_quick_look_at_a_frame_passes_nothing_that_the_long_one_names(broken, monkeypatch):
+    rng = np.random.default_rng(1)
+    states, model = [], ForceField(Encoder(CUTOFF, 8, 1, 1))
+    model.domain.seen[[1, 8]] = True
+    for pair, distance in (((1, 1), 1.2), ((1, 8), 0.9), ((8, 8), 0.0)):
+        model.domain.closest[pair] = model.domain.closest[pair[::-1]] = distance
+    for k in range(40):
+        frame = Frame(
+            numbers=rng.choice([1, 1, 8], size=4),
+            positions=rng.uniform(0, 3.0, (4, 3)),
+            cell=4.0 * np.eye(3) * (k % 2),
+            pbc=np.full(3, k % 2, dtype=bool),
+        )
+        states.append(State.from_frame(frame, torch.float64))
+    simulator, odd = LearnedSimulator(model), 0
+    model.domain.force_max.fill_(
+        float(
+            torch.stack(
+                [simulator.evaluate(one).forces.norm(dim=-1).max() for one in states]
+            ).median()
+        )
+        / STRONGER
+    )
+    if broken:
+        monkeypatch.setattr(Domain, "within", lambda self, nearest, squares, forces: True)
+    for state in states:
+        found = simulator.evaluate(state)
+        expected = named_by_the_long_look(model, state.clone(), found)
+        odd += simulator.outside(state, found) != expected
+        assert (simulator.outside(state, found) == expected) or broken
+    assert bool(odd) == broken
+
+
+def named_by_the_long_look(model, state, found):
+    """By the long look alone."""
+    table = NeighbourTable.from_pairs(attach_pairs(state, model.cutoff))
+    return outside(model, state, table, found)
 
 
 def checks(model):

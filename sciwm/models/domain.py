@@ -124,6 +124,28 @@ class Domain(nn.Module):
                 systems,
             )
 
+    def covers_charges(self, total_charge: Tensor) -> bool:
+        """Whether systems of every one of these net charges occurred in training."""
+        return bool(self.charged[_charge_entry(total_charge)].all())
+
+    def nearest(self, numbers: Tensor, sender: Tensor, real: Tensor, cutoff: float) -> Tensor:
+        """(A, K) distance of each neighbour below which its system is outside; zero in empty slots."""
+        closest = self.closest.flatten()[numbers[:, None] * len(self.closest) + numbers[sender]]
+        return torch.where(closest == 0, cutoff, CLOSER * closest) * real
+
+    def within(self, nearest: Tensor, squares: Tensor, forces: Tensor) -> bool:
+        """Whether no neighbours are too near and no force is too large, in few operations.
+
+        Args:
+            nearest: (A, K) as `nearest` gives them.
+            squares: (A, K) squared distances.
+            forces: (A, 3) as the model gives them.
+        """
+        strongest = (STRONGER * self.force_max) ** 2
+        near = (squares < nearest.square()).any()
+        # Not `>`, so that what is no number is not within.
+        return not bool(near) and bool((forces.square().sum(-1) <= strongest).all())
+
     def outside(self, geometry: Geometry, forces: Tensor, cutoff: float) -> dict[int, str]:
         """Systems beyond what training covered, each with the reason.
 

@@ -33,10 +33,12 @@ class LearnedSimulator:
             parameter.requires_grad_(False)
         self._dtype = next(model.parameters()).dtype
         self._skin = skin
-        self._particles: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._particles: tuple[torch.Tensor, ...] | None = None
         self._neighbours = SkinTable(model.cutoff, skin)
         self._offset = torch.zeros(0)
-        self._all_seen = False
+        self._all_seen = self._charges_seen = False
+        # Asked at every frame, for a table that lasts for many.
+        self._nearest: tuple[NeighbourTable, torch.Tensor] | None = None
 
     @property
     def units(self) -> UnitSystem:
@@ -66,7 +68,18 @@ class LearnedSimulator:
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         state = self._recognised(state)
-        return outside(self.model, state, self._neighbours.update(state), evaluation)
+        table = self._neighbours.update(state)
+        if self._all_seen and self._charges_seen:
+            if self._nearest is None or self._nearest[0] is not table:
+                nearest = self.model.domain.nearest(
+                    state.numbers, table.sender, table.real, self.model.cutoff
+                )
+                self._nearest = table, nearest
+            vectors = table.vectors(state.positions, state.cell, state.batch)
+            squares = vectors.square().sum(-1)
+            if self.model.domain.within(self._nearest[1], squares, evaluation.forces):
+                return {}
+        return outside(self.model, state, table, evaluation)
 
     def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """See `PropertySimulator`.
@@ -105,10 +118,11 @@ class LearnedSimulator:
         """The state in the model's precision; what depends on who is there is made anew if that changed."""
         state = self._in_model_precision(state)
         known = self._particles
-        same = known is not None and torch.equal(state.numbers, known[0])
-        if known is None or not same or not torch.equal(state.batch, known[1]):
+        present = (state.numbers, state.batch, state.total_charge)
+        if known is None or not all(map(torch.equal, present, known)):
             self._all_seen = bool(self.model.domain.seen[state.numbers].all())
-            self._particles = state.numbers.clone(), state.batch.clone()
+            self._charges_seen = self.model.domain.covers_charges(state.total_charge)
+            self._particles = tuple(one.clone() for one in present)
             self._neighbours = SkinTable(self.model.cutoff, self._skin)
             self._offset = self.model.total_offset(state)
         return state
