@@ -74,7 +74,7 @@ def main(
     rows: list[tuple[str, float, dict[str, tuple[float, float]]]] = []
     for seed in seeds or [0, 1, 2]:
         place = Path(folder, f"{frames}-frames-seed{seed}")
-        train, test = _divided(Path(source), frames, seed, place)
+        train, test = divided(Path(source), frames, seed, place)
         for way in only or get_args(Way):
             if way == "one model":
                 run, spent = _member(place, train, budget, seed, 0), 0.0
@@ -144,8 +144,12 @@ def _taught(
     return student, labelling + sum(cost(teacher) for teacher in teachers)
 
 
-def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, Path]:
-    """Files of the frames to learn from and of all others."""
+def divided(source: Path, frames: int, seed: int, folder: Path, *words: str) -> tuple[Path, Path]:
+    """Files of the frames to learn from and of all others.
+
+    Args:
+        words: Further options of `sciwm import`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = folder / "train.h5md", folder / "test.h5md"
     if not all(file.is_file() for file in files):
@@ -154,7 +158,7 @@ def _divided(source: Path, frames: int, seed: int, folder: Path) -> tuple[Path, 
         for file, rows in zip(files, (order[:frames], order[frames:]), strict=True):
             part = file.with_suffix(".extxyz")
             ase.io.write(part, [found[i] for i in rows])
-            sciwm_command("import", str(part), "--to", str(file), "--overwrite")
+            sciwm_command("import", str(part), "--to", str(file), "--overwrite", *words)
     return files
 
 

@@ -26,8 +26,8 @@ class Anchored(PairPotential):
     """Knows where the origin is."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
-        return energy, forces - 0.01 * state.positions, tension
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
+        return energy, forces - 0.01 * state.positions, tension, error
 
 
 class Ordered(PairPotential):
@@ -64,16 +64,16 @@ class Uphill(PairPotential):
     """Forces that are not quite minus the gradient."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
-        return energy, 1.05 * forces, tension
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
+        return energy, 1.05 * forces, tension, error
 
 
 class Strained(PairPotential):
     """Stress of the opposite sign."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
-        return energy, forces, None if tension is None else -tension
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
+        return energy, forces, None if tension is None else -tension, error
 
 
 class Abrupt(PairPotential):
@@ -96,36 +96,36 @@ class Windy(PairPotential):
     """Pushes everything along x: momentum grows."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
-        return energy, forces + 0.001 * torch.tensor([1.0, 0.0, 0.0]).to(forces), tension
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
+        return energy, forces + 0.001 * torch.tensor([1.0, 0.0, 0.0]).to(forces), tension, error
 
 
 class Swirling(PairPotential):
     """Pairs push each other sideways: momentum stays, angular momentum and energy grow."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
         arms = table.vectors(state.positions, state.cell, state.batch).detach()
         side = torch.linalg.cross(arms, torch.tensor([0.0, 0.0, 1.0]).to(arms).expand_as(arms))
-        return energy, forces + 0.1 * (side * table.real[..., None]).sum(1), tension
+        return energy, forces + 0.1 * (side * table.real[..., None]).sum(1), tension, error
 
 
 class Rising(PairPotential):
     """Pushes out of the plane."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
         kinds = torch.where(state.numbers == 0, 0.01, -0.01).to(forces)
-        return energy, torch.cat([forces[:, :2], kinds[:, None]], dim=1), tension
+        return energy, torch.cat([forces[:, :2], kinds[:, None]], dim=1), tension, error
 
 
 class Feverish(PairPotential):
     """Noise heats one species."""
 
     def forward(self, state, table, stress=False, differentiable=False):
-        energy, forces, tension = super().forward(state, table, stress, differentiable)
+        energy, forces, tension, error = super().forward(state, table, stress, differentiable)
         noise = torch.randn_like(forces) * (state.numbers == 0)[:, None]
-        return energy, forces + 6.0 * noise, tension
+        return energy, forces + 6.0 * noise, tension, error
 
 
 class Collapsing(PairPotential):

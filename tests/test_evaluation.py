@@ -350,8 +350,13 @@ def test_a_lost_path_is_an_infinite_error_and_the_others_go_on(coulomb, moving):
         """Forces become infinite far out, where one of the runs comes."""
 
         def forward(self, state, table, stress=False, differentiable=False):
-            energy, forces, tension = super().forward(state, table, stress, differentiable)
-            return energy, torch.where(state.positions.abs() > wall, torch.inf, forces), tension
+            energy, forces, tension, error = super().forward(state, table, stress, differentiable)
+            return (
+                energy,
+                torch.where(state.positions.abs() > wall, torch.inf, forces),
+                tension,
+                error,
+            )
 
     walled = adapted(Walled(InverseMultiquadricBasis()), moving).double()
     found = evaluate_motion(walled, data, frames=29)

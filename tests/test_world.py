@@ -120,9 +120,9 @@ def test_a_model_whose_code_has_changed_since_is_refused(tmp_path, monkeypatch):
     saved = tmp_path / "model.pt"
     archive.save(loaded_without_digest(OLD[0]), saved)
     archive.load(saved)
-    plain = force_field.ForceField.energy
+    plain = force_field.ForceField._readout
     monkeypatch.setattr(
-        force_field.ForceField, "energy", lambda self, geometry: 1.1 * plain(self, geometry) + 0.1
+        force_field.ForceField, "_readout", lambda self, features: 1.1 * plain(self, features) + 0.1
     )
     with pytest.raises(archive.ModelFileError, match="code has changed"):
         archive.load(saved)

@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sciwm.core.units import UnitSystem
     from sciwm.simulation.simulator import Simulator
 
 
@@ -113,8 +116,34 @@ def simulate(
         ended = "completed" if reason is None else f"stopped: {reason}"
         print(f"system {number}: {done} of {steps} steps, {ended}")
     print(f"trajectory: {output}")
+    for line in expected_errors(output, units):
+        print(line)
     # Not 1, with which Python itself ends where it crashes.
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
+
+
+def expected_errors(output: "Path", units: "UnitSystem") -> list[str]:
+    """How wrong the forces of each system may have been, where the model can tell."""
+    import numpy as np
+
+    from sciwm.core.properties import property_field
+    from sciwm.data.h5md import H5MDFile
+    from sciwm.evaluation.metrics import reported_in
+
+    field = property_field("force_error")
+    unit, factor = reported_in("force", units)
+    lines = []
+    with H5MDFile(output) as file:
+        for trajectory in file.trajectories:
+            if field not in trajectory.fields:
+                continue
+            errors = factor * trajectory.read(field)
+            worst = np.unravel_index(int(errors.argmax()), errors.shape)
+            lines.append(
+                f"{trajectory.name}: expected error of forces {np.sqrt(np.mean(errors**2)):.3g} {unit}, "
+                f"at most {errors.max():.3g} on atom {worst[1]} in frame {worst[0]}"
+            )
+    return lines
 
 
 def simulator_named(model: str, threads: int | None = None) -> "Simulator":

@@ -22,7 +22,7 @@ class Property:
     """
 
     unit: str
-    quantity: Literal["dipole", "charge", "volume", "energy"]
+    quantity: Literal["dipole", "charge", "volume", "energy", "force"]
     shape: tuple[int, ...] = ()
     per_atom: bool = False
 
@@ -54,9 +54,11 @@ PROPERTIES = {
     "electron_affinity": Property("eV", "energy"),
     "ionisation_energy": Property("eV", "energy"),
     "solvation_energy": Property("eV", "energy"),
+    "force_error": Property("eV/Å", "force", per_atom=True),
 }
 """Energies are vertical, and affinities positive where the anion is lower; dipoles of ions are about
-the centre of mass; `charges` are the atoms' partial charges, which sum to the total charge."""
+the centre of mass; `charges` are the atoms' partial charges, which sum to the total charge; `force_error` is
+the error that a model expects of the force on each atom."""
 
 _PREFIX = "properties/"
 

@@ -10,6 +10,7 @@ from sciwm.core.state import State
 from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem
 from sciwm.models.archive import weights_digest
+from sciwm.models.dynamics.force_error import FARTHER
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
@@ -63,13 +64,13 @@ class LearnedSimulator:
         state = self._recognised(state)
         self._require_species(state)
         table = self._neighbours.update(state)
-        energy, forces, tension = self.model(state, table, stress=stress)
-        return Evaluation(energy + self._offset, forces, tension)
+        energy, forces, tension, error = self.model(state, table, stress=stress)
+        return Evaluation(energy + self._offset, forces, tension, error)
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         state = self._recognised(state)
         table = self._neighbours.update(state)
-        if self._all_seen and self._charges_seen:
+        if self._all_seen and self._charges_seen and not self._unsure(evaluation):
             if self._nearest is None or self._nearest[0] is not table:
                 nearest = self.model.domain.nearest(
                     state.numbers, table.sender, table.real, self.model.cutoff
@@ -80,6 +81,10 @@ class LearnedSimulator:
             if self.model.domain.within(self._nearest[1], squares, evaluation.forces):
                 return {}
         return outside(self.model, state, table, evaluation)
+
+    def _unsure(self, evaluation: Evaluation) -> bool:
+        error = evaluation.force_error
+        return error is not None and bool((error > self.model.largest_error).any())
 
     def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """See `PropertySimulator`.
@@ -150,12 +155,22 @@ def outside(
     """Systems beyond what the model's training covered, each with the reason."""
     vectors = table.vectors(state.positions, state.cell, state.batch)
     geometry = Geometry.of(state, table, vectors, model.beyond)
-    return model.domain.outside(geometry, evaluation.forces, model.cutoff)
+    reasons = model.domain.outside(geometry, evaluation.forces, model.cutoff)
+    if evaluation.force_error is not None:
+        unsure = torch.nonzero(evaluation.force_error > model.largest_error)[:, 0]
+        for atom in unsure.tolist():
+            reasons.setdefault(
+                int(state.batch[atom]),
+                f"the force on atom {atom} may be wrong by {float(evaluation.force_error[atom]):.3g} "
+                f"{model.units.force}, more than {FARTHER:g} times the most that was expected of frames "
+                "held back in training",
+            )
+    return reasons
 
 
 def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
     """One evaluation of states that do not follow one another."""
     attach_pairs(state, model.cutoff)
     table = NeighbourTable.from_pairs(state)
-    energy, forces, tension = model(state, table, stress=stress)
-    return Evaluation(energy.double() + model.total_offset(state), forces, tension)
+    energy, forces, tension, error = model(state, table, stress=stress)
+    return Evaluation(energy.double() + model.total_offset(state), forces, tension, error)

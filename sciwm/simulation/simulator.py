@@ -24,11 +24,14 @@ class Evaluation:
         energy: (S,) potential energy of each system.
         forces: (A, 3).
         stress: (S, 3, 3), energy per volume, positive under tension; None if not asked for.
+        force_error: (A,) root mean square error to expect of the force on each particle; None where the
+            simulator cannot tell, or makes none.
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor | None = None
+    force_error: Tensor | None = None
 
 
 class Simulator(Protocol):

@@ -227,6 +227,7 @@ def _fit(
         else:
             chosen = torch.load(last.with_name("best.ckpt"), map_location="cpu", weights_only=True)
             task.load_state_dict(chosen["state_dict"])
+        task.finish(data)
         errors = {key: float(value) for key, value in engine.callback_metrics.items()}
         summary = {
             "best": {task.monitored: score},

@@ -31,7 +31,7 @@ def squared_errors(model: Potential, *inputs: Tensor, differentiable: bool = Tru
     n = len(VARYING)
     counts, target, expected, *stresses = inputs[n:]
     state, table = from_inputs(inputs[:n])
-    energy, forces, virial = model.differentiated(state, table, differentiable)
+    energy, forces, virial, _ = model.differentiated(state, table, differentiable)
     off = energy - target
     sums = [off.square().sum(), (off / counts).square().sum(), (forces - expected).square().sum()]
     for stress in stresses:

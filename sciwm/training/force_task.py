@@ -17,6 +17,7 @@ from sciwm.models.dynamics.force_field import ForceField
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.tracing import CompilationError
 from sciwm.models.statistics import Statistics, survey
+from sciwm.training.calibration import calibrate_errors
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.force_errors import (
     LOSS_VARYING,
@@ -110,6 +111,10 @@ class ForceTask(Task):
     @property
     def monitored(self) -> str:
         return "valid/force"
+
+    def finish(self, data: Data) -> None:
+        if isinstance(self.model, ForceField):
+            calibrate_errors(self.model, data)
 
     @property
     def inherits(self) -> bool:

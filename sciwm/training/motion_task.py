@@ -158,7 +158,7 @@ class _TrainedSimulator:
         return self._model.units
 
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
-        energy, forces, tension = self._model(
+        energy, forces, tension, _ = self._model(
             state, self._table, stress=stress, differentiable=self._differentiable
         )
         return Evaluation(energy, forces, tension)

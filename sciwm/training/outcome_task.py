@@ -16,6 +16,7 @@ from sciwm.evaluation.run import model_file
 from sciwm.models import archive
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.statistics import LabelStatistics, Statistics, survey
+from sciwm.training.calibration import calibrate_errors
 from sciwm.training.task import SURVEYED, Task
 
 Terms = dict[str, tuple[Tensor, Tensor]]
@@ -66,6 +67,10 @@ class OutcomeTask(Task):
         self._labels: dict[str, LabelStatistics] = {}
         self._force_rms = 1.0
 
+    def finish(self, data: Data) -> None:
+        if self.force_weight:
+            calibrate_errors(self.model.force_field, data)
+
     @property
     def monitored(self) -> str:
         return "valid/score"
@@ -109,7 +114,7 @@ class OutcomeTask(Task):
         metrics: Terms = {}
         scaled: Terms = {}
         if self.energy_weight or self.force_weight:
-            energy, forces, _ = self.model(batch, table, differentiable=self.training)
+            energy, forces, *_ = self.model(batch, table, differentiable=self.training)
             metrics |= self._dynamics(batch, energy, forces)
             for name, source in (("energy", "energy_per_atom"), ("force", "force")):
                 if source in metrics:

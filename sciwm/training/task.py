@@ -91,6 +91,9 @@ class Task(LightningModule, abc.ABC):
     def monitored(self) -> str:
         """The validation metric by which the best checkpoint is chosen."""
 
+    def finish(self, data: Data) -> None:
+        """What is left to be done with the best model; nothing, unless a task knows better."""
+
     @property
     def inherits(self) -> bool:
         """Whether it starts from a trained model."""

@@ -101,7 +101,7 @@ def independence_checks(model: Potential, systems: Sequence[State]) -> list[Chec
     ]
     state = attach_pairs(batch.clone(), model.cutoff)
     state.positions = state.positions.clone().requires_grad_(True)
-    energy, _, _ = model(state, NeighbourTable.from_pairs(state), differentiable=True)
+    energy, *_ = model(state, NeighbourTable.from_pairs(state), differentiable=True)
     leak = 0.0
     if energy.requires_grad:
         gradient = torch.autograd.grad(energy[0], state.positions, allow_unused=True)[0]

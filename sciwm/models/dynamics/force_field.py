@@ -8,6 +8,7 @@ so that free atoms have their reference energies, and atoms that collide repel, 
 """
 
 import inspect
+import math
 import warnings
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from sciwm.core.frame import Array
 from sciwm.core.state import MAX_NUMBER
 from sciwm.models.domain import Domain
+from sciwm.models.dynamics.force_error import FARTHER, ForceError
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.dynamics.repulsion import ScreenedNuclearRepulsion
 from sciwm.models.dynamics.short_range import ShortRange, presence
@@ -91,6 +93,8 @@ class ForceField(Potential):
         self.readouts = nn.ModuleList(
             [*linear, nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), final)]
         )
+        # Only once errors were measured (`calibrate_errors`).
+        self.force_error: ForceError | None = None
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("bond_energy", torch.tensor(0.0))
         self.register_buffer("constants", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
@@ -168,24 +172,36 @@ class ForceField(Potential):
         return presence(self.short_range.contacts(geometry, self.domain))
 
     def energy(self, geometry: Geometry) -> Tensor:
-        if not self.exact_limits:
-            return self._overlaid_energy(geometry)
+        return self.energy_and_error(geometry)[0]
+
+    def energy_and_error(self, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
         contacts = seen = None
         if self.short_range is not None:
             contacts = self.short_range.contacts(geometry, self.domain)
             seen = presence(contacts)
-        learned = self._readout(self.encoder(geometry, seen))
-        learned = learned - self._readout(self.encoder.alone(geometry))
-        energy = self.scale * learned
+        features, alone = self.encoder(geometry, seen), self.encoder.alone(geometry)
+        error = None
+        if self.force_error is not None:
+            error = self.force_error(surroundings(features, alone), geometry.numbers)
+        if not self.exact_limits:
+            energy = self.scale * self._readout(features)
+            return energy if self.nuclear is None else energy + self.nuclear(geometry), error
+        energy = self.scale * (self._readout(features) - self._readout(alone))
         if self.short_range is None or contacts is None or seen is None:
-            return energy
+            return energy, error
         bonds = self.short_range.bonds(geometry, self.domain, contacts)
         repulsion = self.short_range.repulsion(geometry, contacts)
-        return seen * energy + repulsion - self.bond_energy * bonds
+        return seen * energy + repulsion - self.bond_energy * bonds, error
 
-    def _overlaid_energy(self, geometry: Geometry) -> Tensor:
-        energy = self.scale * self._readout(self.encoder(geometry))
-        return energy if self.nuclear is None else energy + self.nuclear(geometry)
+    @property
+    def largest_error(self) -> float:
+        return math.inf if self.force_error is None else FARTHER * float(self.force_error.largest)
+
+    def surroundings(self, geometry: Geometry) -> Tensor:
+        """(A, layers × channels) what the features of each particle owe to its surroundings."""
+        return surroundings(
+            self.encoder(geometry, self.presence(geometry)), self.encoder.alone(geometry)
+        )
 
     def _readout(self, features: list[Tensor]) -> Tensor:
         """(A,) what the invariants of all layers add up to."""
@@ -197,7 +213,31 @@ class ForceField(Potential):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.setdefault(prefix + "bond_energy", torch.zeros_like(self.bond_energy))
+        known = state_dict.get(prefix + "force_error.whitening")
+        size = self.encoder.layers * self.encoder.channels
+        if known is None:
+            self.force_error = None
+        elif self.force_error is None and known.shape == (size, size):  # others do not fit
+            self.force_error = self._blank_error()
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def calibrate_errors(
+        self, known: Tensor, features: Tensor, numbers: Tensor, errors: Tensor
+    ) -> None:
+        """Learns to tell how wrong forces may be.
+
+        Args:
+            known: (A', layers × channels) `surroundings` of particles of the training data.
+            features: (A, layers × channels) those of held-back frames.
+            numbers: (A,) their particle types.
+            errors: (A,) length of the error of the force on each.
+        """
+        self.force_error = self._blank_error()
+        self.force_error.cover(known)
+        self.force_error.calibrate(features, numbers, errors)
+
+    def _blank_error(self) -> ForceError:
+        return ForceError(self.encoder.layers * self.encoder.channels).to(self.scale)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # `model.float()` must not round total energies of 1e4 eV to single precision.
@@ -205,6 +245,17 @@ class ForceField(Potential):
         super()._apply(fn, recurse)
         self.constants = constants.to(self.scale.device)
         return self
+
+
+def surroundings(features: list[Tensor], alone: list[Tensor]) -> Tensor:
+    """(A, layers × channels) what the features of each particle owe to its surroundings.
+
+    Args:
+        features: (A, channels) of each layer.
+        alone: What they would be without neighbours.
+    """
+    away = [one.detach() - other.detach() for one, other in zip(features, alone, strict=True)]
+    return torch.cat(away, dim=-1)
 
 
 def _settings(model: Potential) -> dict[str, Any]:

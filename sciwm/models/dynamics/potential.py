@@ -8,6 +8,7 @@ between particles enter the energy.
 """
 
 import abc
+import math
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,15 @@ class Potential(nn.Module, abc.ABC):
     def energy(self, geometry: Geometry) -> Tensor:
         """(A,) energy of each particle in its surroundings."""
 
+    def energy_and_error(self, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
+        """`energy`, and (A,) the expected error of the force on each particle where it can be told."""
+        return self.energy(geometry), None
+
+    @property
+    def largest_error(self) -> float:
+        """The expected error of a force above which a particle is outside; infinite where none is known."""
+        return math.inf
+
     @abc.abstractmethod
     def adapt(self, statistics: Statistics) -> None:
         """Sets what is computed rather than learned: scales, shifts, reference energies, domain."""
@@ -79,29 +89,32 @@ class Potential(nn.Module, abc.ABC):
         table: NeighbourTable,
         stress: bool = False,
         differentiable: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Energy without offsets (S,), forces (A, 3), and stress (S, 3, 3) if asked for.
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Energy without offsets (S,), forces (A, 3), stress (S, 3, 3) if asked for, and the expected error
+        of the force on each particle (A,) where it can be told.
 
         Args:
             differentiable: Keep the graph, so that a loss on forces can be differentiated.
         """
         if differentiable:
-            energy, forces, virial = self.differentiated(state, table, differentiable)
+            energy, forces, virial, error = self.differentiated(state, table, differentiable)
         else:
             with on_threads(threads_for(table.sender.numel(), self.threads)):
-                energy, forces, virial = self._in_passes(state, table)
-        return energy, forces, stress_of(virial, state) if stress else None
+                energy, forces, virial, error = self._in_passes(state, table)
+        return energy, forces, stress_of(virial, state) if stress else None, error
 
     def differentiated(
         self, state: State, table: NeighbourTable, differentiable: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energy (S,), forces (A, 3), and the derivative of the energy by strain (S, 3, 3)."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Energy (S,), forces (A, 3), the derivative of the energy by strain (S, 3, 3), and the expected
+        error of the force on each particle (A,) where it can be told."""
         with torch.set_grad_enabled(differentiable):
             vectors = table.vectors(state.positions, state.cell, state.batch)
         if not vectors.requires_grad:
             vectors = vectors.detach().requires_grad_(True)
         with torch.enable_grad():
-            particles = self.energy(Geometry.of(state, table, vectors, self.beyond))
+            geometry = Geometry.of(state, table, vectors, self.beyond)
+            particles, error = self.energy_and_error(geometry)
             (gradient,) = torch.autograd.grad(
                 particles.sum(), vectors, create_graph=differentiable, allow_unused=True
             )
@@ -112,16 +125,19 @@ class Potential(nn.Module, abc.ABC):
         energy = particles.new_zeros(state.n_systems).index_add(0, state.batch, particles)
         virial = torch.bmm(vectors.transpose(1, 2), gradient)
         virial = virial.new_zeros(state.n_systems, 3, 3).index_add(0, state.batch, virial)
-        return energy, table.forces(gradient), 0.5 * (virial + virial.transpose(1, 2))
+        return energy, table.forces(gradient), 0.5 * (virial + virial.transpose(1, 2)), error
 
-    def _in_passes(self, state: State, table: NeighbourTable) -> tuple[Tensor, Tensor, Tensor]:
+    def _in_passes(
+        self, state: State, table: NeighbourTable
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """`differentiated`, of as many systems at a time as the machine does best."""
         slots = self._slots_of_a_pass(state, table)
         if state.n_systems == 1 or table.sender.numel() <= slots:
             return self.differentiated(state, table)
         parts = [self.differentiated(*part) for part in passes(state, table, slots)]
-        energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
-        return energy, forces, virial
+        energy, forces, virial = (torch.cat([part[k] for part in parts]) for k in range(3))  # type: ignore[misc]
+        errors = [part[3] for part in parts if part[3] is not None]
+        return energy, forces, virial, torch.cat(errors) if errors else None
 
     def _slots_of_a_pass(self, state: State, table: NeighbourTable) -> int:
         device = state.positions.device
@@ -159,6 +175,13 @@ class DerivedPotential(Potential, abc.ABC):
 
     def energy(self, geometry: Geometry) -> Tensor:
         return self.base.energy(geometry)
+
+    def energy_and_error(self, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
+        return self.base.energy_and_error(geometry)
+
+    @property
+    def largest_error(self) -> float:
+        return self.base.largest_error
 
     def offsets(self, numbers: Tensor) -> Tensor:
         return self.base.offsets(numbers)

@@ -52,7 +52,7 @@ class CompiledPotential(DerivedPotential):
     Args:
         model: What the program was built from.
         program: (positions, numbers, charges, total_charge, batch, cell, sender, real, shift, reverse)
-            to (energy, forces, virial).
+            to (energy, forces, virial) and, of models that can tell it, the expected errors of forces.
         spread: The same over several threads, and how many: for evaluations that take as many.
     """
 
@@ -79,7 +79,7 @@ class CompiledPotential(DerivedPotential):
 
     def differentiated(
         self, state: State, table: NeighbourTable, differentiable: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         here = (state.positions.dtype, state.positions.device)
         other = here != self._built_for or self._counted_changes() != self._changes
         if differentiable or other:
@@ -87,8 +87,8 @@ class CompiledPotential(DerivedPotential):
         program = self.program
         if self._spread is not None and self._spread[0] <= torch.get_num_threads():
             program = self._spread[1]
-        energy, forces, virial = program(*program_inputs(state, table))
-        return energy, forces, virial
+        energy, forces, virial, *error = program(*program_inputs(state, table))
+        return energy, forces, virial, error[0] if error else None
 
     def _counted_changes(self) -> int:
         """Grows whenever a number of the model is written in place."""
@@ -202,7 +202,7 @@ def _checked(model: Potential, file: Path) -> Function:
         found = program(*program_inputs(state, table))
     require_same(
         found,
-        model.differentiated(state, table),
+        differentiated(model, state, table),
         lambda: _in_double_precision(model),
         f"{file} (delete it to build it anew)",
     )
@@ -211,7 +211,12 @@ def _checked(model: Potential, file: Path) -> Function:
 
 def _in_double_precision(model: Potential) -> tuple[Tensor, ...]:
     exact = copy.deepcopy(model).double()
-    return exact.differentiated(*example(exact))
+    return differentiated(exact, *example(exact))
+
+
+def differentiated(model: Potential, state: State, table: NeighbourTable) -> tuple[Tensor, ...]:
+    """What a program of the model gives."""
+    return tuple(one for one in model.differentiated(state, table) if one is not None)
 
 
 def _require_private(place: Path) -> None:
@@ -316,6 +321,6 @@ def example(model: Potential) -> tuple[State, NeighbourTable]:
 
 def _evaluation(model: Potential) -> Function:
     def evaluation(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return model.differentiated(*from_inputs(inputs))
+        return differentiated(model, *from_inputs(inputs))
 
     return evaluation

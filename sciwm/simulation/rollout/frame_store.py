@@ -60,8 +60,10 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
         for key in ("positions", "velocities", "masses", "charges", "cell", "total_charge")
     }
     numbers, pbc = state.numbers.cpu().numpy(), state.pbc.cpu().numpy()
-    energy = forces = None
+    energy = forces = error = None
     if snapshot.evaluation is not None:
+        if snapshot.evaluation.force_error is not None:
+            error = snapshot.evaluation.force_error.detach().cpu().double().numpy()
         energy = snapshot.evaluation.energy.detach().cpu().double().numpy()
         forces = snapshot.evaluation.forces.detach().cpu().double().numpy()
     ends = np.cumsum(state.counts.cpu().numpy())
@@ -76,6 +78,7 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             pbc=pbc[k],
             forces=None if forces is None else forces[rows],
             energy=None if energy is None else float(energy[k]),
+            properties={} if error is None else {"force_error": error[rows]},
             total_charge=float(columns["total_charge"][k]),
             time=snapshot.step * snapshot.propagator.stride,
             step=snapshot.step,
