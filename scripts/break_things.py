@@ -250,10 +250,10 @@ def interrupts(
                 os.killpg(process.pid, signal.SIGINT)
             pressed = time.monotonic()
             status, words = ended(process)
-            # Done already, or too far in its end to be stopped; of a check, also with a verdict.
-            done = status in (0, 1) and time.monotonic() - pressed < END
-            faults = [] if done else faults_of(status, words, INTERRUPTED, "stopped")
-            yield f"Ctrl-C in {name} after {moment:.1f} s", faults
+            # Done already, of a check also with a verdict, or too far in its end to answer.
+            over = status in (0, 1, -signal.SIGINT) and time.monotonic() - pressed < END
+            expected = (status, "") if over else (INTERRUPTED, "stopped")
+            yield f"Ctrl-C in {name} after {moment:.1f} s", faults_of(status, words, *expected)
     del rng
 
 

@@ -45,18 +45,15 @@ def on_threads(count: int) -> Iterator[None]:
     if count == before:
         yield
         return
-    with _lock:
-        _open.append(before)
-        torch.set_num_threads(count)
+    _open.append(before)  # a thread that begins between these lines finds it too
     try:
+        torch.set_num_threads(count)
         yield
     finally:
-        with _lock:
-            _open.remove(before)
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
+        _open.remove(before)
 
 
-_lock = threading.Lock()
 _open: list[int] = []
 """What torch had before each block of `on_threads` that is open, in whichever thread."""
 _here = threading.local()
@@ -70,9 +67,8 @@ def _usual() -> int:
     """
     if not hasattr(_here, "known"):
         _here.known = True
-        with _lock:
-            if _open:
-                torch.set_num_threads(_open[0])
+        for before in _open[:1]:
+            torch.set_num_threads(before)
     return torch.get_num_threads()
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 LONGEST = 20.0
 """Seconds of a processor that a case may take. On the clock, which other work on the machine slows down, it
-has `PATIENCE` times as long."""
+has `PATIENCE` times as long: what waits for its turn, or for processes that it has started, is no hang."""
 
-PATIENCE = 4.0
+PATIENCE = 15.0
 
 MEMORY = 4 << 30
 """Bytes beyond what everything loaded takes."""
