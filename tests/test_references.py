@@ -30,7 +30,7 @@ from sciwm.simulation.references.ase_potentials import (
 from sciwm.simulation.references.reference import ConvergenceError, GeometryError, WorkerError
 from sciwm.simulation.references.registry import REFERENCES, described, reference_from
 from sciwm.simulation.references.workers import Worker, WorkerDied, WorkerTimeout
-from sciwm.simulation.references.xtb import GFN2, TBLITE
+from sciwm.simulation.references.xtb import GFN1, GFN2, TBLITE
 from sciwm.simulation.simulator import SimulatorError
 
 NEWER = 1e-8
@@ -63,6 +63,7 @@ def rattled(name, charge=0):
 def test_references_tell_themselves_apart():
     made = [
         lambda: GFN2(),
+        lambda: GFN1(),
         lambda: GFN2(solvent="water"),
         lambda: GFN2(electronic_temperature=1000.0),
         emt,
@@ -328,6 +329,34 @@ class TestGFN2:
         assert float(water.evaluate(state).energy[0]) == pytest.approx(reference, rel=NEWER)
         assert -1.0 < gain < -0.05
         water.close()
+
+    def test_gfn1_is_that_of_tblite_with_charge_and_solvent(self):
+        atoms = rattled("NH2", -1)
+        simulator = GFN1(accuracy=0.01, solvent="water")
+        state = State.from_ase(atoms, torch.float64)
+        found = simulator.evaluate(state)
+        seen = simulator.observe(state, ["dipole", "charges", "solvation_energy"])
+        simulator.close()
+        answers = []
+        for solvation in (("alpb", "water"), None):
+            atoms.calc = tblite_ase.TBLite(
+                method="GFN1-xTB",
+                verbosity=0,
+                accuracy=0.01,
+                charge=-1,
+                multiplicity=1,
+                solvation=solvation,
+            )
+            answers.append(atoms.get_potential_energy())
+            if solvation:
+                assert np.abs(found.forces.numpy() - atoms.get_forces()).max() < 1e-5
+                assert np.abs(seen["charges"].numpy() - atoms.get_charges()).max() < 1e-5
+                centred = atoms.get_dipole_moment() + atoms.get_center_of_mass()
+                assert np.abs(seen["dipole"][0].numpy() - centred).max() < 1e-5
+        assert float(found.energy[0]) == pytest.approx(answers[0], rel=NEWER)
+        difference = float(seen["solvation_energy"][0])
+        assert difference == pytest.approx(answers[0] - answers[1], abs=1e-5)
+        assert difference < -1.0
 
     def test_an_unknown_solvent_is_told(self):
         simulator = GFN2(solvent="unobtainium")

@@ -1,5 +1,7 @@
 """Extended tight binding, real quantum chemistry at milliseconds per small molecule: the usual oracle."""
 
+from typing import ClassVar
+
 from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.plausibility import require_plausible
@@ -12,9 +14,10 @@ HEAVIEST = 86
 TBLITE = Program("tblite", "xtb", "sciwm.simulation.references.engines.tight_binding")
 
 
-class GFN2(ElectronicStructure):
-    """The GFN2-xTB method (Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15, 1652 (2019)),
-    computed by tblite in worker processes.
+class ExtendedTightBinding(ElectronicStructure):
+    """A method of the GFN family, computed by tblite in worker processes.
+
+    Spins are told apart by how orbitals are filled, without a potential of their own.
 
     Args:
         accuracy: tblite's; smaller is tighter.
@@ -24,6 +27,9 @@ class GFN2(ElectronicStructure):
         workers: Processes, of one thread each.
         timeout: Seconds that one system may take.
     """
+
+    method: ClassVar[str]
+    """As tblite calls it."""
 
     def __init__(
         self,
@@ -40,10 +46,22 @@ class GFN2(ElectronicStructure):
             "electronic_temperature": electronic_temperature * BOLTZMANN / HARTREE,
             "solvent": solvent,
         }
-        super().__init__(TBLITE, "GFN2-xTB", settings, workers, timeout)
+        super().__init__(TBLITE, self.method, settings, workers, timeout)
 
     def _limitation(self, frame: Frame) -> str:
         heaviest = frame.numbers.max()
         if heaviest <= HEAVIEST:
             return ""
-        return f"{self._method} knows elements 1 to {HEAVIEST}, not atomic number {heaviest}"
+        return f"{self.method} knows elements 1 to {HEAVIEST}, not atomic number {heaviest}"
+
+
+class GFN1(ExtendedTightBinding):
+    """Grimme, Bannwarth & Shushkov, J. Chem. Theory Comput. 13, 1989 (2017)."""
+
+    method = "GFN1-xTB"
+
+
+class GFN2(ExtendedTightBinding):
+    """Bannwarth, Ehlert & Grimme, J. Chem. Theory Comput. 15, 1652 (2019)."""
+
+    method = "GFN2-xTB"
