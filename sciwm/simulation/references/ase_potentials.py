@@ -63,7 +63,7 @@ class AsePotential(Reference):
                 positions=positions[start:end].numpy(),
                 cell=cells[s],
                 pbc=pbcs[s],
-                info={"charge": charges[s]},
+                info={"charge": charges[s]} | _spin(state.unpaired_of(s)),
                 calculator=self._calculators[s],
             )
             start = end
@@ -115,6 +115,11 @@ class AsePotential(Reference):
         self._calculators.clear()
 
 
+def _spin(unpaired: int | None) -> dict[str, int]:
+    """In the words of ASE's `info`."""
+    return {} if unpaired is None else {"spin": unpaired + 1}
+
+
 IN_PROCESS = ("acn", "eam", "emt", "harmonic", "idealgas", "lj", "morse", "tip3p", "tip4p")
 """Modules of `ase.calculators` whose classes are formulas, evaluated in this very process."""
 
@@ -159,15 +164,19 @@ class ASEReference(Reference):
         """See `Simulator`.
 
         Raises:
-            GeometryError: If a system is charged.
+            GeometryError: If a system is charged, or states a shell of unpaired electrons.
             SimulatorError: If the calculator fails or gives numbers that are not finite.
         """
-        for s in state.total_charge.nonzero().flatten().tolist():
-            raise GeometryError(
-                f"system {s} has a total charge of {float(state.total_charge[s]):+g}, of which "
-                f"{self.fingerprint} knows nothing; take a reference that has electrons, such as gfn2",
-                s,
-            )
+        charges = state.total_charge.tolist()
+        for s, charge in enumerate(charges):
+            unpaired = state.unpaired_of(s) or 0
+            if charge or unpaired > 1:
+                raise GeometryError(
+                    f"system {s} has a total charge of {charge:+g} and {unpaired} unpaired electrons, of "
+                    f"which {self.fingerprint} knows nothing; take a reference that has electrons, such "
+                    "as gfn2",
+                    s,
+                )
         return self._potential.evaluate(state, stress)
 
     def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:

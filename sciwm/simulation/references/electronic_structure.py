@@ -12,6 +12,7 @@ import torch
 from ase.data import atomic_masses
 
 from sciwm.core.bounds import MOST_WORKERS, require_counts
+from sciwm.core.electrons import ionised, unpaired_electrons
 from sciwm.core.frame import Array, Frame
 from sciwm.core.neighbours import neighbour_pairs
 from sciwm.core.state import State
@@ -126,8 +127,8 @@ class ElectronicStructure(Reference):
         """See `Simulator`.
 
         Raises:
-            GeometryError: If atoms are too near, an element is unknown to the method, or the total
-                charge is not an integer.
+            GeometryError: If atoms are too near, an element is unknown to the method, or total charge
+                and unpaired electrons cannot be.
             ConvergenceError: If the electronic structure does not converge.
             WorkerError: If the calculation crashes or takes too long.
             ValueError: If stress is asked of a system that does not repeat in three directions.
@@ -202,10 +203,7 @@ class ElectronicStructure(Reference):
         """The calculations that a property is the difference to."""
         if name == "solvation_energy":
             return self._computed(frames, self._settings | {"solvent": None})
-        change = IONISED[name]
-        return self.properties(
-            [one.with_(total_charge=one.total_charge + change) for one in frames]
-        )
+        return self.properties([ionised(one, IONISED[name]) for one in frames])
 
     def _compute(
         self, s: int, frame: Frame, settings: Request, worker: Worker
@@ -220,7 +218,7 @@ class ElectronicStructure(Reference):
             "numbers": frame.numbers.tolist(),
             "positions": (frame.positions / BOHR).tolist(),
             "charge": charge,
-            "unpaired": int(frame.numbers.sum() - charge) % 2,
+            "unpaired": unpaired_electrons(frame),
             "lattice": (frame.cell / BOHR).tolist() if repeats else None,
             "periodic": frame.pbc.tolist() if repeats else None,
         }
@@ -281,8 +279,10 @@ def _refusal(frame: Frame) -> str:
         return "positions are not finite"
     if frame.numbers.min() < 1:
         return f"there is no element of atomic number {frame.numbers.min()}"
-    if abs(frame.total_charge - round(frame.total_charge)) > 1e-6:
-        return f"the total charge must be an integer, got {frame.total_charge}"
+    try:
+        unpaired_electrons(frame)
+    except ValueError as error:
+        return str(error)
     pairs, _ = neighbour_pairs(frame.positions, frame.cell, frame.pbc, CLOSEST)
     if pairs.shape[1]:
         i, j = pairs[:, 0]

@@ -77,6 +77,7 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             forces=None if forces is None else forces[rows],
             energy=None if energy is None else float(energy[k]),
             total_charge=float(columns["total_charge"][k]),
+            unpaired=state.unpaired_of(k),
             time=snapshot.step * snapshot.propagator.stride,
             step=snapshot.step,
             trajectory=names[s],
