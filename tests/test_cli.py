@@ -7,11 +7,14 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from sciwm.cli import COMMANDS, main
 from sciwm.cli.simulate import SOME_STOPPED, simulator_named
+from sciwm.core.state import frame_from_ase
 from sciwm.data.frame_numbers import frames_named
-from sciwm.data.h5md import H5MDFile
+from sciwm.data.h5md import H5MDFile, H5MDWriter
 
 
 def test_help_loads_no_package_that_takes_its_time():
@@ -56,11 +59,6 @@ def test_switches_need_no_value_and_dashes_are_understood(capsys, labelled, tmp_
 
 
 def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
-    from ase.build import bulk
-
-    from sciwm.core.state import frame_from_ase
-    from sciwm.data.h5md import H5MDWriter
-
     start = tmp_path / "copper.h5md"
     with H5MDWriter(start) as writer:
         writer.append(frame_from_ase(bulk("Cu", cubic=True)))
@@ -75,11 +73,6 @@ def test_simulating_with_a_reference_writes_what_was_asked(tmp_path, capsys):
 
 
 def test_friction_is_a_rate_that_does_not_depend_on_the_time_step(tmp_path):
-    from ase.build import bulk
-
-    from sciwm.core.state import frame_from_ase
-    from sciwm.data.h5md import H5MDWriter
-
     start = tmp_path / "copper.h5md"
     with H5MDWriter(start) as writer:
         writer.append(frame_from_ase(bulk("Cu", cubic=True)))
@@ -97,11 +90,6 @@ def test_friction_is_a_rate_that_does_not_depend_on_the_time_step(tmp_path):
 
 
 def test_a_simulation_of_which_a_part_stopped_ends_with_a_status_of_its_own(tmp_path, capsys):
-    from ase.build import bulk
-
-    from sciwm.core.state import frame_from_ase
-    from sciwm.data.h5md import H5MDWriter
-
     frame = frame_from_ase(bulk("Cu", cubic=True))
     start = tmp_path / "copper.h5md"
     with H5MDWriter(start) as writer:
@@ -214,3 +202,26 @@ def test_one_of_several_models_that_is_not_there_is_named(tmp_path):
         simulator_named(f"{tmp_path},")
     with pytest.raises(FileNotFoundError, match=r"a,b"):
         simulator_named(str(tmp_path / "a,b"))  # one folder, without a model
+
+
+def test_a_name_of_no_model_and_no_reference_names_those_there_are():
+    with pytest.raises(FileNotFoundError, match=r"model file 'gfn3'.*references are gfn2, .*emt"):
+        simulator_named("gfn3")
+
+
+def test_a_reference_moves_things_with_the_arguments_it_is_given(tmp_path):
+    crystal = bulk("Cu", cubic=True)
+    crystal.rattle(0.1, seed=0)
+    start, out = tmp_path / "copper.h5md", tmp_path / "moved.h5md"
+    with H5MDWriter(start) as writer:
+        writer.append(frame_from_ase(crystal))
+    text = "{class_path: emt, init_args: {arguments: {asap_cutoff: true}}}"
+    assert main(["simulate", text, str(start), "1fs", "--out", str(out), "--every", "1"]) == 0
+    with H5MDFile(out) as file:
+        frame = file.trajectories[0].frame(0)
+    energies = []
+    for asap_cutoff in (True, False):
+        crystal.calc = EMT(asap_cutoff=asap_cutoff)
+        energies.append(crystal.get_potential_energy())
+    assert frame.energy == pytest.approx(energies[0], abs=1e-6)
+    assert abs(energies[0] - energies[1]) > 1e-3

@@ -12,8 +12,8 @@ import yaml
 
 from sciwm import cli
 from sciwm.cli import main
+from sciwm.core.construction import construct
 from sciwm.core.yaml_text import MOST_VALUES, read_yaml, require_bounded
-from sciwm.discovery.experiment.oracle.construction import construct
 from sciwm.models import Encoder, ForceField, archive
 
 LEVELS = [

@@ -22,11 +22,11 @@ import pytest
 from conftest import HUNG
 from pebble import ProcessExpired
 
+from sciwm.core.construction import construct
 from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
 from sciwm.discovery.experiment.oracle import measurement, oracle
 from sciwm.discovery.experiment.oracle import pool as pool_module
-from sciwm.discovery.experiment.oracle.construction import construct
 from sciwm.discovery.experiment.oracle.measurement import measure
 from sciwm.discovery.experiment.oracle.oracle import Oracle, OracleError, run
 from sciwm.discovery.experiment.oracle.owner import GRACE, Owner, birth_of
@@ -37,7 +37,8 @@ from sciwm.discovery.planners.proposers.proposer import Proposer
 from sciwm.discovery.problem.gates import Gate
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
 from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Value
-from sciwm.simulation.references.xtb import GeometryError, WorkerError
+from sciwm.simulation.references.reference import GeometryError, WorkerError
+from sciwm.simulation.references.registry import reference_from
 
 PROPERTY = "sciwm.discovery.problem.outcomes.properties.RelaxedProperty"
 SURVIVAL = "sciwm.discovery.problem.outcomes.survival.ThermalSurvival"
@@ -91,6 +92,9 @@ class World:
     def evaluate(self, state, stress=False):
         raise AssertionError
 
+    def close(self):
+        """Nothing runs."""
+
 
 @pytest.fixture
 def told(monkeypatch, tmp_path):
@@ -99,7 +103,7 @@ def told(monkeypatch, tmp_path):
     def measured(*answers, timeout=math.inf, smiles="C"):
         recipes = [Recipe(f"outcome{k}", answer) for k, answer in enumerate(answers)]
         monkeypatch.setattr(measurement, "recipes_of", lambda outcomes: recipes)
-        monkeypatch.setattr(measurement, "reference_of", lambda description: World())
+        monkeypatch.setattr(measurement, "reference_from", lambda description: World())
         return measure(gap(smiles), tmp_path / "frames.h5md", timeout)
 
     return measured
@@ -204,10 +208,8 @@ class TestConstruction:
             measurement.recipes_of([GFN2])
         with pytest.raises(ValueError, match=r"different names, got \['gap', 'gap'\]"):
             measurement.recipes_of(gap("C").outcomes * 2)
-        with pytest.raises(ValueError, match="RelaxedProperty is no Simulator"):
-            measurement.reference_of(
-                {"class_path": PROPERTY, "init_args": {"property": "gap"}} | {}
-            )
+        with pytest.raises(ValueError, match="RelaxedProperty is no Reference"):
+            reference_from({"class_path": PROPERTY, "init_args": {"property": "gap"}})
 
 
 class TestTask:

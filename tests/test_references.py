@@ -13,14 +13,24 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
 from conftest import HUNG
 
 from sciwm.core.frame import Frame
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
-from sciwm.simulation.references.ase_potentials import AsePotential, emt, lennard_jones
+from sciwm.simulation.references import electronic_structure
+from sciwm.simulation.references.ase_potentials import (
+    AsePotential,
+    ASEReference,
+    emt,
+    lennard_jones,
+)
+from sciwm.simulation.references.reference import ConvergenceError, GeometryError, WorkerError
+from sciwm.simulation.references.registry import REFERENCES, described, reference_from
 from sciwm.simulation.references.workers import Worker, WorkerDied, WorkerTimeout
-from sciwm.simulation.references.xtb import GFN2, ConvergenceError, GeometryError, WorkerError
+from sciwm.simulation.references.xtb import GFN1, GFN2, TBLITE
 from sciwm.simulation.simulator import SimulatorError
 
 NEWER = 1e-8
@@ -53,6 +63,7 @@ def rattled(name, charge=0):
 def test_references_tell_themselves_apart():
     made = [
         lambda: GFN2(),
+        lambda: GFN1(),
         lambda: GFN2(solvent="water"),
         lambda: GFN2(electronic_temperature=1000.0),
         emt,
@@ -64,9 +75,6 @@ def test_references_tell_themselves_apart():
         one, again = make(), make()
         assert one.fingerprint == again.fingerprint
         names.append(one.fingerprint)
-        for simulator in (one, again):
-            if isinstance(simulator, GFN2):
-                simulator.close()
     assert len(set(names)) == len(made), names
 
 
@@ -176,6 +184,91 @@ class TestAsePotentials:
             AsePotential(Infinite).evaluate(state)
 
 
+class TestRegistry:
+    def test_a_name_a_class_path_and_a_description_mean_the_same(self):
+        path = "sciwm.simulation.references.xtb.GFN2"
+        forms = ["gfn2", path, {"class_path": "gfn2"}, {"class_path": path}, "{class_path: gfn2}"]
+        assert {reference_from(form).fingerprint for form in forms} == {GFN2().fingerprint}
+        # Job files of either kind continue each other's campaigns.
+        assert described("gfn2") == described({"class_path": path})
+
+    def test_arguments_go_with_a_name(self):
+        text = "{class_path: gfn2, init_args: {solvent: water, workers: 2}}"
+        found = reference_from(text)
+        assert found.fingerprint == GFN2(solvent="water").fingerprint
+        assert "solvation_energy" in found.offers
+        assert "solvation_energy" not in GFN2().offers
+
+    def test_every_name_means_a_reference_that_says_what_it_offers(self):
+        for name in REFERENCES:
+            reference = reference_from(name)
+            assert set(reference.offers) <= PROPERTIES.keys()
+            reference.require(reference.offers)
+            with pytest.raises(SimulatorError, match=r"offers .*, not 'colour'"):
+                reference.require(["colour"])
+
+    @pytest.mark.parametrize(
+        ("reference", "problem"),
+        [
+            ("gfn3", r"no reference 'gfn3'; references are gfn2, .*emt"),
+            ({"class_path": "gfn2", "init_args": {"colour": 1}}, "cannot be built from"),
+            ({"class_path": "gfn2", "arguments": {}}, "is no description"),
+            ("{class_path: gfn2", "is not YAML"),
+            ("{}", "no reference ''"),
+            ("os.system", "only classes under 'sciwm.'"),
+            ("sciwm.core.frame.Frame", "Frame is no Reference"),
+        ],
+    )
+    def test_what_is_no_reference_is_told(self, reference, problem):
+        with pytest.raises(ValueError, match=problem):
+            reference_from(reference)
+
+    def test_a_reference_whose_program_is_missing_says_how_to_install_it(self, monkeypatch):
+        monkeypatch.setattr(electronic_structure, "find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"GFN2-xTB needs tblite; pip install 'sciwm\[xtb\]'"):
+            reference_from("gfn2")
+
+
+class TestASEReference:
+    def test_arguments_reach_the_formula_in_its_own_units(self):
+        arguments = {"epsilon": 0.8, "r0": 1.1, "rho0": 5.0}
+        found = ASEReference("ase.calculators.morse.MorsePotential", arguments)
+        pair = Atoms("Ar2", [[0, 0, 0], [0, 0, 1.3]])
+        state = State.from_ase(pair, torch.float64)
+        pair.calc = MorsePotential(**arguments)
+        answer = found.evaluate(state)
+        assert float(answer.energy[0]) == pytest.approx(pair.get_potential_energy(), abs=1e-12)
+        assert np.abs(answer.forces.numpy() - pair.get_forces()).max() < 1e-12
+        plain = ASEReference("ase.calculators.morse.MorsePotential").evaluate(state)
+        assert abs(float(plain.energy[0] - answer.energy[0])) > 0.1
+        assert found.observe(state, []) == {}
+
+    @pytest.mark.parametrize(
+        ("path", "problem"),
+        [
+            ("os.system", "refusing to make 'os.system'"),
+            ("ase.calculators.orca.ORCA", "compute in this process"),
+            ("ase.calculators.emt.os", "there is no"),
+            ("ase.calculators.emt.Calculator", "there is no"),
+            ("ase.calculators.emt.EMTT", "there is no"),
+        ],
+    )
+    def test_nothing_else_is_made(self, path, problem):
+        with pytest.raises(ValueError, match=problem):
+            ASEReference(path)
+
+    def test_arguments_that_a_formula_does_not_take_are_told(self):
+        with pytest.raises(ValueError, match="SpringCalculator cannot be made from"):
+            ASEReference("ase.calculators.harmonic.SpringCalculator", {"colour": 1})
+
+    def test_a_charge_that_a_formula_knows_nothing_of_is_refused(self):
+        ion = Atoms("Cu", info={"charge": 1})
+        state = State.from_ase([Atoms("Cu"), ion], torch.float64)
+        with pytest.raises(GeometryError, match=r"system 1 has a total charge of \+1") as caught:
+            emt().evaluate(state)
+        assert caught.value.system == 1
+
+
 class TestGFN2:
     @pytest.mark.parametrize(
         ("name", "charge", "multiplicity"),
@@ -237,6 +330,34 @@ class TestGFN2:
         assert -1.0 < gain < -0.05
         water.close()
 
+    def test_gfn1_is_that_of_tblite_with_charge_and_solvent(self):
+        atoms = rattled("NH2", -1)
+        simulator = GFN1(accuracy=0.01, solvent="water")
+        state = State.from_ase(atoms, torch.float64)
+        found = simulator.evaluate(state)
+        seen = simulator.observe(state, ["dipole", "charges", "solvation_energy"])
+        simulator.close()
+        answers = []
+        for solvation in (("alpb", "water"), None):
+            atoms.calc = tblite_ase.TBLite(
+                method="GFN1-xTB",
+                verbosity=0,
+                accuracy=0.01,
+                charge=-1,
+                multiplicity=1,
+                solvation=solvation,
+            )
+            answers.append(atoms.get_potential_energy())
+            if solvation:
+                assert np.abs(found.forces.numpy() - atoms.get_forces()).max() < 1e-5
+                assert np.abs(seen["charges"].numpy() - atoms.get_charges()).max() < 1e-5
+                centred = atoms.get_dipole_moment() + atoms.get_center_of_mass()
+                assert np.abs(seen["dipole"][0].numpy() - centred).max() < 1e-5
+        assert float(found.energy[0]) == pytest.approx(answers[0], rel=NEWER)
+        difference = float(seen["solvation_energy"][0])
+        assert difference == pytest.approx(answers[0] - answers[1], abs=1e-5)
+        assert difference < -1.0
+
     def test_an_unknown_solvent_is_told(self):
         simulator = GFN2(solvent="unobtainium")
         with pytest.raises(SimulatorError, match="in solvent 'unobtainium'"):
@@ -282,10 +403,7 @@ class TestGFN2:
         assert warm < cold
 
     def test_the_worker_never_loads_torch(self):
-        code = (
-            "import sys, sciwm.simulation.references.workers as w, tblite.interface;"
-            "print('torch' in sys.modules)"
-        )
+        code = f"import sys, {TBLITE.engine}, tblite.interface;print('torch' in sys.modules)"
         answer = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
@@ -381,7 +499,7 @@ class TestFailures:
     def test_a_worker_ends_with_the_program_that_started_it(self):
         code = (
             "import os, signal; from sciwm.simulation.references.workers import Worker;"
-            f"w = Worker(); w.ask({REQUEST!r}, 60); print(w.pid, flush=True);"
+            f"w = Worker({TBLITE.engine!r}); w.ask({REQUEST!r}, 60); print(w.pid, flush=True);"
             "os.kill(os.getpid(), signal.SIGKILL)"
         )
         parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -394,13 +512,13 @@ class TestFailures:
         pytest.fail("the worker outlived the program that started it")
 
     def test_a_broken_worker_says_its_last_words(self):
-        worker = Worker()
+        worker = Worker(TBLITE.engine)
         with pytest.raises(WorkerDied, match=r"its last words: .*KeyError: .*positions"):
             worker.ask({}, timeout=HUNG)
         assert worker.pid is None
 
     def test_a_worker_that_was_asked_too_much_answers_the_next_question(self):
-        worker = Worker()
+        worker = Worker(TBLITE.engine)
         with pytest.raises(WorkerTimeout):
             worker.ask(REQUEST, timeout=1e-3)
         assert worker.ask(REQUEST, timeout=HUNG)["energy"] == pytest.approx(-0.3935, abs=1e-3)
@@ -412,6 +530,7 @@ class TestFailures:
 
 
 REQUEST = {
+    "method": "GFN2-xTB",
     "system": 0,
     "numbers": [1],
     "positions": [[0.0, 0.0, 0.0]],

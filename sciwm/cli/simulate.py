@@ -34,9 +34,10 @@ def simulate(
     Ends with status 3 if some systems stopped early; what they did until then is in the file.
 
     Args:
-        model: A run folder, a model file, or the reference "gfn2" or "emt". Several run folders separated by
-            commas move things by their mean, which is what frames are then labelled with; where they
-            disagree is not looked at.
+        model: A run folder, a model file, or a reference: "gfn2" or "emt", the class path of another, or
+            either with arguments, as in "{class_path: gfn2, init_args: {solvent: water}}". Several run
+            folders separated by commas move things by their mean, which is what frames are then labelled
+            with; where they disagree is not looked at.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
@@ -150,16 +151,18 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     from pathlib import Path
 
-    if model in ("gfn2", "emt") and threads is not None:
-        raise ValueError(f"the reference {model!r} has one thread; --threads is for trained models")
-    if model == "gfn2":
-        from sciwm.simulation.references.xtb import GFN2
+    from sciwm.simulation.references.registry import (
+        names_reference,
+        reference_from,
+        references_known,
+    )
 
-        return GFN2()
-    if model == "emt":
-        from sciwm.simulation.references.ase_potentials import emt
-
-        return emt()
+    if names_reference(model):
+        if threads is not None:
+            raise ValueError(
+                f"the reference {model!r} has one thread; --threads is for trained models"
+            )
+        return reference_from(model)
     from sciwm.interfaces.world import load
 
     # A folder may have a comma in its name.
@@ -170,6 +173,11 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
                 f"there is no run folder or model file {name!r} to take the mean of {model} with; "
                 "reference simulators move things alone"
             )
+    if len(names) == 1 and not Path(model).exists():
+        raise FileNotFoundError(
+            f"there is no run folder or model file {model!r}, and no reference of that name; "
+            f"{references_known()}"
+        )
     simulators = [load(name, threads).simulator() for name in names]
     if len(simulators) == 1:
         return simulators[0]

@@ -30,6 +30,7 @@ class Frame:
         masses: (N,).
         charges: (N,) charge carried by each particle; the source of fields in particle systems.
         total_charge: Net charge of the system.
+        unpaired: Electrons without a partner of opposite spin; None: as few as their number allows.
         images: (N, 3) int, box crossings: position + images @ cell is unwrapped.
         time: Physical time.
         step: Integrator step.
@@ -53,6 +54,7 @@ class Frame:
     masses: Array | None = None
     charges: Array | None = None
     total_charge: float = 0.0
+    unpaired: int | None = None
     images: NDArray[np.int64] | None = None
     time: float | None = None
     step: int | None = None

@@ -17,6 +17,7 @@ from ase.data import atomic_masses
 from torch import Tensor
 from torch_geometric.data import Data
 
+from sciwm.core.electrons import unpaired_stated
 from sciwm.core.frame import Array, Frame
 from sciwm.core.properties import PROPERTIES, property_field, property_name, require_shape
 
@@ -39,6 +40,7 @@ class State(Data):
     | `cell`         | (S, 3, 3) | row vectors; zero rows where a system does not repeat |
     | `pbc`          | (S, 3)    | bool                                                  |
     | `total_charge` | (S,)      |                                                       |
+    | `unpaired`     | (S,)      | int64, unpaired electrons; -1: as few as can be       |
     | `dimension`    | (S,)      | int64, 2 where the third component stays zero, else 3  |
     | `batch`        | (A,)      | int64, the system of each atom                        |
     | `stream`       | (S,)      | int64, which random numbers are its own; see `streams` |
@@ -58,6 +60,7 @@ class State(Data):
     cell: Tensor
     pbc: Tensor
     total_charge: Tensor
+    unpaired: Tensor
     dimension: Tensor
     stream: Tensor
 
@@ -97,6 +100,7 @@ class State(Data):
             cell=tensor(frame.cell)[None],
             pbc=torch.as_tensor(np.array(frame.pbc, dtype=bool))[None],
             total_charge=tensor([frame.total_charge]),
+            unpaired=torch.tensor([-1 if frame.unpaired is None else frame.unpaired]),
             dimension=torch.tensor([frame.dimension]),
             batch=torch.zeros(n, dtype=torch.int64),
             num_nodes=n,
@@ -114,7 +118,7 @@ class State(Data):
 
     @staticmethod
     def from_ase(atoms: Atoms | Sequence[Atoms], dtype: torch.dtype | None = None) -> "State":
-        """One system or several, with the velocities and total charge that ASE's `info` gives."""
+        """One system or several; see `frame_from_ase`."""
         if isinstance(atoms, Atoms):
             return State.from_frame(frame_from_ase(atoms), dtype)
         return State.collate([State.from_ase(one, dtype) for one in atoms])
@@ -243,9 +247,15 @@ class State(Data):
             masses=array("masses"),
             charges=array("charges"),
             total_charge=float(one.total_charge[0]),
+            unpaired=one.unpaired_of(0),
             dimension=int(one.dimension[0]),
             properties=properties,
         )
+
+    def unpaired_of(self, index: int) -> int | None:
+        """Unpaired electrons of one system, where they are stated."""
+        found = int(self.unpaired[index]) if "unpaired" in self.fields else -1
+        return None if found < 0 else found
 
     def to_ase(self, index: int = 0) -> Atoms:
         return atoms_from_frame(self.frame(index))
@@ -294,7 +304,13 @@ _PER_ATOM = frozenset(
 
 
 def frame_from_ase(atoms: Atoms) -> Frame:
-    """A frame with the positions, box, momenta and total charge of an ASE `Atoms`."""
+    """A frame with the positions, box and momenta of an ASE `Atoms`.
+
+    Its `info` may state the total charge as `charge` and the multiplicity 2S + 1 as `spin`.
+
+    Raises:
+        ValueError: If that is no multiplicity.
+    """
     velocities = atoms.get_velocities() * ase_units.fs if atoms.has("momenta") else None
     return Frame(
         numbers=atoms.numbers.astype(np.int64),
@@ -304,6 +320,7 @@ def frame_from_ase(atoms: Atoms) -> Frame:
         velocities=velocities,
         masses=atoms.get_masses(),
         total_charge=float(atoms.info.get("charge", 0.0)),
+        unpaired=unpaired_stated(atoms.info),
     )
 
 
@@ -320,4 +337,6 @@ def atoms_from_frame(frame: Frame) -> Atoms:
         atoms.set_velocities(frame.velocities / ase_units.fs)
     if frame.total_charge:
         atoms.info["charge"] = frame.total_charge
+    if frame.unpaired is not None:
+        atoms.info["spin"] = frame.unpaired + 1
     return atoms

@@ -26,6 +26,7 @@ FIELDS = (
     "masses",
     "charges",
     "total_charge",
+    "unpaired",
     "source_frame",
     *map(property_field, PROPERTIES),
 )
@@ -249,7 +250,7 @@ def _unit(name: str, units: UnitSystem) -> str:
     known = property_name(name)
     if known is not None:
         return PROPERTIES[known].unit if units is MOLECULAR else ""
-    if name == "source_frame":
+    if name in ("source_frame", "unpaired"):
         return ""
     return {
         "positions": units.length,
@@ -266,11 +267,15 @@ def _species_name(number: int, units: UnitSystem) -> str:
     return chemical_symbols[number] if known else str(number)
 
 
+_SOMETIMES = ("masses", "charges", "total_charge", "unpaired", "source_frame")
+"""What frames may well do without."""
+
+
 def _warnings(table: FieldTable, trajectories: list[Trajectory], repeated: int) -> list[str]:
     found = []
     rows = table.fields
     for row in rows.values():
-        if row.missing and row.name not in ("masses", "charges", "total_charge", "source_frame"):
+        if row.missing and row.name not in _SOMETIMES:
             found.append(f"{row.name} are missing in {row.missing} of {row.frames} frames")
         label = row.name in ("velocities", "forces", "energy", "stress") or property_name(row.name)
         if label and row.constant and row.count > 1:

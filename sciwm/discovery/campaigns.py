@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive, require_seed
-from sciwm.core.molecules import frame_from_smiles
-from sciwm.core.state import State
+from sciwm.core.construction import Description, construct
 from sciwm.discovery.experiment.ledger import Campaign, Ledger
-from sciwm.discovery.experiment.oracle.construction import Description, construct
-from sciwm.discovery.experiment.oracle.measurement import reference_of
 from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
@@ -40,6 +36,7 @@ from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
 from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
 from sciwm.discovery.surrogate.predictors.predictor import Predictor
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.simulation.references.registry import described, reference_from
 from sciwm.simulation.simulator import SimulatorError
 
 PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "numpy", "sqlalchemy")
@@ -57,7 +54,8 @@ class Job:
         proposers: Sources of candidates, each as class_path and init_args; several share the asking
             by what they earn.
         outcomes: Recipes; the usual ones of what the objective names where absent.
-        reference: The simulator that has the last word.
+        reference: The simulator that has the last word: a name such as "gfn2", or class_path, which may
+            be such a name, and init_args.
         plan: The budget.
         gates: What candidates must pass, the cheapest first.
         models: Trained worlds, as run folders or model files, that imagine the outcomes; several make
@@ -74,9 +72,7 @@ class Job:
     objective: str
     proposers: list[Description]
     outcomes: list[Description] = field(default_factory=list)
-    reference: Description = field(
-        default_factory=lambda: {"class_path": "sciwm.simulation.references.xtb.GFN2"}
-    )
+    reference: Description | str = "gfn2"
     plan: Plan = field(default_factory=lambda: Plan(calls=100))
     gates: list[Description] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
@@ -106,6 +102,7 @@ class Job:
         # A campaign may be given a larger budget later.
         for name in ("calls", "seconds"):
             del content["plan"][name]
+        content["reference"] = described(self.reference)  # by whatever name
         content["models"] = {
             path: hashlib.sha256(_model_file(path).read_bytes()).hexdigest() for path in self.models
         }
@@ -166,7 +163,7 @@ def run_campaign(
     folder.mkdir(parents=True, exist_ok=True)
 
     def task(smiles: str) -> Task:
-        return Task(smiles, tuple(job.descriptions()), job.reference, seed)
+        return Task(smiles, tuple(job.descriptions()), described(job.reference), seed)
 
     def proposer() -> Proposer:
         members = [construct(one, Proposer) for one in job.proposers]
@@ -252,19 +249,12 @@ def _require_sound(
                     f"worlds are to learn from {path}, and there is no such file"
                 )
     needed = sorted({name for recipe in recipes for name in recipe.needs})
-    if not needed:
-        return
-    if world is not None:
+    if world is not None and needed:
         world.require(needed)
-    reference = reference_of(job.reference)
-    methane = State.from_frame(frame_from_smiles("C"), torch.float64)
-    for name in needed:
-        try:
-            reference.observe(methane, [name])
-        except SimulatorError as error:
-            raise ValueError(f"the reference does not give {name}: {error}") from error
-    if hasattr(reference, "close"):
-        reference.close()
+    try:
+        reference_from(job.reference).require(needed)
+    except SimulatorError as error:
+        raise ValueError(f"outcomes need what the reference does not give: {error}") from error
 
 
 def _learner(

@@ -41,6 +41,7 @@ OBSERVABLE_FIELDS = {
     "energy": Place("potential_energy", "energy"),
     "stress": Place("stress", "stress"),
     "total_charge": Place("total_charge", "charge"),
+    "unpaired": Place("unpaired_electrons", None),
     "label": Place("label", None),
     "source_frame": Place("source_frame", None),
 }

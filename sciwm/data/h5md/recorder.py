@@ -40,6 +40,7 @@ OPTIONAL_FIELDS = (
     "images",
     "energy",
     "stress",
+    "unpaired",
     "label",
     "source_frame",
     "time",
@@ -222,6 +223,7 @@ class Recorder:
                 kind = {
                     "label": h5py.string_dtype("utf-8", LABEL_BYTES),
                     "source_frame": np.dtype(np.int64),
+                    "unpaired": np.dtype(np.int64),
                 }.get(field, double)
                 columns.append((field, f"observables/{self.name}/{place.name}", shape, kind))
         for name in sorted(self._first.properties):

@@ -16,7 +16,7 @@ from sciwm.data.h5md.particles import ParticleGroup
 from sciwm.data.h5md.row_reads import Rows, Source, take
 from sciwm.data.h5md.sampling import evenly_spaced, spacing
 
-_COUNTS = frozenset({"numbers", "images", "source_frame"})
+_COUNTS = frozenset({"numbers", "images", "source_frame", "unpaired"})
 
 
 class Window(NamedTuple):
@@ -134,7 +134,7 @@ class Trajectory:
         self._require_finite(first["positions"][None], rows)
         numbers, images, label = (first.get(name) for name in ("numbers", "images", "label"))
         energy, stress = first.get("energy"), first.get("stress")
-        source_frame = first.get("source_frame")
+        source_frame, unpaired = first.get("source_frame"), first.get("unpaired")
         return Frame(
             numbers=np.zeros(len(first["positions"]), dtype=np.int64)
             if numbers is None
@@ -149,6 +149,7 @@ class Trajectory:
             masses=self._given(first.get("masses")),
             charges=self._given(first.get("charges")),
             total_charge=float(first.get("total_charge", 0.0)),
+            unpaired=None if unpaired is None else int(unpaired),
             images=images,
             time=None if self.times is None else float(self.times[k]),
             step=None if self.steps is None else int(self.steps[k]),

@@ -10,6 +10,7 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from sciwm.core.electrons import MULTIPLICITY_KEYS, unpaired_stated
 from sciwm.core.frame import Frame
 from sciwm.data.importers.source import ImportOptions, foreign_reader
 from sciwm.data.importers.source_units import ASE, SourceUnits
@@ -21,6 +22,7 @@ _EXCLUDED = {"bundletrajectory", "mysql", "postgresql"}
 _READ = {
     *("energy", "free_energy", "forces", "stress"),
     *("numbers", "positions", "momenta", "masses", "charge", "config_type"),
+    *MULTIPLICITY_KEYS,
 }
 """What a frame is made of."""
 
@@ -78,6 +80,7 @@ def frame_from_atoms(atoms: Atoms) -> Frame:
         stress=stress if atoms.pbc.all() else None,
         masses=atoms.get_masses() if atoms.has("masses") else None,
         total_charge=_scalar(atoms.info.get("charge", 0.0)),
+        unpaired=unpaired_stated(atoms.info),
         label=None if label is None else str(label),
     )
 

@@ -6,6 +6,7 @@ import numpy as np
 from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 
+from sciwm.core.electrons import unpaired_electrons
 from sciwm.core.frame import Array, Frame
 from sciwm.core.plausibility import LIMITS, REDUCED_LIMIT, frame_oddity
 from sciwm.core.properties import require_shape
@@ -40,7 +41,7 @@ def fault(frame: Frame, system: UnitSystem) -> Fault | None:
         or _odd_numbers(frame, system)
         or _unknown_species(frame, system)
         or _strange_properties(frame)
-        or (_overlap(frame) if system is MOLECULAR else None)
+        or ((_impossible_spin(frame) or _overlap(frame)) if system is MOLECULAR else None)
     )
 
 
@@ -104,6 +105,16 @@ def _unknown_species(frame: Frame, system: UnitSystem) -> Fault | None:
         f"particle {particle} has atomic number {frame.numbers[particle]}",
         "Remove dummy atoms, or name the elements of the types with --elements",
     )
+
+
+def _impossible_spin(frame: Frame) -> Fault | None:
+    if frame.unpaired is None:
+        return None
+    try:
+        unpaired_electrons(frame)
+    except ValueError as error:
+        return Fault("impossible spin", f"is impossible: {error}")
+    return None
 
 
 def _flat_box(frame: Frame) -> Fault | None:

@@ -324,7 +324,9 @@ class _Admission:
     def _group(self, frame: Frame) -> str:
         """Frames of the same particles in the same trajectory share a group."""
         digest = hashlib.blake2b(digest_size=16)
-        present = [getattr(frame, name) is not None for name in (*LABELS, "images", "time")]
+        present = [
+            getattr(frame, name) is not None for name in (*LABELS, "unpaired", "images", "time")
+        ]
         head: list[Any] = [frame.trajectory, frame.smiles, frame.dimension, present]
         head += sorted(frame.properties)
         digest.update(repr(head).encode())

@@ -2,7 +2,8 @@
 
 Labels are read under the names that ASE and MACE write: `energy`, `forces`, `stress`, `virial`,
 with or without `REF_`. Momenta are in ASE's units, velocities in Å/fs.
-`config_type` or `group` becomes the label of the frame, `charge` its total charge. Charges of
+`config_type` or `group` becomes the label of the frame, `charge` its total charge, and `spin` or
+`multiplicity`, 2S + 1, tells its unpaired electrons. Charges of
 single atoms are read only in reduced units, where they act as sources of fields. Properties such as
 dipoles are read where the options name them.
 """
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_masses
 
+from sciwm.core.electrons import MULTIPLICITY_KEYS, unpaired_stated
 from sciwm.core.frame import Array, Frame
 from sciwm.core.properties import PROPERTIES
 from sciwm.core.units import REDUCED
@@ -41,6 +43,7 @@ VIRIAL_KEYS = ("virial", "virials", "REF_virial", "REF_virials")
 VELOCITY_KEYS = ("velocities", "velo", "vel")
 
 _READ = {
+    *MULTIPLICITY_KEYS,
     *("Properties", "Lattice", "pbc", "charge", "total_charge", "config_type", "group", "smiles"),
     *("species", "pos", "Z", "masses", "mass", "momenta"),
     *(*STRESS_KEYS, *VIRIAL_KEYS, *VELOCITY_KEYS),
@@ -146,6 +149,10 @@ def _frame(
         key for key in (*info, *values) if key not in read and key not in words | loose.keys()
     )
     total_charge = scalar(("charge", "total_charge"))
+    try:
+        unpaired = unpaired_stated(info)
+    except ValueError as error:
+        raise SourceError(lines.path, where, str(error), "Correct the comment line") from error
     label = info.get("config_type", info.get("group"))
     return Frame(
         numbers=numbers,
@@ -161,6 +168,7 @@ def _frame(
         if units.system is REDUCED
         else None,
         total_charge=0.0 if total_charge is None else total_charge,
+        unpaired=unpaired,
         label=None if label is None else str(label),
         smiles=info.get("smiles"),
         properties=_properties(options.properties, info, values, count, lines.path, where),

@@ -9,8 +9,8 @@ import numpy as np
 from rdkit import Chem
 
 from sciwm.core.bounds import require_seed
+from sciwm.core.construction import Description, construct
 from sciwm.core.frame import Array
-from sciwm.discovery.experiment.oracle.construction import Description, construct
 from sciwm.discovery.planners.proposers.library import read_library
 from sciwm.discovery.problem.descriptors import DESCRIPTORS, described
 from sciwm.discovery.problem.gates import Gate, Gates

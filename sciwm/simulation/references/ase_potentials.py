@@ -1,20 +1,22 @@
-"""Reference simulators from ASE: any of its calculators, and two that need no training."""
+"""Reference simulators from ASE: any of its calculators, and some by name alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, UnitSystem
+from sciwm.simulation.references.reference import GeometryError, Reference
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 
 
-class AsePotential:
+class AsePotential(Reference):
     """Energies and forces from an ASE calculator, one system after another.
 
     Args:
@@ -61,7 +63,7 @@ class AsePotential:
                 positions=positions[start:end].numpy(),
                 cell=cells[s],
                 pbc=pbcs[s],
-                info={"charge": charges[s]},
+                info={"charge": charges[s]} | _spin(state.unpaired_of(s)),
                 calculator=self._calculators[s],
             )
             start = end
@@ -94,14 +96,117 @@ class AsePotential:
             stress=tensor(stresses) if stress else None,
         )
 
-    def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
-        """Nowhere: a reference is what others are compared with."""
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Nothing besides energies and forces."""
+        return ()
+
+    def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """See `PropertySimulator`.
+
+        Raises:
+            SimulatorError: If anything is asked for.
+        """
+        self.require(names)
         return {}
 
+    def close(self) -> None:
+        """See `Reference`."""
+        self._calculators.clear()
 
-def emt() -> AsePotential:
+
+def _spin(unpaired: int | None) -> dict[str, int]:
+    """In the words of ASE's `info`."""
+    return {} if unpaired is None else {"spin": unpaired + 1}
+
+
+IN_PROCESS = ("acn", "eam", "emt", "harmonic", "idealgas", "lj", "morse", "tip3p", "tip4p")
+"""Modules of `ase.calculators` whose classes are formulas, evaluated in this very process."""
+
+
+class ASEReference(Reference):
+    """One of ASE's formulas for the energy of neutral matter.
+
+    Calculators that start programs are refused, since their arguments may hold commands, and a
+    description from anyone must be safe to run; `AsePotential` takes those that Python code makes.
+
+    Args:
+        calculator: Dotted path of its class, such as "ase.calculators.emt.EMT".
+        arguments: What it is made with, in ASE's units: Å, eV.
+
+    Raises:
+        ValueError: If there is no such formula, or it cannot be made from these arguments.
+    """
+
+    def __init__(self, calculator: str, arguments: dict[str, Any] | None = None):
+        kind, given = _formula(calculator), arguments or {}
+        self._potential = AsePotential(lambda: kind(**given))
+        try:
+            self._name = self._potential.fingerprint  # made once, so that mistakes show now
+        except Exception as error:
+            raise ValueError(f"{calculator} cannot be made from {given}: {error}") from error
+
+    @property
+    def units(self) -> UnitSystem:
+        return self._potential.units
+
+    @property
+    def fingerprint(self) -> str:
+        """The calculator's name and parameters."""
+        return self._name
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """See `Reference`."""
+        return self._potential.offers
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        """See `Simulator`.
+
+        Raises:
+            GeometryError: If a system is charged, or states a shell of unpaired electrons.
+            SimulatorError: If the calculator fails or gives numbers that are not finite.
+        """
+        charges = state.total_charge.tolist()
+        for s, charge in enumerate(charges):
+            unpaired = state.unpaired_of(s) or 0
+            if charge or unpaired > 1:
+                raise GeometryError(
+                    f"system {s} has a total charge of {charge:+g} and {unpaired} unpaired electrons, of "
+                    f"which {self.fingerprint} knows nothing; take a reference that has electrons, such "
+                    "as gfn2",
+                    s,
+                )
+        return self._potential.evaluate(state, stress)
+
+    def observe(self, state: State, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """See `PropertySimulator`."""
+        return self._potential.observe(state, names)
+
+    def close(self) -> None:
+        """See `Reference`."""
+        self._potential.close()
+
+
+def _formula(path: str) -> type[Calculator]:
+    module_name, _, class_name = path.rpartition(".")
+    if module_name not in {f"ase.calculators.{name}" for name in IN_PROCESS}:
+        raise ValueError(
+            f"refusing to make {path!r}: only classes of ase.calculators.* that compute in this process "
+            f"are made, which are in {', '.join(IN_PROCESS)}"
+        )
+    kind = getattr(import_module(module_name), class_name, None)
+    # A module also holds what it imports from elsewhere.
+    if not (isinstance(kind, type) and kind.__module__ == module_name):
+        raise ValueError(f"there is no {path!r}; check the spelling")
+    if not issubclass(kind, Calculator):
+        raise ValueError(f"{path} is no calculator")
+    return kind
+
+
+def emt() -> ASEReference:
     """Effective medium theory for Al, Cu, Ag, Au, Ni, Pd, Pt (and C, N, O, H for tests)."""
-    return AsePotential(EMT)
+    return ASEReference("ase.calculators.emt.EMT")
 
 
 def lennard_jones(sigma: float, epsilon: float, cutoff: float, units: UnitSystem) -> AsePotential:

@@ -1,9 +1,9 @@
-"""Worker processes that compute with tblite, and the handle that a simulator holds on one.
+"""Worker processes that compute for a reference, and the handle that it holds on one.
 
-tblite is not safe to call from several threads, spins when it is given more than one, and a crash
-inside it takes its process along. So every worker is a process of its own with one thread, started
-as `python -m sciwm.simulation.references.workers` with no trace of the parent's modules (it never
-loads torch), and answering one JSON line for each it reads. JSON carries doubles exactly.
+Quantum chemistry programs are not safe to call from several threads, spin when they are given more
+than one, and a crash inside them takes their process along. So every worker is a process of its own
+with one thread, started as `python -m ENGINE` with no trace of the parent's modules (it never loads
+torch), and answering one JSON line for each it reads. JSON carries doubles exactly.
 """
 
 import json
@@ -16,13 +16,54 @@ import threading
 import weakref
 from collections import OrderedDict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
 
 _REMEMBERED = 256
 """Systems whose wave function a worker keeps as the start of their next calculation."""
+
+_MOVING = frozenset({"positions", "lattice"})
+"""What changes from one question about a system to the next."""
+
+
+class Engine(Protocol):
+    """What computes in a worker process."""
+
+    def answer(self, request: Request) -> Reply:
+        """Either `energy`, `gradient` and whatever else is known, in hartree, bohr and e, or `error`.
+
+        An error is the reason in words; `converged` is then false if the electronic structure is it.
+
+        Args:
+            request: `system` (any number: requests of one system share wave functions), `numbers`,
+                `positions` in bohr, `charge`, `unpaired`, and the engine's settings.
+        """
+
+
+class WaveFunctions:
+    """The last wave function of each system, as the start of the next calculation; the newest ones."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Any] = OrderedDict()
+
+    def take(self, request: Request) -> Any:
+        """What was kept of this system, if it was asked with these settings; None otherwise.
+
+        It is forgotten, so that what a failure leaves behind cannot spoil the next try.
+        """
+        return self._known.pop(_key(request), None)
+
+    def keep(self, request: Request, value: Any) -> None:
+        self._known[_key(request)] = value
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _key(request: Request) -> str:
+    fixed = {name: value for name, value in request.items() if name not in _MOVING}
+    return json.dumps(fixed, sort_keys=True)
 
 
 class WorkerDied(RuntimeError):
@@ -34,9 +75,14 @@ class WorkerTimeout(RuntimeError):
 
 
 class Worker:
-    """One process, started at the first question and again after it died."""
+    """One process, started at the first question and again after it died.
 
-    def __init__(self) -> None:
+    Args:
+        engine: The module that it runs, which ends in a call of `serve`.
+    """
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._errors: IO[bytes] | None = None
@@ -99,7 +145,7 @@ class Worker:
         }
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process ends
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sciwm.simulation.references.workers"],
+            [sys.executable, "-m", self._engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -139,70 +185,7 @@ def _end(process: "subprocess.Popen[str]", reader: threading.Thread, errors: IO[
     errors.close()
 
 
-class TightBinding:
-    """GFN2-xTB in this process; each system keeps its calculator and last wave function."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
-
-    def answer(self, request: Request) -> Reply:
-        """Energy and its derivatives in atomic units, or what went wrong.
-
-        The request holds `system` (any number: requests of one system share wave functions),
-        `numbers`, `positions`, `charge`, `unpaired`, `accuracy`, `electronic_temperature`,
-        `solvent`, and `lattice` and `periodic` where it repeats; in bohr and hartree.
-        """
-        import numpy as np
-        from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
-        from tblite.interface import Calculator
-
-        fixed = {name: value for name, value in request.items() if name not in _MOVING}
-        key = json.dumps(fixed, sort_keys=True)
-        calculator, result = self._known.pop(key, (None, None))
-        positions = np.array(request["positions"])
-        lattice = np.array(request["lattice"]) if request["lattice"] else None
-        try:
-            if calculator is None:
-                calculator = Calculator(
-                    "GFN2-xTB",
-                    np.array(request["numbers"]),
-                    positions,
-                    float(request["charge"]),
-                    request["unpaired"],
-                    lattice,
-                    np.array(request["periodic"]) if lattice is not None else None,
-                )
-                calculator.set("verbosity", 0)
-                calculator.set("accuracy", request["accuracy"])
-                calculator.set("temperature", request["electronic_temperature"])
-                if request["solvent"] is not None:
-                    calculator.add("alpb-solvation", request["solvent"])
-            else:
-                calculator.update(positions, lattice)
-            result = calculator.singlepoint(result)
-            reply = {name: result.get(name) for name in _QUANTITIES}
-        except (TBLiteRuntimeError, TBLiteValueError) as error:
-            # The wave function is forgotten with the failure, so that it cannot spoil the next try.
-            return {"error": str(error)}
-        self._known[key] = (calculator, result)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return {name: np.asarray(value).tolist() for name, value in reply.items()}
-
-
-_MOVING = frozenset({"positions", "lattice"})
-_QUANTITIES = (
-    "energy",
-    "gradient",
-    "virial",
-    "dipole",
-    "charges",
-    "orbital-energies",
-    "orbital-occupations",
-)
-
-
-def serve() -> None:
+def serve(engine: Engine) -> None:
     """Answers the requests on standard input, until that is closed."""
     import signal
 
@@ -211,13 +194,8 @@ def serve() -> None:
     # Replies have standard output to themselves: whatever the library prints goes to stderr.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    engine = TightBinding()
     for line in sys.stdin:
         replies.write(json.dumps(engine.answer(json.loads(line))) + "\n")
         replies.flush()
     # Without interpreter shutdown, in which live calculators complain.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    serve()

@@ -80,6 +80,7 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             energy=None if energy is None else float(energy[k]),
             properties={} if error is None else {"force_error": error[rows]},
             total_charge=float(columns["total_charge"][k]),
+            unpaired=state.unpaired_of(k),
             time=snapshot.step * snapshot.propagator.stride,
             step=snapshot.step,
             trajectory=names[s],

@@ -220,8 +220,9 @@ class Rollout:
         digest = hashlib.sha256()
         for key in ("numbers", "positions", "velocities", "masses", "charges", "cell", "batch"):
             digest.update(state[key].detach().cpu().numpy().tobytes())
-        if "stream" in state:
-            digest.update(state.stream.cpu().numpy().tobytes())
+        for key in ("total_charge", "unpaired", "stream"):
+            if key in state:
+                digest.update(state[key].detach().cpu().numpy().tobytes())
         parts = [list(names), self.every, self.propagator.parameters, self.propagator.origin[1]]
         digest.update(json.dumps(parts).encode())
         return digest.hexdigest()

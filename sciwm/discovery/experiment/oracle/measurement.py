@@ -15,14 +15,15 @@ from types import FrameType
 
 import numpy as np
 
+from sciwm.core.construction import Description, construct
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles, parsed
-from sciwm.discovery.experiment.oracle.construction import Description, construct
 from sciwm.discovery.experiment.oracle.frames import write_frames
 from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
 from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Value, failure_of
-from sciwm.simulation.simulator import PropertySimulator, Simulator, SimulatorError
+from sciwm.simulation.references.registry import reference_from
+from sciwm.simulation.simulator import PropertySimulator, SimulatorError
 
 LARGEST = 1e6
 """In any of our units, no outcome is larger; what is larger is nonsense that nobody noticed."""
@@ -49,11 +50,12 @@ def measure(task: Task, frames_path: Path, timeout: float = math.inf) -> Answer:
 
     Raises:
         ValueError: If recipes or reference cannot be built.
+        ImportError: If the program of the reference is not installed.
         OSError: If the frames cannot be written.
     """
     started, before = time.time(), _processor_seconds()
     recipes = recipes_of(task.outcomes)
-    reference = reference_of(task.reference)
+    reference = reference_from(task.reference)
     found: dict[str, Measurement] = {}
     frames: dict[str, list[Frame]] = {}
     failure = None
@@ -70,9 +72,7 @@ def measure(task: Task, frames_path: Path, timeout: float = math.inf) -> Answer:
     ) as error:  # recipes and simulators may raise anything, and must not stop others
         failure = _failure(error)
     finally:
-        close = getattr(reference, "close", None)
-        if close is not None:
-            close()
+        reference.close()
     digest = ""
     try:
         digest = write_frames(frames_path, frames, {"smiles": task.smiles, "seed": task.seed})
@@ -104,16 +104,6 @@ def recipes_of(outcomes: Sequence[Description]) -> list[Outcome]:
     if len(set(names)) < len(names):
         raise ValueError(f"outcomes must have different names, got {names}")
     return recipes
-
-
-def reference_of(description: Description) -> PropertySimulator:
-    """The simulator of a task.
-
-    Raises:
-        ValueError: If it cannot be built or is no simulator.
-    """
-    reference: PropertySimulator = construct(description, Simulator)
-    return reference
 
 
 def structure_of(smiles: str, seed: int) -> Frame:

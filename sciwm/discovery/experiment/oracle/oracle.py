@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import replace
 
-from sciwm.discovery.experiment.oracle.measurement import measure, recipes_of, reference_of
+from sciwm.discovery.experiment.oracle.measurement import measure, recipes_of
 from sciwm.discovery.experiment.oracle.spool import Spool, SpoolError
 from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.problem.hypothesis import Failure
+from sciwm.simulation.references.registry import reference_from
 
 POLL = 0.5
 """Seconds between looks at runs that somebody else pays."""
@@ -57,6 +58,7 @@ class Oracle:
 
         Raises:
             ValueError: If recipes or reference cannot be built.
+            ImportError: If the program of the reference is not installed.
             SpoolError: If the spool cannot be used.
             OracleError: If runs cannot be started.
         """
@@ -64,7 +66,7 @@ class Oracle:
         described = {repr((task.outcomes, task.reference)): task for task in asked.values()}
         for task in described.values():
             recipes_of(task.outcomes)
-            reference_of(task.reference)
+            reference_from(task.reference)
         batch = _Batch(self._executor, self._spool, self._timeout, self._retries)
         try:
             yield from batch.run(asked.values())

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sciwm.discovery.experiment.oracle.construction import Description
+from sciwm.core.construction import Description
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sciwm.core.frame import Array, Frame
 from sciwm.discovery.problem.hypothesis import Failure, Stage
+from sciwm.simulation.references.reference import WorkerError
 from sciwm.simulation.simulator import PropertySimulator
 
 
@@ -81,8 +82,5 @@ class Outcome(abc.ABC):
 
 def failure_of(error: Exception) -> Failure:
     """What a simulator's error means for a candidate."""
-    kind = type(error).__name__
-    stage: Stage = (
-        "worker" if kind in ("WorkerError", "WorkerDied", "WorkerTimeout") else "calculation"
-    )
+    stage: Stage = "worker" if isinstance(error, WorkerError) else "calculation"
     return Failure(stage, str(error))

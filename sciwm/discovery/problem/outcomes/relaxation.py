@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sciwm.core.electrons import ionised
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import bonds
 from sciwm.core.state import State
@@ -40,11 +41,10 @@ class Minimum:
 def minima(
     world: PropertySimulator, structures: Sequence[Frame], charge: int = 0, max_steps: int = 300
 ) -> list[Minimum | Failure]:
-    """The nearest minimum of each structure, at its total charge plus `charge`."""
+    """The nearest minimum of each structure, at its total charge plus `charge`: 0, +1 or -1."""
     starts = [
         State.from_frame(
-            one.with_(total_charge=one.total_charge + charge, energy=None, forces=None),
-            torch.float64,
+            (ionised(one, charge) if charge else one).with_(energy=None, forces=None), torch.float64
         )
         for one in structures
     ]
