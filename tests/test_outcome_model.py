@@ -428,13 +428,24 @@ class TestTraining:
         after = archives.load(trained(path, task, tmp_path, steps=2) / "model.pt").model
         state = State.from_frame(charged_springs(99))
         there, here = LearnedSimulator(before), LearnedSimulator(after)
-        torch.testing.assert_close(here.evaluate(state).forces, there.evaluate(state).forces)
         torch.testing.assert_close(
             here.observe(state, ["dipole"])["dipole"], there.observe(state, ["dipole"])["dipole"]
         )
         other = OutcomeTask(outcome_model(made_of=[DipoleHead()]), start=str(run / "model.pt"))
         with pytest.raises(ValueError, match="give this one the same encoder"):
             trained(path, other, tmp_path / "other")
+
+    def test_heads_alone_are_fitted_to_a_force_field_that_stays_as_it_is(self, path, run, tmp_path):
+        before = archives.load(run / "model.pt").model
+        options = {"energy_weight": 0, "force_weight": 0, "learning_rate": 0.02, "warmup": 5}
+        task = OutcomeTask(small(IntensiveHead("gap")), start=str(run / "model.pt"), **options)
+        after = archives.load(trained(path, task, tmp_path, steps=60) / "model.pt").model
+        state = State.from_frame(charged_springs(99))
+        found, expected = (LearnedSimulator(one).evaluate(state) for one in (after, before))
+        assert torch.equal(found.forces, expected.forces)
+        assert torch.equal(found.energy, expected.energy)
+        gap = (LearnedSimulator(one).observe(state, ["gap"])["gap"] for one in (after, before))
+        assert float(next(gap) - next(gap)) != 0.0, "the head has learned nothing"
 
     def test_properties_are_learned_without_energies_or_forces(self, tmp_path):
         frames = [charged_springs(k).with_(energy=None, forces=None) for k in range(24)]

@@ -21,6 +21,7 @@ def simulate(
     temperature: str | None = None,
     thermostat: str | None = None,
     friction: str | None = None,
+    pressure: str | None = None,
     dt: str = "0.5",
     every: int = 10,
     frames: str = "-1",
@@ -45,6 +46,7 @@ def simulate(
         thermostat: "langevin" (BAOAB), the usual one, or "csvr" (stochastic velocity rescaling).
         friction: How fast the thermostat takes hold, such as 0.01/fs, which is the default (1 in reduced
             units); weaker friction disturbs the motion less.
+        pressure: Such as 1bar, at which the size of the cell fluctuates (stochastic cell rescaling).
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
@@ -66,6 +68,8 @@ def simulate(
     from sciwm.data.h5md import H5MDFile
     from sciwm.simulation.propagators import (
         CSVR,
+        CellRescaling,
+        Integrator,
         Langevin,
         Propagator,
         VelocityVerlet,
@@ -77,7 +81,8 @@ def simulate(
 
     if thermostat not in (None, "langevin", "csvr"):
         raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
-    for option, value in (("thermostat", thermostat), ("friction", friction)):
+    options = {"thermostat": thermostat, "friction": friction, "pressure": pressure}
+    for option, value in options.items():
         if value is not None and temperature is None:
             raise ValueError(
                 f"a {option} of {value!r} needs a --temperature; without both, energy is conserved"
@@ -98,6 +103,7 @@ def simulate(
     step = parse_quantity(dt, "time", units)
     steps = strides_within(parse_quantity(time, "time", units), step)
     propagator: Propagator = VelocityVerlet(simulator, step)
+    integrator: Integrator
     if temperature is not None:
         kelvin = parse_quantity(temperature, "temperature", units)
         require_positive(temperature=kelvin)  # a thermostat at zero only takes motion away
@@ -106,9 +112,14 @@ def simulate(
             rate = parse_quantity(friction, "rate", units)
             require_positive(friction=rate)  # without any, nothing holds the temperature
         if thermostat in (None, "langevin"):
-            propagator = Langevin(simulator, step, kelvin, rate, seed)
+            integrator = Langevin(simulator, step, kelvin, rate, seed)
         else:
-            propagator = CSVR(simulator, step, kelvin, 1 / rate, seed)
+            integrator = CSVR(simulator, step, kelvin, 1 / rate, seed)
+        propagator = integrator
+        if pressure is not None:
+            held = parse_quantity(pressure, "stress", units)
+            # Volumes relax ten times slower than velocities, which must follow them.
+            propagator = CellRescaling(integrator, held, 10 / rate, seed=seed)
         state = maxwell_boltzmann(state, kelvin, units, seed)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)

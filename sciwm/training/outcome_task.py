@@ -29,7 +29,8 @@ class OutcomeTask(Task):
     The loss is the sum of mean squared errors, each in its own measure: a property over the spread
     of its training labels, force components and the energy per particle over the root mean square
     force. Frames that lack a label do not count for it. A weight of zero leaves a term out, and its
-    labels need not be there.
+    labels need not be there. Where neither energies nor forces are learned, the force field of the model to
+    start from stays exactly as it is, and only heads are fitted to its features.
 
     Args:
         model: The force field with its heads.
@@ -96,9 +97,12 @@ class OutcomeTask(Task):
         statistics = survey(frames, self.model.cutoff, data.collection.units, given, whole)
         self._require_varying(frames)
         self.model.adapt(statistics)
-        if self.start is not None and not self.resumed:
-            self.model.start_from(archive.load(model_file(self.start)).model)
-            self.model.domain.widen(statistics)
+        if self.start is not None:
+            if not self.resumed:
+                self.model.start_from(archive.load(model_file(self.start)).model)
+                self.model.domain.widen(statistics)
+            if not (self.energy_weight or self.force_weight):
+                self.model.force_field.requires_grad_(False)
         elif self.start is None and not self.force_weight:
             warnings.warn(
                 "force_weight is zero and there is no model to start from, so the forces of this model "

@@ -3,7 +3,8 @@
 Each stride is one time step and costs one evaluation. Accelerations are units.acceleration F / m.
 """
 
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ class Integrator(Propagator, ABC):
     @property
     def units(self) -> UnitSystem:
         return self.simulator.units
+
+    @abstractmethod
+    def select(self, keep: Sequence[int]) -> "Integrator": ...
 
     def start(self, state: State) -> Evaluation:
         return self.simulator.evaluate(state)

@@ -46,6 +46,7 @@ class Checkpoint:
             "reasons": np.array([reason or "" for reason in snapshot.reasons]),
             "positions": snapshot.whole.positions.cpu().numpy(),
             "velocities": snapshot.whole.velocities.cpu().numpy(),
+            "cell": snapshot.whole.cell.cpu().numpy(),
             "energy": snapshot.energy.cpu().numpy(),
             "forces": snapshot.forces.cpu().numpy(),
             "start_energy": snapshot.start_energy.cpu().numpy(),
@@ -73,10 +74,13 @@ class Checkpoint:
             def tensor(name: str) -> Tensor:
                 return torch.from_numpy(content[name]).to(whole.positions.device)
 
+            there = whole.moved(tensor("positions"), tensor("velocities"))
+            if "cell" in content:  # older ones are of runs in which it stayed
+                there.cell = tensor("cell")
             snapshot = replace(
                 blank,
                 step=int(content["step"]),
-                whole=whole.moved(tensor("positions"), tensor("velocities")),
+                whole=there,
                 energy=tensor("energy"),
                 forces=tensor("forces"),
                 start_energy=tensor("start_energy"),

@@ -60,12 +60,15 @@ class Snapshot:
         positions, velocities = self.whole.positions.clone(), self.whole.velocities.clone()
         energy, forces, steps = self.energy.clone(), self.forces.clone(), list(self.steps)
         positions[rows], velocities[rows] = self.state.positions, self.state.velocities
+        cell = self.whole.cell.clone()
+        cell[self.running] = self.state.cell
         if self.evaluation is not None:
             energy[self.running] = self.evaluation.energy.to(energy)
             forces[rows] = self.evaluation.forces.to(forces)
         for s in self.running:
             steps[s] = self.step
         whole = self.whole.moved(positions, velocities)
+        whole.cell = cell
         return replace(self, whole=whole, energy=energy, forces=forces, steps=steps)
 
     def without(self, stopped: dict[int, str], propagator: Propagator) -> "Snapshot":
