@@ -18,6 +18,7 @@ COMMANDS = {
     "check": ("sciwm.cli.check", "symmetries, conservation, stability: what a model is good for"),
     "compile": ("sciwm.cli.compile", "a trained model as a program, for faster simulations"),
     "simulate": ("sciwm.cli.simulate", "molecular dynamics in the learned world; continues too"),
+    "analyse": ("sciwm.cli.analyse", "what a trajectory shows, with error bars and pictures"),
     "screen": ("sciwm.cli.screen", "a ranked table from a library of molecules; continues too"),
     "discover": ("sciwm.cli.discover", "propose, imagine, verify, learn, to a budget"),
     "report": ("sciwm.cli.report", "one page with pictures of a run"),

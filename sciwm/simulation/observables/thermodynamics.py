@@ -10,6 +10,9 @@ from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.observables.observable import Observable
 from sciwm.simulation.observables.statistics import mean_with_error, slope_with_error
 
+GRAM_PER_CM3 = 1.66053906660
+"""Of one u/Å³ (CODATA 2018)."""
+
 Conserved = Literal["nothing", "momentum", "momentum and angular momentum"]
 """What the dynamics that made a motion keeps at zero; it holds no thermal energy."""
 
@@ -90,6 +93,21 @@ def equipartition(motion: Motion, conserved: Conserved) -> dict[int, Observable]
             f"equipartition ratio of species {species}", float(ratio), float(error), ""
         )
     return ratios
+
+
+def density(motion: Motion) -> Observable:
+    """Mass over volume, in g/cm³, or reduced.
+
+    Raises:
+        ValueError: If the system does not repeat in all of its directions.
+    """
+    if motion.pbc.sum() != motion.dimension:
+        raise ValueError("only a system that repeats in all directions has a density")
+    rows = motion.cells[:, motion.pbc]
+    volumes = np.sqrt(np.linalg.det(rows @ rows.swapaxes(1, 2)))
+    size, unit = (GRAM_PER_CM3, "g/cm³") if motion.units is MOLECULAR else (1.0, "")
+    value, error = mean_with_error(size * motion.masses.sum() / volumes)
+    return Observable("density", float(value), float(error), unit)
 
 
 def energy_drift(motion: Motion) -> Observable:
