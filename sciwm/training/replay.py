@@ -29,13 +29,13 @@ from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.thermostats import FRICTION
 from sciwm.simulation.velocities import maxwell_boltzmann
 
-SYSTEMS = 64
+SYSTEMS = 128
 """Molecules that the parent imagines, at most."""
 
 COLDEST, HOTTEST = 300.0, 1000.0
 """K. Every molecule has a temperature of its own between them."""
 
-TIME_STEP, STEPS, EVERY = 1.0, 200, 50
+TIME_STEP, STEPS, EVERY = 1.0, 100, 50
 """fs; of the imagined motion, and between frames that are kept."""
 
 
