@@ -40,10 +40,10 @@ from sciwm.discovery.analysis import scorecard
 from sciwm.discovery.analysis.binomial_intervals import Share, share
 from sciwm.discovery.analysis.winners_curse import favourites, guarded_favourites
 from sciwm.discovery.experiment.ledger import Ledger
+from sciwm.discovery.experiment.oracle.calculation import Calculation
 from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool
-from sciwm.discovery.experiment.oracle.task import Task
 from sciwm.discovery.loop import Loop
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.planners.acquisition import UpperConfidence
@@ -187,9 +187,9 @@ def _levels(molecule: Chem.Mol) -> tuple[float, float, float]:
     return padded[filled + 1], padded[filled], padded[filled + 2]
 
 
-def task(smiles: str) -> Task:
+def task(smiles: str) -> Calculation:
     """The question put to the reference."""
-    return Task(smiles, (RECIPE,), REFERENCE)
+    return Calculation(smiles, (RECIPE,), REFERENCE)
 
 
 def searched(

@@ -25,8 +25,8 @@ from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
 from sciwm.discovery.analysis import binomial_intervals
 from sciwm.discovery.planners.acquisition import Acquisition, Greedy, UpperConfidence
+from sciwm.discovery.pool_study import PoolStudy, study_pool
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.discovery.replay import Replay, replay
 from sciwm.discovery.surrogate.fingerprints import morgan
 from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
 from sciwm.discovery.surrogate.predictors.predictor import Expectation, Predictor
@@ -121,13 +121,13 @@ def main(
         figures["physics_features_cost"] = {"value": round(float(cost), 1), "unit": "s"}
     runs = {
         name: [
-            replay(molecules, values, goal, model, rule, seed, start, batch, checkpoints[-1])
+            study_pool(molecules, values, goal, model, rule, seed, start, batch, checkpoints[-1])
             for seed in Bar(range(seeds), desc=name, unit="seed")
         ]
         for name, (model, rule) in methods.items()
     }
     runs["random"] = [
-        Replay([int(i) for i in np.random.default_rng(seed).permutation(len(rows))])
+        PoolStudy([int(i) for i in np.random.default_rng(seed).permutation(len(rows))])
         for seed in range(1000)
     ]
     print(f"\n{'share of the best found':25s}" + "".join(f"{c:>18d}" for c in checkpoints))

@@ -24,8 +24,8 @@ from jsonargparse import auto_cli
 
 from sciwm.core.progress import Bar
 from sciwm.discovery.planners.acquisition import ExpectedImprovement
+from sciwm.discovery.pool_study import study_pool
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.discovery.replay import replay
 from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
@@ -78,7 +78,7 @@ def main(
     calls = {
         name: [
             len(
-                replay(molecules, values, goal, model, ExpectedImprovement(), seed, start, batch,
+                study_pool(molecules, values, goal, model, ExpectedImprovement(), seed, start, batch,
                        limit, [best]).order
             )
             for seed in Bar(range(seeds), desc=name, unit="seed")

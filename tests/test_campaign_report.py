@@ -30,7 +30,7 @@ from sciwm.discovery.problem.hypothesis import (
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.report.campaign import cards, drawings, geometries
 from sciwm.report.campaign.amounts import Amounts
-from sciwm.report.campaign.record import CampaignRecord, ModelRecord
+from sciwm.report.campaign.record import CampaignRecord, ModelCard
 from sciwm.report.campaign.report import write_campaign_report
 from sciwm.report.live import LiveView, round_line
 
@@ -137,7 +137,7 @@ def record_of(hypotheses, number=1, **more):
         "reference_cost": dict.fromkeys(names, 4.7),
         "geometries": {h.candidate.smiles: frame_from_smiles(h.candidate.smiles) for h in best},
         "models": [
-            ModelRecord(
+            ModelCard(
                 f"gp-{k}", k != 3, dict.fromkeys(names, 0.3 - 0.03 * k), 10 * k + 10,
                 "error on the last round grew from 0.21 to 0.24" if k == 3 else "error fell",
             )
@@ -236,7 +236,7 @@ def test_text_of_others_cannot_become_markup(tmp_path):
     )  # fmt: skip
     record = record_of(
         found, name=HOSTILE, objective=HOSTILE, goals=[HOSTILE],
-        models=[ModelRecord(HOSTILE, True, {HOSTILE: 1.0}, 1, HOSTILE)],
+        models=[ModelCard(HOSTILE, True, {HOSTILE: 1.0}, 1, HOSTILE)],
         baselines={HOSTILE: [(1.0, 1.0)]},
         geometries={HOSTILE: Frame(np.array([8]), np.zeros((1, 3)))},
     )  # fmt: skip

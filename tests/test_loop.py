@@ -11,7 +11,7 @@ import pytest
 from rdkit import Chem
 
 from sciwm.discovery.experiment.ledger import Ledger
-from sciwm.discovery.experiment.oracle.task import Answer, Task
+from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
 from sciwm.discovery.loop import Loop, NothingScoredError
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.planners.acquisition import UpperConfidence
@@ -97,7 +97,7 @@ def loop(ledger, oracle, plan, seed=0, pool=POOL, predictor=None, objective=OBJE
         predictor or TanimotoGaussianProcess(["worth"]),
         UpperConfidence(1.0),
         oracle,
-        lambda smiles: Task(smiles, (), {}),
+        lambda smiles: Calculation(smiles, (), {}),
         plan,
         seed,
     )

@@ -27,12 +27,12 @@ from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
 from sciwm.discovery.experiment.oracle import measurement, oracle
 from sciwm.discovery.experiment.oracle import pool as pool_module
+from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
 from sciwm.discovery.experiment.oracle.measurement import measure
 from sciwm.discovery.experiment.oracle.oracle import Oracle, OracleError, run
 from sciwm.discovery.experiment.oracle.owner import GRACE, Owner, birth_of
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool, SpoolError
-from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.planners.proposers.proposer import Proposer
 from sciwm.discovery.problem.gates import Gate
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
@@ -47,13 +47,13 @@ GFN2 = {"class_path": "sciwm.simulation.references.xtb.GFN2", "init_args": {}}
 
 def gap(smiles, **settings):
     recipe = {"class_path": PROPERTY, "init_args": {"property": "gap"}}
-    return Task(smiles, (recipe,), GFN2 | {"init_args": settings})
+    return Calculation(smiles, (recipe,), GFN2 | {"init_args": settings})
 
 
 def endless(smiles):
     """Molecular dynamics that no test waits for."""
     recipe = {"class_path": SURVIVAL, "init_args": {"time": 1e8, "seeds": 1, "temperature": 300.0}}
-    return Task(smiles, (recipe,), GFN2)
+    return Calculation(smiles, (recipe,), GFN2)
 
 
 def until(condition, seconds=HUNG):
@@ -128,9 +128,9 @@ class TestConstruction:
         [
             ("os.system", "only classes under 'sciwm.'"),
             ("sciwmx.evil.Class", "only classes under 'sciwm.'"),
-            ("sciwm.discovery.experiment.oracle.task.Path", "not a class of this package"),
+            ("sciwm.discovery.experiment.oracle.calculation.Path", "not a class of this package"),
             ("sciwm.discovery.experiment.oracle.oracle.run", "not a class of this package"),
-            ("sciwm.discovery.experiment.oracle.task.Missing", "check the spelling"),
+            ("sciwm.discovery.experiment.oracle.calculation.Missing", "check the spelling"),
             ("", "give 'class_path'"),
         ],
     )

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from conftest import HUNG
 
+from sciwm.discovery.experiment.oracle.calculation import Calculation
 from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.owner import birth_of
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, _config, parsl_executor
 from sciwm.discovery.experiment.oracle.spool import Spool
-from sciwm.discovery.experiment.oracle.task import Task
 
 pytest.importorskip("parsl", reason="parsl is not installed")
 
@@ -25,7 +25,7 @@ ENDLESS = {
     "class_path": "sciwm.discovery.problem.outcomes.survival.ThermalSurvival",
     "init_args": {"time": 1e8, "seeds": 1},
 }
-WATER = Task("O", (GAP,), {"class_path": "sciwm.simulation.references.xtb.GFN2"})
+WATER = Calculation("O", (GAP,), {"class_path": "sciwm.simulation.references.xtb.GFN2"})
 
 # Parsl leaves sockets, and the pipes of its helper processes, to the garbage collector.
 untidy = pytest.mark.filterwarnings("ignore::ResourceWarning")

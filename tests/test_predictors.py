@@ -6,8 +6,8 @@ from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
 from sciwm.discovery.planners.acquisition import ExpectedImprovement, Greedy
+from sciwm.discovery.pool_study import study_pool
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.discovery.replay import replay
 from sciwm.discovery.surrogate.fingerprints import morgan, similarity
 from sciwm.discovery.surrogate.predictors import tanimoto
 from sciwm.discovery.surrogate.predictors.feature_table import FeatureTable
@@ -238,7 +238,7 @@ def test_a_replay_finds_the_best_sooner_than_chance_and_repeats():
 
     def calls(seed):
         model = TanimotoGaussianProcess(["x"])
-        return replay(
+        return study_pool(
             SMILES, values, objective, model, ExpectedImprovement(), seed, 5, 1, None, [best]
         )
 
@@ -257,7 +257,9 @@ def test_a_replay_shows_the_predictor_only_what_was_chosen():
     seen = []
     objective = Objective.parse("maximize x", {"x": ""})
     values = property_of(SMILES)[:, None]
-    found = replay(SMILES, values, objective, Witness(["x"]), Greedy(), 0, 5, 3, 12, diversity=0.5)
+    found = study_pool(
+        SMILES, values, objective, Witness(["x"]), Greedy(), 0, 5, 3, 12, diversity=0.5
+    )
     assert [len(one) for one in seen] == [5, 8, 11]
     assert seen[-1] == [SMILES[i] for i in found.order[:11]]
     assert len(set(found.order)) == len(found.order) == 12

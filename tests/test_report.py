@@ -23,7 +23,7 @@ from sciwm.cli import main
 from sciwm.core.units import REDUCED
 from sciwm.report import appearance, page, viewer
 from sciwm.report.alignment import separation
-from sciwm.report.comparison import Comparison, conserved_by, read_motion, shared_area
+from sciwm.report.comparison import MotionComparison, conserved_by, read_motion, shared_area
 from sciwm.report.coordinates import Coordinate, telling_coordinates
 from sciwm.report.numerals import plain, plus_minus
 from sciwm.report.overview import overview
@@ -90,7 +90,7 @@ def test_separation_is_what_scipy_finds_by_aligning_vectors(ethanol):
 
 
 def test_a_motion_beside_itself_stays_together_to_the_end(ethanol):
-    same = Comparison.of(ethanol, ethanol)
+    same = MotionComparison.of(ethanol, ethanol)
     assert same.same_start
     assert not same.parted
     assert same.separation.max() < 1e-6
@@ -100,24 +100,24 @@ def test_a_motion_beside_itself_stays_together_to_the_end(ethanol):
 def test_paths_part_when_one_of_them_stops(ethanol):
     stopped = ethanol.positions.copy()
     stopped[300:] = stopped[300]
-    comparison = Comparison.of(ethanol, replace(ethanol, positions=stopped))
+    comparison = MotionComparison.of(ethanol, replace(ethanol, positions=stopped))
     assert comparison.parted
     assert 300 < comparison.together < 350
 
 
 def test_a_motion_from_elsewhere_is_no_path_to_compare(ethanol):
     later = replace(ethanol, positions=ethanol.positions[::-1].copy())
-    assert not Comparison.of(ethanol, later).same_start
+    assert not MotionComparison.of(ethanol, later).same_start
 
 
 def test_other_velocities_are_another_start(ethanol):
     thermal = replace(ethanol, velocities=-ethanol.velocities)
-    assert not Comparison.of(ethanol, thermal).same_start
+    assert not MotionComparison.of(ethanol, thermal).same_start
 
 
 def test_motions_of_different_length_and_spacing_are_compared_where_they_meet(ethanol):
     rare = Motion(ethanol.numbers, ethanol.masses, ethanol.positions[:400:4], timestep=4.0)
-    comparison = Comparison.of(ethanol, rare)
+    comparison = MotionComparison.of(ethanol, rare)
     assert len(comparison.true) == 100
     assert comparison.times[-1] == 396.0
     assert comparison.separation.max() < 1e-6
@@ -125,12 +125,12 @@ def test_motions_of_different_length_and_spacing_are_compared_where_they_meet(et
 
 def test_frames_that_never_meet_are_refused(ethanol):
     with pytest.raises(ValueError, match="never meet"):
-        Comparison.of(ethanol, replace(ethanol, timestep=1.5))
+        MotionComparison.of(ethanol, replace(ethanol, timestep=1.5))
 
 
 def test_other_particles_are_refused(ethanol):
     with pytest.raises(ValueError, match="particles"):
-        Comparison.of(ethanol, replace(ethanol, numbers=np.roll(ethanol.numbers, 1)))
+        MotionComparison.of(ethanol, replace(ethanol, numbers=np.roll(ethanol.numbers, 1)))
 
 
 # Statistics
@@ -147,8 +147,8 @@ def springs(wavenumber):
 
 
 def test_spectra_of_different_springs_share_nothing_and_of_equal_ones_everything():
-    same = Comparison.of(springs(1000.0), springs(1000.0))
-    other = Comparison.of(springs(1000.0), springs(1500.0))
+    same = MotionComparison.of(springs(1000.0), springs(1000.0))
+    other = MotionComparison.of(springs(1000.0), springs(1500.0))
     assert same.overlap == pytest.approx(1.0)
     assert other.overlap < 0.01
     peak = same.spectra["true"].x[np.argmax(same.spectra["true"].value)]
@@ -175,7 +175,8 @@ def test_conserved_momenta_are_recognised(ethanol):
 
 def test_statistics_carry_errors_and_units(ethanol):
     rows = {
-        name: (true, unit) for name, true, _, unit in Comparison.of(ethanol, ethanol).statistics()
+        name: (true, unit)
+        for name, true, _, unit in MotionComparison.of(ethanol, ethanol).statistics()
     }
     assert "temperature" in rows
     assert "±" in rows["temperature"][0]
@@ -418,7 +419,7 @@ def test_the_overview_is_a_picture_of_moderate_size(report):
 
 
 def test_the_overview_refuses_what_it_cannot_draw(ethanol):
-    short = Comparison.of(ethanol, replace(ethanol, timestep=100.0))
+    short = MotionComparison.of(ethanol, replace(ethanol, timestep=100.0))
     with pytest.raises(ValueError, match="64 frames"):
         overview(short)
 

@@ -16,11 +16,11 @@ import numpy as np
 from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive, require_seed
 from sciwm.core.construction import Description, construct
 from sciwm.discovery.experiment.ledger import Campaign, Ledger
+from sciwm.discovery.experiment.oracle.calculation import Calculation
 from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool
-from sciwm.discovery.experiment.oracle.task import Task
 from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
 from sciwm.discovery.plan import Learning, Plan
 from sciwm.discovery.planners.acquisition import Acquisition
@@ -162,8 +162,8 @@ def run_campaign(
     _require_sound(job, objective, acquisition, recipes, world)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def task(smiles: str) -> Task:
-        return Task(smiles, tuple(job.descriptions()), described(job.reference), seed)
+    def task(smiles: str) -> Calculation:
+        return Calculation(smiles, tuple(job.descriptions()), described(job.reference), seed)
 
     def proposer() -> Proposer:
         members = [construct(one, Proposer) for one in job.proposers]

@@ -17,8 +17,8 @@ from rdkit import Chem
 
 from sciwm.core.frame import Array
 from sciwm.discovery.experiment.ledger import Campaign
+from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
 from sciwm.discovery.experiment.oracle.oracle import Oracle
-from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.planners.acquisition import Acquisition, choose, random_controls
 from sciwm.discovery.planners.proposers.proposer import Proposer, Scored
@@ -94,7 +94,7 @@ class Loop:
         predictor: Predictor,
         acquisition: Acquisition,
         oracle: Oracle,
-        task: Callable[[str], Task],
+        task: Callable[[str], Calculation],
         plan: Plan,
         seed: int = 0,
         learner: Learner | None = None,

@@ -40,7 +40,7 @@ def read_motion(path: str) -> Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class MotionComparison:
     """Two motions of the same particles, frame by frame at the same times.
 
     Attributes:
@@ -52,7 +52,7 @@ class Comparison:
     imagined: Motion
 
     @staticmethod
-    def of(true: Motion, imagined: Motion) -> "Comparison":
+    def of(true: Motion, imagined: Motion) -> "MotionComparison":
         """Cuts both to the times they share.
 
         Raises:
@@ -76,7 +76,7 @@ class Comparison:
                 f"the trajectories share {frames} frames, {spacing:g} {true.units.time} apart; "
                 "simulate for longer"
             )
-        return Comparison(*(_first(motion, frames) for motion in pair))
+        return MotionComparison(*(_first(motion, frames) for motion in pair))
 
     @property
     def times(self) -> Array:

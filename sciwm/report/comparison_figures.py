@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from sciwm.core.frame import Array
 from sciwm.core.units import MOLECULAR
 from sciwm.report import plots
-from sciwm.report.comparison import Comparison, total_energy_change
+from sciwm.report.comparison import MotionComparison, total_energy_change
 from sciwm.report.coordinates import Coordinate
 
 TRUE, IMAGINED, NULL = plots.BLACK, plots.ORANGE, plots.BLUE
@@ -16,7 +16,7 @@ AVERAGED = 20
 """Running means are over this share of a run: long against vibrations, short against drift."""
 
 
-def paths(comparison: Comparison) -> Figure:
+def paths(comparison: MotionComparison) -> Figure:
     """Bond lengths and a dihedral angle over time, and beside each how often each value occurs."""
     chosen = comparison.coordinates
     figure = Figure(figsize=(9.0, 1.5 * len(chosen) + 0.7), layout="constrained")
@@ -30,21 +30,21 @@ def paths(comparison: Comparison) -> Figure:
     return figure
 
 
-def parting(comparison: Comparison) -> Figure:
+def parting(comparison: MotionComparison) -> Figure:
     """Distance between imagined and true positions over time, on a logarithmic scale."""
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     draw_parting(figure.add_subplot(), comparison)
     return figure
 
 
-def spectrum(comparison: Comparison) -> Figure:
+def spectrum(comparison: MotionComparison) -> Figure:
     """Vibrational densities of states of both."""
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     draw_spectra(figure.add_subplot(), comparison)
     return figure
 
 
-def energies(comparison: Comparison) -> Figure | None:
+def energies(comparison: MotionComparison) -> Figure | None:
     """Change of the total energy, which the true law conserves; None where it is unknown."""
     scale, unit = (1e3, "meV/atom") if comparison.true.units is MOLECULAR else (1.0, "")
     series = {
@@ -67,7 +67,7 @@ def energies(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def draw_course(axes: Axes, comparison: Comparison, coordinate: Coordinate) -> None:
+def draw_course(axes: Axes, comparison: MotionComparison, coordinate: Coordinate) -> None:
     """One internal coordinate over time: a bond while the paths agree, an angle to the end.
 
     Bonds vibrate so fast that more of them could not be told apart.
@@ -85,7 +85,7 @@ def draw_course(axes: Axes, comparison: Comparison, coordinate: Coordinate) -> N
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_parting(axes: Axes, comparison: Comparison) -> None:
+def draw_parting(axes: Axes, comparison: MotionComparison) -> None:
     """The distance from the truth, of imagination and of the null model."""
     length = comparison.true.units.length
     times = comparison.times[1:]
@@ -99,7 +99,7 @@ def draw_parting(axes: Axes, comparison: Comparison) -> None:
     _finish(axes, _time_label(comparison), f"{label} ({length})" if length else label)
 
 
-def draw_spectra(axes: Axes, comparison: Comparison) -> None:
+def draw_spectra(axes: Axes, comparison: MotionComparison) -> None:
     """Both spectra along the same axis, as far as the true one has any weight."""
     for name, found in comparison.spectra.items():
         assert found.x is not None
@@ -113,7 +113,7 @@ def draw_spectra(axes: Axes, comparison: Comparison) -> None:
     _finish(axes, unit, "vibrational spectrum")
 
 
-def _draw_occurrence(axes: Axes, comparison: Comparison, coordinate: Coordinate) -> None:
+def _draw_occurrence(axes: Axes, comparison: MotionComparison, coordinate: Coordinate) -> None:
     both = _both(comparison, coordinate)
     edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins=40).tolist()
     for name, values in both.items():
@@ -124,7 +124,7 @@ def _draw_occurrence(axes: Axes, comparison: Comparison, coordinate: Coordinate)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _both(comparison: Comparison, coordinate: Coordinate) -> dict[str, Array]:
+def _both(comparison: MotionComparison, coordinate: Coordinate) -> dict[str, Array]:
     return {
         "true": coordinate.values(comparison.true),
         "imagined": coordinate.values(comparison.imagined),
@@ -142,7 +142,7 @@ def _unbroken(angles: Array) -> Array:
     return broken
 
 
-def _time_label(comparison: Comparison) -> str:
+def _time_label(comparison: MotionComparison) -> str:
     unit = comparison.true.units.time
     return f"time ({unit})" if unit else "time"
 

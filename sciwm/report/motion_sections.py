@@ -2,7 +2,7 @@
 
 from sciwm.report import comparison_figures as drawn
 from sciwm.report import page, viewer
-from sciwm.report.comparison import Comparison
+from sciwm.report.comparison import MotionComparison
 from sciwm.report.numerals import quantity
 from sciwm.report.page import Page
 from sciwm.simulation.observables.motion import Motion
@@ -16,7 +16,7 @@ CHAOS = (
 )
 
 
-def imagined_beside_true(sheet: Page, comparison: Comparison) -> None:
+def imagined_beside_true(sheet: Page, comparison: MotionComparison) -> None:
     parts = []
     if comparison.same_start:
         parts.append(
@@ -50,7 +50,7 @@ def imagined_beside_true(sheet: Page, comparison: Comparison) -> None:
     sheet.section("Imagined and true motion", *parts)
 
 
-def _parting(comparison: Comparison) -> str:
+def _parting(comparison: MotionComparison) -> str:
     units = comparison.true.units
     if not comparison.parted:
         return (
@@ -65,7 +65,7 @@ def _parting(comparison: Comparison) -> str:
     )
 
 
-def statistics(sheet: Page, comparison: Comparison) -> None:
+def statistics(sheet: Page, comparison: MotionComparison) -> None:
     shown = []
     if comparison.spectra:
         x = comparison.spectra["true"].x

@@ -7,14 +7,14 @@ from matplotlib.patches import Circle
 
 from sciwm.core.frame import Array
 from sciwm.report import appearance
-from sciwm.report.comparison import Comparison
+from sciwm.report.comparison import MotionComparison
 from sciwm.report.comparison_figures import draw_course, draw_parting, draw_spectra
 from sciwm.simulation.observables.motion import Motion
 
 MOMENTS = 7
 
 
-def overview(comparison: Comparison) -> Figure:
+def overview(comparison: MotionComparison) -> Figure:
     """Moments of both motions, an internal coordinate, the parting of paths, and the spectra.
 
     Raises:

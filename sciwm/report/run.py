@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sciwm import __version__
 from sciwm.report import page
-from sciwm.report.comparison import Comparison, read_motion
+from sciwm.report.comparison import MotionComparison, read_motion
 from sciwm.report.motion_sections import imagined_alone, imagined_beside_true, statistics
 from sciwm.report.numerals import plain, quantity
 from sciwm.report.overview import overview
@@ -37,7 +37,7 @@ def write_report(
     motion = None if imagined is None else read_motion(imagined)
     comparison = None
     if true is not None and motion is not None:
-        comparison = Comparison.of(read_motion(true), motion)
+        comparison = MotionComparison.of(read_motion(true), motion)
     sheet = Page(
         f"What the run {record.folder.name} learned",
         f"{type(record.model).__name__} of {record.parameters:,} parameters, sciwm {__version__}",
@@ -61,7 +61,7 @@ def write_report(
     return [*written, target]
 
 
-def _glance(record: RunRecord, comparison: Comparison | None) -> list[tuple[str, str, str]]:
+def _glance(record: RunRecord, comparison: MotionComparison | None) -> list[tuple[str, str, str]]:
     """The figures to know if only ten seconds are left."""
     found = []
     metrics = record.evaluation.get("metrics", {})

@@ -8,7 +8,7 @@ from sciwm.discovery.analysis import scorecard
 from sciwm.discovery.campaigns import Job
 from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.discovery.problem.scoring import merit_of, met
-from sciwm.report.campaign.record import CampaignRecord, ModelRecord
+from sciwm.report.campaign.record import CampaignRecord, ModelCard
 
 SHOWN = 6
 """Best molecules whose structures are read."""
@@ -50,7 +50,7 @@ def read_campaign(job: Job, name: str, folder: Path) -> CampaignRecord:
         reference_cost=reference,
         geometries=geometries,
         models=[
-            ModelRecord(one.version, one.promoted, dict(one.errors), one.trained_on, one.note)
+            ModelCard(one.version, one.promoted, dict(one.errors), one.trained_on, one.note)
             for one in models
         ],
     )

@@ -9,7 +9,7 @@ from sciwm.discovery.problem.scoring import Merit
 
 
 @dataclass(frozen=True)
-class ModelRecord:
+class ModelCard:
     """One version of the model.
 
     Attributes:
@@ -60,7 +60,7 @@ class CampaignRecord:
     model_cost: dict[str, float] = field(default_factory=dict)
     reference_cost: dict[str, float] = field(default_factory=dict)
     geometries: dict[str, Frame] = field(default_factory=dict)
-    models: list[ModelRecord] = field(default_factory=list)
+    models: list[ModelCard] = field(default_factory=list)
 
     @property
     def outcomes(self) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
 from sciwm.discovery.experiment.oracle.owner import Owner
-from sciwm.discovery.experiment.oracle.task import Answer, Task
 from sciwm.discovery.problem.hypothesis import Failure
 
 
@@ -36,11 +36,11 @@ class Spool:
         with _explain(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def frames(self, task: Task) -> Path:
+    def frames(self, task: Calculation) -> Path:
         """Where the frames of a task belong."""
         return self.folder / f"{task.key}.h5md"
 
-    def answer(self, task: Task) -> Answer | None:
+    def answer(self, task: Calculation) -> Answer | None:
         """The last answer there is.
 
         Raises:
@@ -59,7 +59,7 @@ class Spool:
                 f"{path} is damaged ({error}); remove it to have {task.smiles!r} measured again"
             ) from error
 
-    def deliver(self, task: Task, answer: Answer) -> None:
+    def deliver(self, task: Calculation, answer: Answer) -> None:
         """Store an answer; from here on it outlives a kill, and a failure of power.
 
         Raises:
@@ -79,7 +79,7 @@ class Spool:
             finally:
                 os.close(descriptor)
 
-    def owner(self, task: Task) -> Owner | None:
+    def owner(self, task: Calculation) -> Owner | None:
         """Who works on a task, or did when it died."""
         path = self._sign_path(task)
         with _explain(path):
@@ -95,12 +95,12 @@ class Spool:
             except FileNotFoundError:
                 return None
 
-    def at_work(self, task: Task, timeout: float) -> bool:
+    def at_work(self, task: Calculation, timeout: float) -> bool:
         """Whether somebody works on a task, who may take `timeout` seconds."""
         owner = self.owner(task)
         return owner is not None and owner.at_work(timeout)
 
-    def claim(self, task: Task, timeout: float) -> bool:
+    def claim(self, task: Calculation, timeout: float) -> bool:
         """Put this process's sign on a task; False if another one works on it.
 
         Raises:
@@ -119,7 +119,7 @@ class Spool:
                 file.write(Owner.here().to_json())
             return True
 
-    def release(self, task: Task, owner: Owner | None = None) -> None:
+    def release(self, task: Calculation, owner: Owner | None = None) -> None:
         """Take the sign of this process, or that of `owner`, off a task."""
         found = self.owner(task)
         wanted = owner or Owner.here()
@@ -127,7 +127,7 @@ class Spool:
             with _explain(self._sign_path(task)):
                 self._sign_path(task).unlink(missing_ok=True)
 
-    def bury(self, task: Task, failure: Failure) -> Answer | None:
+    def bury(self, task: Calculation, failure: Failure) -> Answer | None:
         """Record a try whose process was lost, for what it cost; None if it had not begun.
 
         Raises:
@@ -167,10 +167,10 @@ class Spool:
             finally:
                 os.close(descriptor)
 
-    def _answer_path(self, task: Task) -> Path:
+    def _answer_path(self, task: Calculation) -> Path:
         return self.folder / f"{task.key}.json"
 
-    def _sign_path(self, task: Task) -> Path:
+    def _sign_path(self, task: Calculation) -> Path:
         return self.folder / f"{task.key}.running"
 
 

@@ -45,7 +45,7 @@ class Number(Expression):
 
 
 @dataclass(frozen=True)
-class Outcome(Expression):
+class OutcomeName(Expression):
     """An outcome by name; `size` is its unit's."""
 
     name: str
@@ -94,7 +94,7 @@ class Power(Expression):
 
 
 @dataclass(frozen=True)
-class Comparison(Expression):
+class Inequality(Expression):
     """One where all hold, zero where one does not: `low < x < high`, or several joined by `and`.
 
     Attributes:

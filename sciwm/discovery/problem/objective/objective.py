@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from sciwm.core.frame import Array
-from sciwm.discovery.problem.objective.expression import Comparison, Expression, flaw
+from sciwm.discovery.problem.objective.expression import Expression, Inequality, flaw
 from sciwm.discovery.problem.objective.lexer import ObjectiveError
 from sciwm.discovery.problem.objective.parser import DIRECTIONS, Parser
 
@@ -49,7 +49,7 @@ class Requirement:
     """A condition, as it was written and what it means."""
 
     text: str
-    condition: Comparison
+    condition: Inequality
 
     def __str__(self) -> str:
         return f"require {self.text}"

@@ -25,11 +25,11 @@ from sciwm.discovery.problem.objective.dimension import (
 )
 from sciwm.discovery.problem.objective.expression import (
     COMPARISONS,
-    Comparison,
     Expression,
+    Inequality,
     Number,
     Operation,
-    Outcome,
+    OutcomeName,
     Power,
 )
 from sciwm.discovery.problem.objective.lexer import ObjectiveError, Word, words
@@ -96,7 +96,7 @@ class Parser:
         end = self._words[self._place - 1].end
         return " ".join(self.text[start.start : end].split())
 
-    def condition(self) -> Comparison:
+    def condition(self) -> Inequality:
         pairs: list[tuple[Expression, str, Expression]] = []
         while True:
             left = self.sum()
@@ -108,7 +108,7 @@ class Parser:
                 pairs.append((left, symbol.text, right))
                 left = right
             if not self.take("and"):
-                return Comparison(tuple(pairs))
+                return Inequality(tuple(pairs))
 
     def sum(self) -> Expression:
         left = self._product()
@@ -176,7 +176,7 @@ class Parser:
                 word,
             )
         unit = self._units[word.text]
-        return Outcome(word.text, unit.size, unit.dimension)
+        return OutcomeName(word.text, unit.size, unit.dimension)
 
     def _number(self) -> Number:
         word = self.word

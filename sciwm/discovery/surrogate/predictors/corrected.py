@@ -10,7 +10,7 @@ from sciwm.discovery.surrogate.predictors.predictor import Expectation, Predicto
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 
 
-class Imagination(Predictor, Protocol):
+class ImaginingPredictor(Predictor, Protocol):
     """A predictor that may have been taught some molecules before it is fitted."""
 
     @property
@@ -28,7 +28,7 @@ class CorrectedOutcomes:
         base: What imagines outcomes.
     """
 
-    def __init__(self, base: Imagination):
+    def __init__(self, base: ImaginingPredictor):
         self.base = base
         self._errors = TanimotoGaussianProcess(base.outcomes)
         self._values = TanimotoGaussianProcess(base.outcomes)

@@ -19,7 +19,7 @@ from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProces
 
 
 @dataclass(eq=False)
-class Replay:
+class PoolStudy:
     """What was evaluated.
 
     Attributes:
@@ -34,7 +34,7 @@ class Replay:
     unscaled: list[NDArray[np.bool_]] = field(default_factory=list)
 
 
-def replay(
+def study_pool(
     smiles: Sequence[str],
     values: Array,
     objective: Objective,
@@ -47,7 +47,7 @@ def replay(
     targets: Sequence[int] = (),
     diversity: float = 0.0,
     draws: int = 256,
-) -> Replay:
+) -> PoolStudy:
     """Chooses until all targets are found, the limit is reached, or the table is used up.
 
     Args:
@@ -68,7 +68,7 @@ def replay(
     names = predictor.outcomes
     truth = objective.evaluate({name: values[:, k] for k, name in enumerate(names)})
     feasible = objective.feasible({name: values[:, k] for k, name in enumerate(names)})
-    found = Replay([int(i) for i in rng.permutation(len(smiles))[:start]])
+    found = PoolStudy([int(i) for i in rng.permutation(len(smiles))[:start]])
     limit = min(limit or len(smiles), len(smiles))
     intervals = [AdaptiveConformal() for _ in names]
     while len(found.order) < limit and not (targets and set(targets) <= set(found.order)):

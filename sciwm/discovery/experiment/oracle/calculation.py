@@ -12,7 +12,7 @@ from sciwm.discovery.problem.hypothesis import Failure, Measurement
 
 
 @dataclass(frozen=True)
-class Task:
+class Calculation:
     """One molecule to be measured.
 
     Attributes:
