@@ -6,6 +6,7 @@ another; the encoder serves both. Labels of the parent itself suffice for that.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.data.collection import Collection
@@ -81,6 +83,15 @@ class Replay(nn.Module):
         return next(self._batches)
 
 
+def _embedded(molecules: Sequence[str]) -> list[Frame]:
+    """Conformers of those molecules that have any; the others would show nothing more."""
+    found = []
+    for smiles in Bar(molecules, desc="molecules to remember", unit="molecule", delay=2.0):
+        with suppress(ValueError):
+            found.append(frame_from_smiles(smiles))
+    return found
+
+
 def imagine_frames(parent: Archive, own: Sequence[Frame], output: Path, seed: int) -> None:
     """Writes frames of the parent's own dynamics, with its labels.
 
@@ -94,8 +105,7 @@ def imagine_frames(parent: Archive, own: Sequence[Frame], output: Path, seed: in
         raise ValueError(
             "only models of molecules imagine frames to replay; name a file of frames to replay"
         )
-    molecules = parent.data.get("molecules", [])[:SYSTEMS]
-    starts = [frame_from_smiles(smiles) for smiles in molecules]
+    starts = _embedded(parent.data.get("molecules", [])[:SYSTEMS])
     starts = starts or [own[k] for k in range(0, len(own), -(-len(own) // SYSTEMS))]
     bare = [
         one.with_(energy=None, forces=None, stress=None, velocities=None, properties={})
