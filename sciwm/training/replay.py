@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -37,7 +38,10 @@ SYSTEMS = 128
 COLDEST, HOTTEST = 300.0, 1000.0
 """K. Every molecule has a temperature of its own between them."""
 
-TIME_STEP, STEPS, EVERY = 1.0, 100, 50
+SHAKE = 0.05
+"""Å, standard deviation of displacements that the motion begins with: it is too short to spread by itself."""
+
+TIME_STEP, STEPS, EVERY = 1.0, 20, 10
 """fs; of the imagined motion, and between frames that are kept."""
 
 
@@ -111,7 +115,12 @@ def imagine_frames(parent: Archive, own: Sequence[Frame], output: Path, seed: in
         one.with_(energy=None, forces=None, stress=None, velocities=None, properties={})
         for one in starts
     ]
-    state = State.collate([State.from_frame(frame) for frame in bare])
+    rng = np.random.default_rng(seed)
+    shaken = [
+        one.with_(positions=one.positions + SHAKE * rng.standard_normal(one.positions.shape))
+        for one in bare
+    ]
+    state = State.collate([State.from_frame(frame) for frame in shaken])
     temperatures = torch.linspace(COLDEST, HOTTEST, state.n_systems)
     state = maxwell_boltzmann(state, temperatures, MOLECULAR, seed)
     simulator = LearnedSimulator(accelerated(model))
