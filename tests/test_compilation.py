@@ -49,6 +49,8 @@ def force_field(seed: int = 0) -> ForceField:
     model = ForceField(Encoder(CUTOFF, channels=4, lmax=1, layers=2), reference_energies=energies)
     frames = [water(i).with_(energy=i - 2080.0, forces=np.eye(3)) for i in range(4)]
     model.adapt(survey(frames, CUTOFF, model.units, model.reference_table()))
+    features = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    model.calibrate_errors(features, features, torch.ones(200).long(), features.norm(dim=-1))
     return model
 
 
@@ -57,10 +59,7 @@ def program(tmp_path_factory) -> CompiledPotential:
     """One model, built once for all tests here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCIWM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model, rng = force_field(), torch.Generator().manual_seed(0)
-        features = torch.randn(200, 8, generator=rng)
-        model.calibrate_errors(features, features, torch.ones(200).long(), features.norm(dim=-1))
-        yield compile_model(model)
+        yield compile_model(force_field())
 
 
 def systems(kind: str) -> State:

@@ -115,13 +115,14 @@ def test_a_world_that_forgets_is_refused(campaign, trained, tmp_path):
 
 def test_a_world_that_fails_its_checks_is_refused(campaign, trained, tmp_path, monkeypatch):
     """The law leans towards x by a hair: no error shows it, the check of rotations does."""
-    sound = ForceField.energy
+    sound = ForceField.energy_and_error
 
     def leaning(model, geometry):
         lean = 1e-6 * (geometry.direction[..., 0].square() * geometry.real).sum(dim=1)
-        return sound(model, geometry) + lean
+        energy, error = sound(model, geometry)
+        return energy + lean, error
 
-    monkeypatch.setattr(ForceField, "energy", leaning)
+    monkeypatch.setattr(ForceField, "energy_and_error", leaning)
     found, world = learner(campaign, trained, tmp_path)
     before = world.version
     found.learn(0)

@@ -45,13 +45,13 @@ def three_threads():
 def used(monkeypatch) -> list[int]:
     """The number of threads that each evaluation of a force field had."""
     found: list[int] = []
-    energy = ForceField.energy
+    energy = ForceField.energy_and_error
 
     def watched(model, geometry):
         found.append(torch.get_num_threads())
         return energy(model, geometry)
 
-    monkeypatch.setattr(ForceField, "energy", watched)
+    monkeypatch.setattr(ForceField, "energy_and_error", watched)
     return found
 
 
@@ -159,7 +159,7 @@ def test_the_number_is_put_back_after_a_failure(monkeypatch):
     def broken(model, geometry):
         raise ArithmeticError("no energy")
 
-    monkeypatch.setattr(ForceField, "energy", broken)
+    monkeypatch.setattr(ForceField, "energy_and_error", broken)
     with pytest.raises(ArithmeticError, match="no energy"):
         World(Archive(force_field())).energy(molecule())
     assert torch.get_num_threads() == 3
