@@ -37,7 +37,7 @@ from sciwm.discovery.planners.proposers.proposer import Proposer
 from sciwm.discovery.problem.gates import Gate
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
 from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Value
-from sciwm.simulation.references.reference import GeometryError, WorkerError
+from sciwm.simulation.references.reference import ConvergenceError, GeometryError, WorkerError
 from sciwm.simulation.references.registry import reference_from
 
 PROPERTY = "sciwm.discovery.problem.outcomes.properties.RelaxedProperty"
@@ -279,6 +279,7 @@ class TestMeasurement:
         [
             (OutcomeError(Failure("connectivity", "it fell apart")), "connectivity"),
             (GeometryError("too near"), "calculation"),
+            (ConvergenceError("the density is not converged"), "calculation"),
             (WorkerError("ended its process twice"), "worker"),
             (MemoryError(), "memory"),
             (RuntimeError("DefaultCPUAllocator: can't allocate memory: 400000000 bytes"), "memory"),

@@ -35,10 +35,10 @@ def simulate(
     Ends with status 3 if some systems stopped early; what they did until then is in the file.
 
     Args:
-        model: A run folder, a model file, or a reference: "gfn2" or "emt", the class path of another, or
-            either with arguments, as in "{class_path: gfn2, init_args: {solvent: water}}". Several run
-            folders separated by commas move things by their mean, which is what frames are then labelled
-            with; where they disagree is not looked at.
+        model: A run folder, a model file, or a reference: "gfn1", "gfn2", "dft", "emt", the class path
+            of another, or either with arguments, as in "{class_path: dft, init_args: {functional: pbe0}}".
+            Several run folders separated by commas move things by their mean, which is what frames are
+            then labelled with; where they disagree is not looked at.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.

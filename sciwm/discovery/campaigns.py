@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProces
 from sciwm.simulation.references.registry import described, reference_from
 from sciwm.simulation.simulator import SimulatorError
 
-PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "numpy", "sqlalchemy")
+PACKAGES = ("sciwm", "torch", "rdkit", "tblite", "pyscf", "numpy", "sqlalchemy")
 
 GRACE = 10.0
 """Seconds that a worker has after its time limit to put down what it found."""
@@ -290,4 +290,10 @@ def _model_file(path: str) -> Path:
 
 
 def _versions() -> dict[str, str]:
-    return {package: version(package) for package in PACKAGES}
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            continue  # a reference that this campaign does not use
+    return installed

@@ -11,6 +11,7 @@ from sciwm.simulation.references.reference import Reference
 REFERENCES: dict[str, Description] = {
     "gfn2": {"class_path": "sciwm.simulation.references.xtb.GFN2"},
     "gfn1": {"class_path": "sciwm.simulation.references.xtb.GFN1"},
+    "dft": {"class_path": "sciwm.simulation.references.dft.DFT"},
     "emt": {
         "class_path": "sciwm.simulation.references.ase_potentials.ASEReference",
         "init_args": {"calculator": "ase.calculators.emt.EMT"},
