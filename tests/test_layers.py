@@ -7,7 +7,8 @@ import pytest
 
 import sciwm
 
-LAYERS = ["core", "data", "models", "simulation", "evaluation", "training", "discovery", "report"]
+LAYERS = ["core", "data", "models", "simulation", "evaluation", "training"]
+LAYERS += ["learning", "discovery", "report"]
 TOP = ["interfaces", "cli"]
 ROOT = Path(sciwm.__file__).parent
 

@@ -14,6 +14,7 @@ COMMANDS = {
     ),
     "info": ("sciwm.cli.info", "what a data file, a model or a run folder holds"),
     "train": ("sciwm.cli.train", "a model from data; continues where it was interrupted"),
+    "learn": ("sciwm.cli.learn", "from one structure and one reference to a checked world"),
     "evaluate": ("sciwm.cli.evaluate", "errors with units beside null models, with plots"),
     "check": ("sciwm.cli.check", "symmetries, conservation, stability: what a model is good for"),
     "compile": ("sciwm.cli.compile", "a trained model as a program, for faster simulations"),

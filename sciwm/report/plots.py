@@ -189,6 +189,49 @@ def horizon(
     return figure
 
 
+def error_against_calls(
+    calls: ArrayLike, errors: ArrayLike, low: ArrayLike, high: ArrayLike, goal: float, unit: str
+) -> Figure:
+    """How an error falls with what was asked, with its intervals and the goal.
+
+    Args:
+        calls: (R,) of the reference, until each error was measured.
+        errors, low, high: (R,) each with the ends of its interval; a high end may be infinite.
+        goal: In the unit of the errors.
+    """
+    x, y = np.asarray(calls, dtype=float), np.asarray(errors, dtype=float)
+    below = y - np.asarray(low, dtype=float)
+    above = np.asarray(high, dtype=float) - y
+    above = np.where(np.isfinite(above), above, 0.0)
+    figure, axes = _empty(5.6, 3.8)
+    axes.errorbar(x, y, (below, above), fmt="o-", color=BLUE, capsize=3, label="fresh frames")
+    axes.axhline(goal, color=ORANGE, linestyle="--", label="goal")
+    axes.set_yscale("log")
+    axes.set_xlabel("calls of the reference")
+    axes.set_ylabel(_label("force error", unit))
+    axes.legend(frameon=False)
+    return figure
+
+
+def errors_by_kind(
+    places: Mapping[str, ArrayLike], errors: Mapping[str, ArrayLike], unit: str
+) -> Figure:
+    """How wrong a model was about each structure when it was asked.
+
+    Args:
+        places: (K,) number of the question, by kind.
+        errors: (K,) likewise.
+    """
+    figure, axes = _empty(5.6, 3.8)
+    for colour, (kind, x) in zip(COLOURS, places.items(), strict=False):
+        axes.plot(x, errors[kind], "o", markersize=4, alpha=0.7, color=colour, label=kind)
+    axes.set_yscale("log")
+    axes.set_xlabel("question")
+    axes.set_ylabel(_label("force error when asked", unit))
+    axes.legend(frameon=False, ncols=2, fontsize=9)
+    return figure
+
+
 def save(figures: Mapping[str, Figure], folder: Path) -> Sequence[Path]:
     """Writes each figure as NAME.png and returns the files."""
     paths = []

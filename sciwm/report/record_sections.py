@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sciwm.core.units import UnitSystem
 from sciwm.report import page, plots
 from sciwm.report.numerals import plain, quantity
 from sciwm.report.page import Page
@@ -107,6 +108,11 @@ def checks(sheet: Page, record: RunRecord) -> None:
             page.commands([f"sciwm check {record.folder}"]),
         )
         return
+    sheet.section(heading, *verdicts(checks, record.model.units))
+
+
+def verdicts(checks: dict[str, Any], units: UnitSystem) -> list[str]:
+    """The licence of a model, as a table."""
     rows = [
         [
             check["name"],
@@ -120,9 +126,8 @@ def checks(sheet: Page, record: RunRecord) -> None:
         ]
         for check in checks["checks"]
     ]
-    temperature = quantity(checks["temperature"], record.model.units.temperature)
-    sheet.section(
-        heading,
+    temperature = quantity(checks["temperature"], units.temperature)
+    return [
         page.paragraph(
             f"Verdict: {checks['verdict']}. Each row is one property that physics demands or a "
             "simulation needs, measured on a few states; larger values are worse, and a pass ends "
@@ -131,7 +136,7 @@ def checks(sheet: Page, record: RunRecord) -> None:
         page.table(
             ["", "verdict", "value", "limit", "unit", "what was done"], rows, left=(0, 1, 5)
         ),
-    )
+    ]
 
 
 def training(sheet: Page, record: RunRecord) -> None:
