@@ -19,7 +19,9 @@ OUTSIDE = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")
 def on_files(files: Files, config: Any) -> Files:
     """Adds every file that a page links to."""
     linked = {
-        path for page in files.documentation_pages() for path in OUTSIDE.findall(page.content_string)
+        path
+        for page in files.documentation_pages()
+        for path in OUTSIDE.findall(page.content_string)
     }
     for path in sorted(linked):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))

@@ -163,9 +163,17 @@ def options(code):
     job = code.signature("training/fit.py", "fit") | {"config", "options", "seed"}
     for kind in ("FrameData", "WindowData", "Data"):
         job |= {f"data.{one}" for one in code.signature("data/modules.py", kind)}
-    for file, kind in (("force", "ForceTask"), ("outcome", "OutcomeTask"), ("motion", "MotionTask")):
+    for file, kind in (
+        ("force", "ForceTask"),
+        ("outcome", "OutcomeTask"),
+        ("motion", "MotionTask"),
+    ):
         job |= {f"task.{one}" for one in code.signature(f"training/{file}_task.py", kind)}
-    found["train"] |= job
+    model = "task.model.init_args"
+    force_field = code.signature("models/dynamics/force_field.py", "ForceField")
+    encoder = code.signature("models/encoders/encoder.py", "Encoder")
+    job |= {f"{model}.{one}" for one in force_field}
+    found["train"] |= job | {f"{model}.encoder.{one}" for one in encoder}
     campaign = code.signature("discovery/campaigns.py", "Job") | {"config", "options"}
     campaign |= {f"plan.{one}" for one in code.signature("discovery/plan.py", "Plan")}
     found["discover"] |= campaign
@@ -224,7 +232,9 @@ def test_every_class_that_is_named_by_its_path_exists(code):
         if path.name == "__init__.py":
             for node in tree.body:
                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME":
-                    homes |= {".".join([*path.parent.parts, k]) for k in ast.literal_eval(node.value)}
+                    homes |= {
+                        ".".join([*path.parent.parts, k]) for k in ast.literal_eval(node.value)
+                    }
     folders = {".".join(path.parent.parts) for path in code.trees}
     for path, text in TEXTS.items():
         plain = re.sub(r"^```python.*?^```", "", text, flags=re.S | re.M)
@@ -232,12 +242,16 @@ def test_every_class_that_is_named_by_its_path_exists(code):
             assert name in homes | folders, f"{path.name} names {name}"
 
 
-def test_every_python_block_can_be_read():
+def test_every_python_block_can_be_read_and_every_file_that_is_shown_is_there():
+    shown = []
     for path, text in TEXTS.items():
+        included = re.findall(r'--8<--\n(.*)\n--8<--|--8<-- "(.*)"', text)
+        shown += ["".join(names) for names in included]
         for block in fences(text, "python"):
-            for snippet in re.findall(r'^--8<-- "(.*)"$', block, re.M):
-                assert (ROOT / snippet).is_file(), f"{path.name}: {snippet}"
-            ast.parse(re.sub(r"^--8<--.*$", "", block, flags=re.M), str(path))
+            if "--8<--" not in block:
+                ast.parse(block, str(path))
+    assert [name for name in shown if not (ROOT / name).is_file()] == []
+    assert {f"docs/examples/{path.name}" for path in (DOCS / "examples").glob("*.py")} <= set(shown)
 
 
 def test_every_message_that_is_explained_is_one_of_ours(code):
@@ -275,7 +289,9 @@ def test_these_checks_catch_what_would_rot(code, tmp_path):
     assert broken_links(rotten, tmp_path) == ["page.md#two", "gone.md"]
     assert len(wrong_numbers(rotten, tmp_path)) == 2
     known = options(code)
-    text = "`sciwm fly` and `sciwm simulate a --wings 2`\n\n```sh\nsciwm train --task.speed 3\n```\n"
+    text = (
+        "`sciwm fly` and `sciwm simulate a --wings 2`\n\n```sh\nsciwm train --task.speed 3\n```\n"
+    )
     assert [one for words in calls(text) for one in unknown(words, known)] == [
         "train --task.speed", "fly", "simulate --wings",
     ]  # fmt: skip
@@ -291,6 +307,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) >= len(list(DOCS.glob("*.md")))
     # Links are followed by readers; what loads by itself must lie beside the pages.
-    loaded = r'(?:<script[^>]*src|<link[^>]*rel="(?:stylesheet|icon|preconnect)"[^>]*href|<img[^>]*src)="(?:https?:)?//'
-    assert [page.name for page in pages if re.search(loaded, page.read_text())] == []
+    elsewhere = r'="(?:https?:)?//'
+    loaded = [rf"<(?:script|img)[^>]*src{elsewhere}", rf'rel="stylesheet"[^>]*href{elsewhere}']
+    texts = {page.name: page.read_text() for page in pages}
+    assert [name for name, text in texts.items() if re.search("|".join(loaded), text)] == []
     shutil.rmtree(tmp_path / "site")

@@ -59,7 +59,7 @@ def test_the_importer_says_what_is_broken(tmp_path):
     importer = example("importer").CSVTrajectory()
     path = tmp_path / "broken.csv"
     path.write_text("time,element,x,y,z\n0,O,0,0\n")
-    with pytest.raises(SourceError, match="frame 0.*Every line needs"):
+    with pytest.raises(SourceError, match=r"frame 0.*Every line needs"):
         list(importer.frames(path, ImportOptions()))
     path.write_text("x,y,z\n")
     assert not importer.matches(path)
