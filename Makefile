@@ -1,6 +1,7 @@
 # make        sets up, then the main job on real data: import, train, evaluate, check, simulate, report;
 #             and a small discovery campaign in learned worlds
 # make test   sets up, then every test
+# make docs   the documentation, in build/docs, which opens without a server or a network
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/ethanol
@@ -67,6 +68,14 @@ runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECU
 test: .venv/.done
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+docs: .venv/.docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/build/docs/index.html"
+
+.venv/.docs: .venv/.done
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 lint: .venv/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,4 +85,4 @@ clean:
 	rm -rf runs build *.egg-info
 
 .DELETE_ON_ERROR:
-.PHONY: all setup test lint clean
+.PHONY: all setup test docs lint clean

@@ -27,6 +27,7 @@ COMMANDS = {
 
 
 def overview() -> str:
+    """What `sciwm` alone prints: every command in a line."""
     lines = ["usage: sciwm COMMAND ...", "", "Learns how matter moves, imagines, checks.", ""]
     lines += [f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items()]
     lines += ["", "sciwm COMMAND --help says more about each."]

@@ -17,6 +17,7 @@ CHAOS = (
 
 
 def imagined_beside_true(sheet: Page, comparison: MotionComparison) -> None:
+    """Adds the section with both motions: films, and where their paths part."""
     parts = []
     if comparison.same_start:
         parts.append(
@@ -66,6 +67,7 @@ def _parting(comparison: MotionComparison) -> str:
 
 
 def statistics(sheet: Page, comparison: MotionComparison) -> None:
+    """Adds the section with what does not depend on a single path: spectra, distributions."""
     shown = []
     if comparison.spectra:
         x = comparison.spectra["true"].x
@@ -104,6 +106,7 @@ def statistics(sheet: Page, comparison: MotionComparison) -> None:
 
 
 def imagined_alone(sheet: Page, motion: Motion) -> None:
+    """Adds the section on a motion that there is no true one of."""
     sheet.section(
         "Imagined motion",
         page.paragraph(

@@ -121,6 +121,7 @@ class Page:
 
 
 def paragraph(text: str) -> str:
+    """Running text."""
     return f"<p>{escape(text)}</p>"
 
 
@@ -130,6 +131,7 @@ def note(text: str) -> str:
 
 
 def commands(lines: Sequence[str]) -> str:
+    """Lines to type."""
     return f"<pre><code>{escape(chr(10).join(lines))}</code></pre>"
 
 

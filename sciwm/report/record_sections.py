@@ -22,6 +22,7 @@ PICTURES: dict[str, str] = {
 
 
 def errors(sheet: Page, record: RunRecord) -> None:
+    """Adds the section on errors beside those of null models."""
     evaluation = record.evaluation
     heading = "Errors"
     if not evaluation:
@@ -99,6 +100,7 @@ def _motion_errors(metrics: dict[str, Any]) -> list[str]:
 
 
 def checks(sheet: Page, record: RunRecord) -> None:
+    """Adds the section on the verdicts of the checks."""
     checks = record.checks
     heading = "What the model may be used for"
     if not checks:
@@ -140,6 +142,7 @@ def verdicts(checks: dict[str, Any], units: UnitSystem) -> list[str]:
 
 
 def training(sheet: Page, record: RunRecord) -> None:
+    """Adds the section on what was trained, and on what."""
     training, provenance = record.training, record.provenance
     model = record.model
     facts = [

@@ -76,14 +76,17 @@ class Amounts:
 
 
 def percent(value: float) -> str:
+    """A share, written as percent."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else UNKNOWN
 
 
 def share_interval(share: Share) -> str:
+    """The interval of a share, written as percent."""
     return f"{100 * share.low:.0f} to {100 * share.high:.0f} %"
 
 
 def ratio_interval(ratio: Ratio) -> str:
+    """The interval of a ratio; where it has no upper end, what it lies above."""
     if math.isinf(ratio.high):
         return f"above {plain(ratio.low)}" if ratio.low > 0 else "unknown"
     return f"{plain(ratio.low)} to {plain(ratio.high)}"

@@ -20,6 +20,7 @@ EXAMPLES = 3
 
 
 def failed(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on candidates without a measurement: how many failed where, and why."""
     heading = "What failed, and where"
     found = scorecard.failures(record.hypotheses)
     if not found:
@@ -42,6 +43,7 @@ def failed(sheet: Page, record: CampaignRecord) -> None:
 
 
 def costs(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on what an outcome costs in a learned world and with the reference."""
     heading = "Cost of one outcome"
     names = list(dict.fromkeys([*record.model_cost, *record.reference_cost]))
     if not names:
@@ -61,6 +63,7 @@ def costs(sheet: Page, record: CampaignRecord) -> None:
 
 
 def proposers(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on what became of each proposer's candidates."""
     heading = "What each proposer earned"
     found = scorecard.earnings(record.hypotheses)
     if not found:
@@ -82,6 +85,7 @@ def proposers(sheet: Page, record: CampaignRecord) -> None:
 
 
 def models(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on the models that predicted, with their errors."""
     heading = "Models"
     if not record.models:
         sheet.section(heading, page.paragraph("No model has been trained yet."))

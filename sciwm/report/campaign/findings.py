@@ -17,6 +17,7 @@ VIEWS = 3
 
 
 def best(sheet: Page, record: CampaignRecord, amounts: dict[str, Amounts]) -> None:
+    """Adds the section that ranks measured candidates."""
     heading = "Best candidates"
     ranked = scorecard.ranked(record.hypotheses)
     if not ranked:
@@ -38,6 +39,7 @@ def best(sheet: Page, record: CampaignRecord, amounts: dict[str, Amounts]) -> No
 
 
 def structures(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section with the shapes of the best candidates."""
     heading = "Their structures"
     ranked = scorecard.ranked(record.hypotheses)
     places = {h.candidate.smiles: k for k, h in enumerate(ranked, start=1)}
@@ -51,6 +53,7 @@ def structures(sheet: Page, record: CampaignRecord) -> None:
 
 
 def progress(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on the best score against what was spent."""
     shown = []
     for goal, text in enumerate(record.goals):
         for seconds in (False, True):
@@ -88,6 +91,7 @@ def progress(sheet: Page, record: CampaignRecord) -> None:
 
 
 def everything(sheet: Page, record: CampaignRecord, amounts: dict[str, Amounts]) -> None:
+    """Adds the section with all that was measured."""
     heading = "All measured hypotheses"
     ranked = scorecard.ranked(record.hypotheses)
     known = {id(h) for h in ranked}

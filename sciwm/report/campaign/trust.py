@@ -15,6 +15,7 @@ from sciwm.report.page import Page
 
 
 def predictions(sheet: Page, record: CampaignRecord, amounts: dict[str, Amounts]) -> None:
+    """Adds the section that holds predictions against measurements."""
     shown = []
     for name, amount in amounts.items():
         figure = drawn.parity(record.hypotheses, name, amount.unit)
@@ -70,6 +71,7 @@ def _favourites(record: CampaignRecord) -> list[str]:
 
 
 def calibration(sheet: Page, record: CampaignRecord) -> None:
+    """Adds the section on how often intervals held what they promised."""
     names = record.outcomes
     rounds = sorted({h.round for h in record.hypotheses})
     groups = [[h for h in record.hypotheses if h.round == number] for number in rounds]

@@ -37,6 +37,8 @@ class Expression(abc.ABC):
 
 @dataclass(frozen=True)
 class Number(Expression):
+    """A number with its dimension."""
+
     value: float
     dimension: Dimension = NUMBER
 
@@ -78,6 +80,8 @@ class Operation(Expression):
 
 @dataclass(frozen=True)
 class Power(Expression):
+    """Another expression to a rational power."""
+
     base: Expression
     exponent: Fraction
 
