@@ -100,6 +100,7 @@ def new_questions(
 
 
 def round_up(number: float) -> int:
+    """The next whole number."""
     return int(np.ceil(number))
 
 

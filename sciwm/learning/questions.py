@@ -52,9 +52,11 @@ class Question:
 
 
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
+    """As JSON, all at once."""
     with replacing(path) as file:
         file.write(json.dumps([one.content() for one in questions]).encode())
 
 
 def read_questions(path: Path) -> list[Question]:
+    """Those that `write_questions` wrote."""
     return [Question.of(one) for one in json.loads(path.read_text())]
