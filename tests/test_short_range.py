@@ -16,9 +16,9 @@ from sciwm.models import Encoder, ForceField
 from sciwm.models.domain import Domain
 from sciwm.models.dynamics import short_range
 from sciwm.models.dynamics.bonding import bond_weight, saturated
-from sciwm.models.dynamics.short_range import APART, INNER, OUTER, TOUCHING
+from sciwm.models.dynamics.short_range import APART, INNER, OUTER, TOUCHING, ShortRange
 from sciwm.models.geometry import Geometry
-from sciwm.models.statistics import survey
+from sciwm.models.statistics import Statistics, survey
 from sciwm.simulation.learned import LearnedSimulator, predict
 
 CUTOFF = 4.0
@@ -187,6 +187,18 @@ def test_bonds_pull_at_nothing_where_atoms_are_bound_as_in_training():
     # If every bond counted, atoms with a common neighbour would feel one another.
     model.short_range.enough.fill_(100.0)
     assert float(predict(model, state).forces.abs().max()) > 0.1
+
+
+def test_a_rare_bond_that_was_pulled_does_not_decide_what_all_are_worth():
+    for pulled, fewest in ((2, 1.0), (20, 0.2)):
+        bonds = {1: np.concatenate([np.ones(1000 - pulled), np.full(pulled, 0.2)])}
+        short_range = ShortRange(CUTOFF)
+        short_range.adapt(Statistics(bonds=bonds))
+        assert float(short_range.enough[1]) == pytest.approx(fewest)
+    # Of few atoms, none is rare.
+    short_range = ShortRange(CUTOFF)
+    short_range.adapt(Statistics(bonds={1: np.concatenate([np.ones(100), np.full(1, 0.2)])}))
+    assert float(short_range.enough[1]) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("enough", [0.0, 0.3, 0.9, 4.0])
