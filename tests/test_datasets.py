@@ -364,6 +364,23 @@ class TestOrganic:
         kept = set(organic.molecules([path])) - {"CCO"}
         assert kept == {one for one in lone if organic.held_back(one)}
 
+    def test_variants_are_other_molecules_of_those_that_are_learned_from(self, organic, tmp_path):
+        path = tmp_path / "list.csv"
+        listed = ["c1ccccc1C(C)=O", "CCOCC", "CCCCO", "Cc1ccoc1"]
+        path.write_text("\n".join(["SMILES", *listed]))
+        plain, both = organic.molecules([path]), organic.molecules([path], variants=True)
+        assert set(plain) < set(both)
+        parents = [one for one in plain if not organic.held_back(one)]
+        assert set(both) - set(plain) == {organic.variant(one) for one in parents}
+        assert all(Chem.CanonSmiles(one) == one for one in both)
+        # Methane has no group that could be replaced.
+        assert organic.variant("C") is None
+
+    def test_no_variant_leaves_what_the_recipe_is_for(self, organic):
+        full = "c1ccc2c(c1)ccc1c2ccc2c1cccc2CC"
+        found = organic.variant(Chem.CanonSmiles(full))
+        assert organic.canonical(found) == found
+
     def test_heated_molecules_feel_the_slope_of_their_energy(self, organic):
         """Also after they moved: RDKit goes on with the distances of the call before."""
         heated = organic.Heated("CCO", np.random.default_rng(0))

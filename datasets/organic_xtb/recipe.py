@@ -21,7 +21,7 @@ from ase.data import atomic_masses, chemical_symbols, vdw_radii
 from ase.formula import Formula
 from jsonargparse import auto_cli
 from rdkit import Chem
-from rdkit.Chem import rdForceFieldHelpers
+from rdkit.Chem import rdChemReactions, rdForceFieldHelpers
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
@@ -47,6 +47,22 @@ CONTACT = (0.65, 1.3)  # closest approach of a pair, in sums of van der Waals ra
 STRONGEST = 25.0  # eV/Å: frames with a larger force are clashes and left out
 KCAL_MOL = 0.0433641  # eV
 HELD_BACK = 26  # of 256
+REPLACEMENTS = (  # which add elements and bonds that the lists are poor in
+    "[cH:1]>>[n:1]",
+    "[cH:1]>>[c:1]F",
+    "[cH:1]>>[c:1]N",
+    "[cH:1]>>[c:1]C#N",
+    "[CH3:1]>>[NH2:1]",
+    "[CH3:1]>>[C:1](F)(F)F",
+    "[CH2X4:1]>>[NH:1]",
+    "[CH2X4:1]>>[S:1](=O)=O",
+    "[CH2X4:1]>>[C:1](F)F",
+    "[OX2H0:1]>>[S:1]",
+    "[OX2H0:1]>>[NH:1]",
+    "[OX2H:1]>>[SH:1]",
+    "[#6:1]=[OX1:2]>>[*:1]=[S:2]",
+    "[o:1]>>[s:1]",
+)
 
 
 def digest(smiles: str) -> bytes:
@@ -56,6 +72,11 @@ def digest(smiles: str) -> bytes:
 def held_back(smiles: str) -> bool:
     """Whether nothing that ships may learn from a molecule, named by its canonical SMILES."""
     return digest(smiles)[0] < HELD_BACK
+
+
+def generator(smiles: str, seed: int) -> np.random.Generator:
+    """Of a molecule's own, so that it gets the same geometries whatever was made before."""
+    return np.random.default_rng([seed, int.from_bytes(digest(smiles)[:8])])
 
 
 def listed(path: Path) -> list[str]:
@@ -75,26 +96,47 @@ def listed(path: Path) -> list[str]:
     raise ValueError(f"{path} has no column SMILES separated by commas or semicolons")
 
 
-def molecules(lists: Iterable[Path]) -> list[str]:
+def canonical(smiles: str) -> str | None:
+    """How RDKit writes a molecule that the recipe is for; None for any other."""
+    try:
+        molecule = parsed(smiles)
+    except ValueError:
+        return None
+    atoms = list(molecule.GetAtoms())
+    wanted = (
+        len(atoms) <= HEAVY_ATOMS
+        and {atom.GetAtomicNum() for atom in atoms} <= ELEMENTS
+        and not any(atom.GetNumRadicalElectrons() or atom.GetIsotope() for atom in atoms)
+        and Chem.GetFormalCharge(molecule) == 0
+    )
+    return Chem.MolToSmiles(molecule) if wanted else None
+
+
+def variant(smiles: str) -> str | None:
+    """The molecule with one group replaced at random, which names itself; None where none can be."""
+    rng = generator(smiles, 0)
+    molecule = parsed(smiles)
+    for k in rng.permutation(len(REPLACEMENTS)):
+        products = rdChemReactions.ReactionFromSmarts(REPLACEMENTS[k]).RunReactants((molecule,))
+        for chosen in rng.permutation(len(products)):
+            found = canonical(Chem.MolToSmiles(products[chosen][0]))
+            if found is not None and found != smiles:
+                return found
+    return None
+
+
+def molecules(lists: Iterable[Path], variants: bool = False) -> list[str]:
     """Canonical SMILES of what the recipe is for, each once, in an order that is as good as random.
 
     Mirror images and cis-trans isomers of a molecule that is held back are left out, unless they are held
     back themselves.
+
+    Args:
+        variants: Beside each that is not held back, a variant of it.
     """
-    found = set()
-    for smiles in (smiles for path in lists for smiles in listed(path)):
-        try:
-            molecule = parsed(smiles)
-        except ValueError:
-            continue
-        atoms = list(molecule.GetAtoms())
-        if (
-            len(atoms) <= HEAVY_ATOMS
-            and {atom.GetAtomicNum() for atom in atoms} <= ELEMENTS
-            and not any(atom.GetNumRadicalElectrons() or atom.GetIsotope() for atom in atoms)
-            and Chem.GetFormalCharge(molecule) == 0
-        ):
-            found.add(Chem.MolToSmiles(molecule))
+    found = {canonical(smiles) for path in lists for smiles in listed(path)} - {None}
+    if variants:
+        found |= {variant(smiles) for smiles in found if not held_back(smiles)} - {None}
     flat = {smiles: Chem.MolToSmiles(parsed(smiles), isomericSmiles=False) for smiles in found}
     kept_apart = {flat[smiles] for smiles in found if held_back(smiles)}
     return sorted(
@@ -265,11 +307,6 @@ def label(
     return failed
 
 
-def generator(smiles: str, seed: int) -> np.random.Generator:
-    """Of a molecule's own, so that it gets the same geometries whatever was made before."""
-    return np.random.default_rng([seed, int.from_bytes(digest(smiles)[:8])])
-
-
 def from_force_field(
     chosen: list[str], count: int, partners: dict[bool, list[str]], seed: int
 ) -> Iterator[tuple[str, list[Frame]]]:
@@ -360,6 +397,7 @@ def main(
     out: Path = Path(),
     molecules_at_most: int = 1_000_000,
     geometries_each: int = 6,
+    variants: bool = False,
     world: str | None = None,
     seed: int = 0,
 ) -> None:
@@ -372,12 +410,13 @@ def main(
         out: Folder to write into.
         molecules_at_most: Of both files together.
         geometries_each: Frames of each molecule.
+        variants: Beside each listed molecule that is not held back, one with a group replaced.
         world: A name, run folder or model file of the world to draw frames from.
         seed: Of conformers, dynamics and places.
     """
     out.mkdir(parents=True, exist_ok=True)
     name = "" if world is None else "_thermal"
-    every = molecules(lists)
+    every = molecules(lists, variants)
     small = [one for one in every if parsed(one).GetNumAtoms() <= PARTNER_ATOMS]
     partners = {side: [one for one in small if held_back(one) == side] for side in (False, True)}
     ledger = Ledger(out / f"labels{name}.jsonl")
@@ -395,6 +434,7 @@ def main(
         "method": "GFN2-xTB, gas phase",
         "lists": [path.name for path in lists],
         "geometries_each": geometries_each,
+        "variants": variants,
         "world": world,
         "seed": seed,
         "tblite": version("tblite"),
