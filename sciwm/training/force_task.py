@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,8 +142,8 @@ class ForceTask(Task):
         for frame in frames:
             state = State.from_frame(frame)
             energy = predict(self.model, state).energy - self.model.total_offset(state)
-            learned.append(float(energy) / len(frame))
-        self.model.rebase(statistics, sum(learned) / len(learned))
+            learned.append(float(energy))
+        self.model.rebase(statistics, np.array(learned))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         embeddings = {m.weight for m in self.modules() if isinstance(m, torch.nn.Embedding)}
