@@ -1,5 +1,6 @@
 """The data recipes make what their cards say, and the committed samples are sound."""
 
+import hashlib
 import importlib.util
 import sys
 from dataclasses import replace
@@ -11,7 +12,9 @@ import pytest
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list
+from rdkit import Chem
 from scipy.integrate import solve_ivp
+from scipy.optimize import approx_fprime
 
 from sciwm.core.units import MOLECULAR
 from sciwm.data.h5md import H5MDFile
@@ -60,6 +63,11 @@ def benchmark_split(nbody):
 @pytest.fixture(scope="module")
 def fluid():
     return recipe("lj_fluid")
+
+
+@pytest.fixture(scope="module")
+def organic():
+    return recipe("organic_xtb")
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +314,130 @@ class TestEthanol:
         assert texts[:2] == texts[2:]
         with pytest.raises(FileExistsError):
             recipe("ethanol_xtb").main(tmp_path / "one", 3, 2, 2, 3, seed=5)
+
+
+class TestOrganic:
+    def test_lists_are_read_whatever_separates_their_columns(self, organic, tmp_path):
+        comma, semicolon = tmp_path / "a.csv", tmp_path / "b.txt"
+        comma.write_text('Name,SMILES,x\n"1,2-ethanediol",OCCO,1\nwater,O,2\n')
+        semicolon.write_text("# a comment\n# id; SMILES; name\nm1; CCO; ethanol, pure\n")
+        assert organic.listed(comma) == ["OCCO", "O"]
+        assert organic.listed(semicolon) == ["CCO"]
+        comma.write_text("name,structure\nwater,O\n")
+        with pytest.raises(ValueError, match="no column SMILES"):
+            organic.listed(comma)
+
+    def test_only_what_the_card_says_is_kept(self, organic, tmp_path):
+        path = tmp_path / "list.csv"
+        wanted = ["CCO", "c1ccccc1Cl", "CS(C)=O"]
+        refused = [
+            "[Na+].[Cl-]",
+            "CC(=O)[O-]",
+            "C[CH2]",
+            "BrC",
+            "C" * 21,
+            "[2H]C",
+            "no molecule",
+            "P",
+        ]
+        path.write_text("\n".join(["SMILES", *wanted, "OCC", *refused]))
+        assert sorted(organic.molecules([path])) == sorted(
+            Chem.CanonSmiles(smiles) for smiles in wanted
+        )
+
+    def test_held_back_is_what_the_digest_says_and_so_are_its_stereoisomers(
+        self, organic, tmp_path
+    ):
+        chains = ["C" * k + end for k in range(1, 12) for end in ("", "O", "N", "C=O", "Cl", "#N")]
+        names = [Chem.CanonSmiles(one) for one in chains]
+        expected = {one for one in names if hashlib.sha256(one.encode()).hexdigest()[:2] < "1a"}
+        assert {one for one in names if organic.held_back(one)} == expected
+        assert 0 < len(expected) < len(names)
+        # A molecule whose one enantiomer is held back: the other must not be learned from.
+        mirrored = (
+            [Chem.CanonSmiles(f"{'C' * k}[C{turn}H](O)N") for turn in ("@", "@@")]
+            for k in range(1, 13)
+        )
+        lone = next(two for two in mirrored if len(set(map(organic.held_back, two))) == 2)
+        path = tmp_path / "list.csv"
+        path.write_text("\n".join(["SMILES", *lone, "CCO"]))
+        kept = set(organic.molecules([path])) - {"CCO"}
+        assert kept == {one for one in lone if organic.held_back(one)}
+
+    def test_variants_are_other_molecules_of_those_that_are_learned_from(self, organic, tmp_path):
+        path = tmp_path / "list.csv"
+        listed = ["c1ccccc1C(C)=O", "CCOCC", "CCCCO", "Cc1ccoc1"]
+        path.write_text("\n".join(["SMILES", *listed]))
+        plain, both = organic.molecules([path]), organic.molecules([path], variants=True)
+        assert set(plain) < set(both)
+        parents = [one for one in plain if not organic.held_back(one)]
+        assert set(both) - set(plain) == {organic.variant(one) for one in parents}
+        assert all(Chem.CanonSmiles(one) == one for one in both)
+        # Methane has no group that could be replaced.
+        assert organic.variant("C") is None
+
+    def test_no_variant_leaves_what_the_recipe_is_for(self, organic):
+        full = "c1ccc2c(c1)ccc1c2ccc2c1cccc2CC"
+        found = organic.variant(Chem.CanonSmiles(full))
+        assert organic.canonical(found) == found
+
+    def test_heated_molecules_feel_the_slope_of_their_energy(self, organic):
+        """Also after they moved: RDKit goes on with the distances of the call before."""
+        heated = organic.Heated("CCO", np.random.default_rng(0))
+        for _ in range(2):
+            heated.positions = heated.positions + 0.05 * heated.rng.standard_normal((9, 3))
+
+            def energy(flat):
+                heated.field.Initialize()
+                return organic.KCAL_MOL * heated.field.CalcEnergy(flat.tolist())
+
+            slope = approx_fprime(heated.positions.ravel(), energy, 1e-6)
+            np.testing.assert_allclose(heated._forces().ravel(), -slope, atol=1e-3)
+
+    def test_a_stretched_bond_is_the_only_one(self, organic):
+        rng = np.random.default_rng(1)
+        heated = organic.Heated("CCOC", rng)
+        bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in heated.molecule.GetBonds()]
+
+        def lengths(frame):
+            return np.array(
+                [np.linalg.norm(frame.positions[i] - frame.positions[j]) for i, j in bonds]
+            )
+
+        for _ in range(5):
+            ratio = lengths(organic.stretched(heated.start, heated.molecule, rng)) / lengths(
+                heated.start
+            )
+            changed = ratio[abs(ratio - 1) > 1e-9]
+            assert len(changed) == 1
+            assert 0.9 <= changed[0] <= 1.4
+
+    def test_a_ring_has_no_bond_to_stretch_but_those_of_its_hydrogens(self, organic):
+        rng = np.random.default_rng(1)
+        heated = organic.Heated("c1ccccc1", rng)
+        ring = heated.start.numbers == 6
+        moved = organic.stretched(heated.start, heated.molecule, rng)
+        np.testing.assert_array_equal(moved.positions[ring], heated.start.positions[ring])
+
+    def test_partners_touch_and_keep_their_shape(self, organic):
+        rng = np.random.default_rng(2)
+        first, second = (organic.Heated(smiles, rng).start for smiles in ("CCO", "O"))
+        both = organic.pair(first, second, rng)
+        apart = np.linalg.norm(both.positions[:9, None] - both.positions[None, 9:], axis=-1)
+        assert 1.0 < apart.min() < 5.0
+
+        def inside(positions):
+            return np.linalg.norm(positions[:, None] - positions, axis=-1)
+
+        np.testing.assert_allclose(inside(both.positions[9:]), inside(second.positions), atol=1e-9)
+
+    def test_a_line_that_a_kill_tore_is_written_again(self, organic, tmp_path):
+        path = tmp_path / "labels.jsonl"
+        ledger = organic.Ledger(path)
+        ledger.add("C", [])
+        ledger.add("O", [])
+        path.write_bytes(path.read_bytes()[:-5])
+        again = organic.Ledger(path)
+        assert again.known == {"C"}
+        again.add("O", [])
+        assert [smiles for smiles, _ in again] == ["C", "O"]

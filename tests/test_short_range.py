@@ -16,9 +16,9 @@ from sciwm.models import Encoder, ForceField
 from sciwm.models.domain import STRONGER, Domain
 from sciwm.models.dynamics import short_range
 from sciwm.models.dynamics.bonding import bond_weight, saturated
-from sciwm.models.dynamics.short_range import APART, INNER, OUTER, TOUCHING
+from sciwm.models.dynamics.short_range import APART, INNER, MANY_BONDS, OUTER, TOUCHING, ShortRange
 from sciwm.models.geometry import Geometry
-from sciwm.models.statistics import survey
+from sciwm.models.statistics import Statistics, survey
 from sciwm.simulation.learned import LearnedSimulator, outside, predict
 
 CUTOFF = 4.0
@@ -63,6 +63,10 @@ def energy(model, numbers, positions):
 
 def pair_energies(model, first, second, distances):
     return np.array([energy(model, [first, second], [[0, 0, 0], [r, 0, 0]]) for r in distances])
+
+
+def energy_of_free_atoms(model):
+    return max(abs(energy(model, [z], [[0, 0, 0]])) for z in (1, 6, 8))
 
 
 @pytest.mark.parametrize("z", [1, 6, 8])
@@ -189,6 +193,44 @@ def test_bonds_pull_at_nothing_where_atoms_are_bound_as_in_training():
     assert float(predict(model, state).forces.abs().max()) > 0.1
 
 
+def test_bonds_of_each_element_are_worth_what_explains_the_data_best():
+    """Where composition varies; then nothing of that is left to be learned."""
+    worth = {"H": 3.0, "C": 7.0, "O": 5.0}
+    frames = []
+    for name in ("CH4", "H2O", "CH3CH2OH", "CO2", "C2H4", "H2CO"):
+        atoms = molecule(name)
+        energy = sum(ENERGIES[symbol] - worth[symbol] for symbol in atoms.symbols)
+        forces = np.zeros((len(atoms), 3))
+        frames.append(
+            Frame(numbers=atoms.numbers, positions=atoms.positions, energy=energy, forces=forces)
+        )
+    model = wild(strength=0.0)
+    model.short_range.enough.fill_(MANY_BONDS)
+    model.adapt(survey(frames, CUTOFF, model.units, model.reference_table()))
+    state = State.collate([State.from_frame(frame, torch.float64) for frame in frames])
+    right = torch.tensor([frame.energy for frame in frames])
+    assert float((predict(model, state).energy - right).abs().max()) < 1e-3
+    assert energy_of_free_atoms(model) == 0.0
+    model.bond_corrections.zero_()
+    assert float((predict(model, state).energy - right).abs().max()) > 1.0
+
+
+def test_one_composition_leaves_all_bonds_alike():
+    assert float(wild().bond_corrections.abs().max()) < 1e-9
+
+
+def test_a_rare_bond_that_was_pulled_does_not_decide_what_all_are_worth():
+    for pulled, fewest in ((2, 1.0), (20, 0.2)):
+        bonds = {1: np.concatenate([np.ones(10_000 - pulled), np.full(pulled, 0.2)])}
+        short_range = ShortRange(CUTOFF)
+        short_range.adapt(Statistics(bonds=bonds))
+        assert float(short_range.enough[1]) == pytest.approx(fewest)
+    # Of few atoms, none is rare.
+    short_range = ShortRange(CUTOFF)
+    short_range.adapt(Statistics(bonds={1: np.concatenate([np.ones(100), np.full(1, 0.2)])}))
+    assert float(short_range.enough[1]) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("enough", [0.0, 0.3, 0.9, 4.0])
 def test_further_bonds_count_ever_less_and_then_nothing(enough):
     count = torch.linspace(0.0, 6.0, 601, requires_grad=True)
@@ -230,7 +272,7 @@ def test_a_new_zero_of_energies_keeps_free_atoms_exact():
     statistics = survey(frames, CUTOFF, model.units, model.reference_table())
     state = State.collate([State.from_frame(frame, torch.float64) for frame in frames])
     bare = predict(model, state).energy - model.total_offset(state)
-    model.rebase(statistics, float(bare.mean()) / 9)
+    model.rebase(statistics, bare.detach().numpy())
     assert energy(model, [8], [[0, 0, 0]]) == 0.0
     found = predict(model, state).energy.mean()
     assert float(found) == pytest.approx(np.mean([frame.energy for frame in frames]), abs=1e-6)

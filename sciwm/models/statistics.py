@@ -48,6 +48,8 @@ class Statistics:
         force_max: Largest force on a particle.
         reference_energies: (T,) energy of each isolated particle, eV; zero where unknown.
         energy_shift: Mean of (energy - reference energies) per particle.
+        compositions: (F, T) particles of each type in the frames with energies.
+        formation: (F,) their energies less the reference energies.
         bonds: By particle type, the number of bonds of each particle of that type, as
             `bonding.bond_weight` counts them.
         total_charges: Sorted net charges that occur, rounded; empty where unknown.
@@ -62,6 +64,8 @@ class Statistics:
     force_max: float = np.inf
     reference_energies: Array = field(default_factory=lambda: np.zeros(MAX_NUMBER + 1))
     energy_shift: float = 0.0
+    compositions: Array = field(default_factory=lambda: np.zeros((0, MAX_NUMBER + 1)))
+    formation: Array = field(default_factory=lambda: np.zeros(0))
     bonds: dict[int, Array] = field(default_factory=dict)
     total_charges: list[int] = field(default_factory=list)
     labels: dict[str, LabelStatistics] = field(default_factory=dict)
@@ -142,6 +146,8 @@ def survey(
         sizes = np.array([len(frame) for frame in labelled])
         rest = energies - np.array([reference_energies[n].sum() for n in numbers])
         result.energy_shift = float((rest / sizes).mean())
+        result.compositions = np.stack([np.bincount(n, minlength=MAX_NUMBER + 1) for n in numbers])
+        result.formation = rest
         result.reference_energies = reference_energies
     for name in sorted({name for frame in frames for name in frame.properties}):
         result.labels[name] = label_statistics(name, frames)

@@ -66,8 +66,5 @@ def inherit(
         moved = np.array([frame.energy for frame in frames], dtype=float) - np.array(inherited)
         model.constants.add_(torch.as_tensor(fit_reference_energies(numbers, moved)))
         return
-    learned = [
-        (energy - float(parent.constants[frame.numbers].sum())) / len(frame)
-        for energy, frame in zip(inherited, frames, strict=True)
-    ]
-    model.rebase(statistics, sum(learned) / len(learned))
+    constant = [float(parent.constants[frame.numbers].sum()) for frame in frames]
+    model.rebase(statistics, np.array(inherited) - np.array(constant))

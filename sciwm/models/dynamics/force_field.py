@@ -1,7 +1,7 @@
 """The many-body force field: an encoder's features summed up to an energy.
 
 E = Σ_i E0(z_i) + Σ_i presence_i · scale · [readout(features_i) - readout(features of i alone)]
-    + Σ_pairs repulsion in collisions - mean bond energy · bonds,
+    + Σ_pairs repulsion in collisions - Σ_i bond energy(z_i) · half the bonds of i,
 
 so that free atoms have their reference energies, and atoms that collide repel, whatever was learned
 (`short_range`).
@@ -31,6 +31,12 @@ from sciwm.models.statistics import Statistics
 STRONGEST_BOND = 15.0
 """eV. That of carbon monoxide is 11.2."""
 
+STRONGEST_ATOM = 10.0
+"""eV. What taking an atom from all its bonds may cost; in tungsten, the most strongly bound, it is 8.9."""
+
+EXPLAINED = 1e-3
+"""Share of the widest spread of compositions below which a combination of elements is not told apart."""
+
 UNBOUND = 0.5
 """eV per particle that may be learned without being accounted for by bonds."""
 
@@ -55,6 +61,7 @@ class ForceField(Potential):
     scale: Tensor
     constants: Tensor
     bond_energy: Tensor
+    bond_corrections: Tensor
 
     def __init__(
         self,
@@ -96,14 +103,16 @@ class ForceField(Potential):
         # Only once errors were measured (`calibrate_errors`).
         self.force_error: ForceError | None = None
         self.register_buffer("scale", torch.tensor(1.0))
+        # Of the mean bond, and by element what the energy of its half of one is beside that.
         self.register_buffer("bond_energy", torch.tensor(0.0))
+        self.register_buffer("bond_corrections", torch.zeros(MAX_NUMBER + 1))
         self.register_buffer("constants", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
 
     def adapt(self, statistics: Statistics) -> None:
         self.domain.adapt(statistics)
         self.encoder.neighbour_count.fill_(statistics.neighbour_count)
         self.scale.fill_(statistics.force_rms)
-        self._set_zero(statistics, statistics.energy_shift)
+        self._set_zero(statistics, statistics.formation)
 
     def reference_table(self) -> Array | None:
         """(119,) given energies of isolated atoms; None where they are to be fitted."""
@@ -132,26 +141,37 @@ class ForceField(Potential):
             )
         self.load_state_dict(other.state_dict())
 
-    def rebase(self, statistics: Statistics, learned: float) -> None:
+    def rebase(self, statistics: Statistics, learned: Array) -> None:
         """Moves the zero of energies to that of other data, such as another method's.
 
         Args:
-            learned: Mean energy per particle that the model gives on that data, constants aside.
+            learned: (F,) energies that the model gives on that data, constants aside.
         """
         if self.short_range is not None:
-            learned += float(self.bond_energy) * self.short_range.mean_bonds(statistics)
-        self._set_zero(statistics, statistics.energy_shift - learned)
+            each = self.bond_energy + self.bond_corrections
+            bonded = each.double().numpy(force=True) * self.short_range.mean_bonds(statistics)
+            learned = learned + statistics.compositions @ bonded
+        self._set_zero(statistics, statistics.formation - learned)
 
-    def _set_zero(self, statistics: Statistics, shift: float) -> None:
-        """Shares out what a particle of the data has on average beyond its reference energy.
+    def _set_zero(self, statistics: Statistics, formation: Array) -> None:
+        """Shares out what systems of the data have beyond the reference energies of their particles.
 
         Bonds take it where they can; then free atoms are at their reference energies.
+
+        Args:
+            formation: (F,) energies to be shared out.
         """
+        sizes = statistics.compositions.sum(axis=1)
+        shift = float((formation / sizes).mean()) if len(sizes) else 0.0
         if self.short_range is not None:
             self.short_range.adapt(statistics)
-            bonds = self.short_range.mean_bonds(statistics)
+            halves = self.short_range.mean_bonds(statistics)
+            particles = sum(map(len, statistics.bonds.values()))
+            total = sum(halves[z] * len(bonds) for z, bonds in statistics.bonds.items())
+            bonds = total / max(particles, 1)
             bond_energy = -shift / bonds if bonds > FEWEST_BONDS else 0.0
             self.bond_energy.fill_(0.0)
+            self.bond_corrections.fill_(0.0)
             if abs(shift) > UNBOUND and not 0.0 < bond_energy <= STRONGEST_BOND:
                 warnings.warn(
                     f"particles of the data have {shift:.4g} eV more than their reference energies and "
@@ -162,8 +182,24 @@ class ForceField(Potential):
                 )
             else:
                 self.bond_energy.fill_(min(max(bond_energy, 0.0), STRONGEST_BOND))
+                self._correct_bonds(statistics, formation, halves)
                 shift = 0.0
         self.constants.copy_(torch.as_tensor(statistics.reference_energies) + shift)
+
+    def _correct_bonds(self, statistics: Statistics, formation: Array, halves: Array) -> None:
+        """Gives bonds of each element the energy that explains how the data's depend on composition.
+
+        Of all explanations that are as good, the one nearest the mean bond: none is corrected where every
+        system has the same composition.
+        """
+        mean = float(self.bond_energy)
+        rest = formation + mean * statistics.compositions @ halves
+        found = np.linalg.lstsq(statistics.compositions, rest, rcond=EXPLAINED)[0]
+        bound = halves > 0.5 * FEWEST_BONDS
+        energies = mean - np.divide(found, halves, out=np.zeros_like(halves), where=bound)
+        most = np.maximum(STRONGEST_ATOM / np.where(bound, halves, 1.0), mean)
+        corrections = np.clip(energies, 0.0, most) - mean
+        self.bond_corrections.copy_(torch.as_tensor(np.where(bound, corrections, 0.0)))
 
     def presence(self, geometry: Geometry) -> Tensor | None:
         """(A,) how much of each particle what is learned may see; None where that is all."""
@@ -191,7 +227,8 @@ class ForceField(Potential):
             return energy, error
         bonds = self.short_range.bonds(geometry, self.domain, contacts)
         repulsion = self.short_range.repulsion(geometry, contacts)
-        return seen * energy + repulsion - self.bond_energy * bonds, error
+        worth = self.bond_energy + self.bond_corrections[geometry.numbers]
+        return seen * energy + repulsion - worth * bonds, error
 
     @property
     def largest_error(self) -> float:
@@ -212,7 +249,8 @@ class ForceField(Potential):
         return self.constants[numbers]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(prefix + "bond_energy", torch.zeros_like(self.bond_energy))
+        for name in ("bond_energy", "bond_corrections"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
         known = state_dict.get(prefix + "force_error.whitening")
         size = self.encoder.layers * self.encoder.channels
         if known is None:

@@ -8,15 +8,18 @@ screened repulsion of nuclei takes over, by the same switch. Whatever is learned
 bounded below.
 
 Bonds are counted, and each is worth the mean bond of the training data (about 4 eV in organic molecules),
-so that one that breaks in a simulation costs what bonds cost, rather than what a network extrapolates. An
-atom counts no more bonds than the fewest that its element had in training: as long as atoms are bound as
-they were there, the count is constant and pulls at nothing.
+or by element what explains best how energies there depend on composition, so that one that breaks in a
+simulation costs what bonds cost, rather than what a network extrapolates. An atom counts no more bonds than
+the fewest that its element usually had in training: as long as atoms are bound as they were there, the count
+is constant and pulls at nothing.
 """
 
+import numpy as np
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from sciwm.core.frame import Array
 from sciwm.core.state import MAX_NUMBER
 from sciwm.models.domain import Domain
 from sciwm.models.dynamics.bonding import bond_weight, saturated
@@ -39,6 +42,11 @@ only says nothing of a collision there."""
 MANY_BONDS = 1000.0
 """What no atom has."""
 
+UNUSUAL = 0.001
+"""Share of an element's atoms in training that may have fewer bonds than are counted. One bond that was
+pulled apart, or carbon monoxide among thousands of molecules, would else leave too few bonds to account for
+the energy of all."""
+
 
 class ShortRange(nn.Module):
     """Collisions, repulsion and bonds of the atoms of a molecule or material, in eV and Å.
@@ -53,7 +61,7 @@ class ShortRange(nn.Module):
     def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        # Of each element, the fewest bonds of an atom in training.
+        # Of each element, the fewest bonds that an atom usually had in training.
         self.register_buffer("enough", torch.full((MAX_NUMBER + 1,), MANY_BONDS))
         radii = torch.tensor(covalent_radii, dtype=torch.get_default_dtype())
         self.register_buffer("radii", radii, persistent=False)
@@ -68,16 +76,16 @@ class ShortRange(nn.Module):
     def adapt(self, statistics: Statistics) -> None:
         """Takes over how many bonds atoms have in training data, beside that which it knows."""
         for number, bonds in statistics.bonds.items():
-            self.enough[number] = min(float(bonds.min()), float(self.enough[number]))
+            fewest = float(np.quantile(bonds, UNUSUAL, method="lower"))
+            self.enough[number] = min(fewest, float(self.enough[number]))
 
-    def mean_bonds(self, statistics: Statistics) -> float:
-        """Bonds per particle of the data, as they are counted here."""
-        total = particles = 0.0
+    def mean_bonds(self, statistics: Statistics) -> Array:
+        """(T,) half of the bonds of a particle of each type in the data, as they are counted here."""
+        halves = np.zeros(MAX_NUMBER + 1)
         for number, bonds in statistics.bonds.items():
             count = torch.from_numpy(bonds).to(self.enough)
-            total += 0.5 * float(saturated(count, self.enough[number]).sum())
-            particles += len(bonds)
-        return total / max(particles, 1.0)
+            halves[number] = 0.5 * float(saturated(count, self.enough[number]).mean())
+        return halves
 
     def repulsion(self, geometry: Geometry, contacts: Tensor) -> Tensor:
         """(A,) half of the repulsion of every pair that collides on each particle."""
