@@ -8,7 +8,7 @@ def compile(model: str, *, threads: int = 1) -> int:
     ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights and this kind of machine.
 
     Args:
-        model: A run folder or a model file.
+        model: A run folder, a model file, or a world that comes with sciwm, such as "organic".
         threads: Build a second program, for large systems, whose loops are spread over so many threads.
     """
     import time

@@ -30,9 +30,9 @@ def simulate(
     Ends with status 3 if some systems stopped early; what they did until then is in the file.
 
     Args:
-        model: A run folder, a model file, or the reference "gfn2" or "emt". Several run folders separated by
-            commas move things by their mean, which is what frames are then labelled with; where they
-            disagree is not looked at.
+        model: A run folder, a model file, a world that comes with sciwm, such as "organic", or the
+            reference "gfn2" or "emt". Several of the first separated by commas move things by their mean,
+            which is what frames are then labelled with; where they disagree is not looked at.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
@@ -112,6 +112,8 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     from pathlib import Path
 
+    from sciwm.evaluation.run import shipped_worlds
+
     if model in ("gfn2", "emt") and threads is not None:
         raise ValueError(f"the reference {model!r} has one thread; --threads is for trained models")
     if model == "gfn2":
@@ -127,7 +129,8 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     # A folder may have a comma in its name.
     names = [model] if Path(model).exists() else [name.strip() for name in model.split(",")]
     for name in names:
-        if len(names) > 1 and not Path(name or "nothing").exists():
+        known = name in shipped_worlds() or Path(name or "nothing").exists()
+        if len(names) > 1 and not known:
             raise FileNotFoundError(
                 f"there is no run folder or model file {name!r} to take the mean of {model} with; "
                 "reference simulators move things alone"

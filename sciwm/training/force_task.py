@@ -44,8 +44,8 @@ class ForceTask(Task):
 
     Args:
         model: The potential to fit.
-        start: A run folder or model file to start from, such as one trained on a cheaper method's labels: its
-            weights and scales; the zero of energies is this data's.
+        start: A run folder, model file or shipped world to start from, such as one trained on a cheaper
+            method's labels: its weights and scales; the zero of energies is this data's.
         energy_weight: Of the energy term, in eV² per particle² against eV²/Å² of forces.
         late_energy_weight: The same in the last quarter of the run.
         stress_weight: Of the stress term; needs data with `stress: true`.
