@@ -8,7 +8,7 @@ def compile(model: str, *, threads: int | None = None) -> int:
     ~/.cache/sciwm (or $SCIWM_CACHE), for exactly these weights and this kind of machine.
 
     Args:
-        model: A run folder or a model file.
+        model: A run folder, a model file, or a world that comes with sciwm, such as "organic".
         threads: Build a second program, for large systems, whose loops are spread over so many threads,
             which are found wherever at least as many may be used. Without it, $SCIWM_THREADS.
     """

@@ -28,7 +28,7 @@ def evaluate(
     is evaluated as motion: where particles are some frames later, ten unless `frames` says otherwise.
 
     Args:
-        run: A run folder or a model file.
+        run: A run folder, a model file, or a world that comes with sciwm, such as "organic".
         data: H5MD files.
         out: Folder for metrics.json and plots; a folder `evaluation` beside the model where absent.
         batch_size: Systems predicted together.

@@ -8,7 +8,7 @@ def info(path: str) -> int:
     training data and versions, and the verdicts of its last check.
 
     Args:
-        path: An H5MD file, a model file or a run folder.
+        path: An H5MD file, a model file, a run folder, or a world that comes with sciwm, such as "organic".
     """
     from pathlib import Path
 

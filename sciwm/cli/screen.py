@@ -29,7 +29,7 @@ def screen(
         library: A .smi, .csv, .tsv or .sdf file, which may be gzipped.
         objective: Such as "maximize electron_affinity; require sa_score < 4".
         out: The table, .csv or .parquet.
-        model: Run folders or model files of trained worlds, such as ["runs/world0", "runs/world1"];
+        model: Run folders, model files or names of trained worlds, such as ["runs/world0", "runs/world1"];
             several make an ensemble, and with it intervals.
         table: CSV file of measured molecules with columns named as the outcomes. Calibrates the
             intervals; without models outcomes are predicted from it alone.

@@ -35,10 +35,11 @@ def simulate(
     Ends with status 3 if some systems stopped early; what they did until then is in the file.
 
     Args:
-        model: A run folder, a model file, or a reference: "gfn1", "gfn2", "dft", "emt", the class path
-            of another, or either with arguments, as in "{class_path: dft, init_args: {functional: pbe0}}".
-            Several run folders separated by commas move things by their mean, which is what frames are
-            then labelled with; where they disagree is not looked at.
+        model: A run folder, a model file, a world that comes with sciwm, such as "organic", or a reference:
+            "gfn1", "gfn2", "dft", "emt", the class path of another, or either with arguments, as in
+            "{class_path: dft, init_args: {functional: pbe0}}". Several run folders or files separated by
+            commas move things by their mean, which is what frames are then labelled with; where they
+            disagree is not looked at.
         start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
@@ -162,6 +163,7 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     from pathlib import Path
 
+    from sciwm.evaluation.run import shipped_worlds
     from sciwm.simulation.references.registry import (
         names_reference,
         reference_from,
@@ -179,15 +181,16 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
     # A folder may have a comma in its name.
     names = [model] if Path(model).exists() else [name.strip() for name in model.split(",")]
     for name in names:
-        if len(names) > 1 and not Path(name or "nothing").exists():
+        if name in shipped_worlds() or Path(name or "nothing").exists():
+            continue
+        if len(names) > 1:
             raise FileNotFoundError(
                 f"there is no run folder or model file {name!r} to take the mean of {model} with; "
                 "reference simulators move things alone"
             )
-    if len(names) == 1 and not Path(model).exists():
         raise FileNotFoundError(
-            f"there is no run folder or model file {model!r}, and no reference of that name; "
-            f"{references_known()}"
+            f"there is no run folder or model file {model!r}, and no reference or shipped world of that "
+            f"name; worlds are {', '.join(shipped_worlds())}, {references_known()}"
         )
     simulators = [load(name, threads).simulator() for name in names]
     if len(simulators) == 1:

@@ -36,6 +36,7 @@ from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
 from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
 from sciwm.discovery.surrogate.predictors.predictor import Predictor
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
+from sciwm.evaluation.run import model_file
 from sciwm.simulation.references.registry import described, reference_from
 from sciwm.simulation.simulator import SimulatorError
 
@@ -104,7 +105,7 @@ class Job:
             del content["plan"][name]
         content["reference"] = described(self.reference)  # by whatever name
         content["models"] = {
-            path: hashlib.sha256(_model_file(path).read_bytes()).hexdigest() for path in self.models
+            path: hashlib.sha256(model_file(path).read_bytes()).hexdigest() for path in self.models
         }
         return json.loads(json.dumps(content))
 
@@ -275,18 +276,8 @@ def _learner(
         WorldLearner,  # brings Lightning, which takes seconds
     )
 
-    models = [_model_file(path) for path in job.models]
+    models = [model_file(path) for path in job.models]
     return WorldLearner(job.learning, campaign, world, models, recipes, folder / "worlds", seed)
-
-
-def _model_file(path: str) -> Path:
-    file = Path(path)
-    file = file / "model.pt" if file.is_dir() else file
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"no model {path}; `sciwm train` makes one, or leave `models` empty"
-        )
-    return file
 
 
 def _versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A run folder seen from outside: its model file, and the data it was trained on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,19 @@ from sciwm.data.collection import Collection
 
 MODEL = "model.pt"
 
+WORLDS = Path(__file__).parents[1] / "worlds"
+"""Where the worlds lie that come with the package: NAME.pt, and beside it its card NAME.md."""
 
-def model_file(run: str | Path) -> Path:
-    """The model of a run folder, or the model file itself.
+
+def shipped_worlds() -> list[str]:
+    """Names of the worlds that come with the package."""
+    return sorted(file.stem for file in WORLDS.glob("*.pt"))
+
+
+def model_file(run: str | os.PathLike[str]) -> Path:
+    """The model of a run folder, the model file itself, or a shipped world by its name.
+
+    What lies in the current folder under that name goes first.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -19,7 +30,12 @@ def model_file(run: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no run folder or model file {path}")
+        if str(run) in shipped_worlds():
+            return WORLDS / f"{run}.pt"
+        raise FileNotFoundError(
+            f"there is no run folder or model file {path}, and no world of that name comes with "
+            f"sciwm; those that do are: {', '.join(shipped_worlds())}"
+        )
     if not (path / MODEL).is_file():
         raise FileNotFoundError(
             f"{path} holds no {MODEL}: either it is no run folder, or its training is unfinished and "

@@ -5,7 +5,6 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from ase import Atoms
 from sciwm.core.frame import Frame
 from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import UnitSystem, parse_quantity
+from sciwm.evaluation.run import model_file
 from sciwm.interfaces.calculator import SciwmCalculator
 from sciwm.models import archive
 from sciwm.models.archive import Archive
@@ -33,7 +33,7 @@ System = State | Atoms | str
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> "World":
-    """The model of a run folder, or a model file.
+    """The model of a run folder, a model file, or a world that comes with sciwm, such as "organic".
 
     Args:
         threads: See `World`.
@@ -42,8 +42,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> "World":
         FileNotFoundError: If there is none.
         sciwm.models.archive.ModelFileError: If it cannot be read.
     """
-    path = Path(path)
-    return World(archive.load(path / "model.pt" if path.is_dir() else path), threads)
+    return World(archive.load(model_file(path)), threads)
 
 
 class World:

@@ -44,8 +44,8 @@ class ForceTask(Task):
 
     Args:
         model: The potential to fit; where absent, one like that to start from.
-        start: A run folder or model file to start from, such as one trained on a cheaper method's labels: its
-            weights and scales; the zero of energies is this data's.
+        start: A run folder, model file or shipped world to start from, such as one trained on a cheaper
+            method's labels: its weights and scales; the zero of energies is this data's.
         replay: What keeps the model to start from from being forgotten: "auto" for frames that it imagines
             and labels itself, or an H5MD file of labelled frames like those it was trained on. Steps then
             cost twice as much.

@@ -15,6 +15,7 @@ from typing import IO
 
 from sciwm.core.replacement import replacing
 from sciwm.discovery.screening.judge import Record, Screening
+from sciwm.evaluation.run import model_file
 
 ENDING = ".progress.json"
 
@@ -119,10 +120,9 @@ def identity_of(screening: Screening, library: Path) -> tuple[str, int]:
         FileNotFoundError: If a file is missing.
     """
     digest, lines = _content(library)
-    models = [Path(one) for one in screening.models]
-    files = [one / "model.pt" if one.is_dir() else one for one in models]
+    files = [model_file(one) for one in screening.models]
     files += [Path(screening.table)] if screening.table else []
-    asked = asdict(screening) | {"models": len(models), "table": bool(screening.table)}
+    asked = asdict(screening) | {"models": len(screening.models), "table": bool(screening.table)}
     content = json.dumps([asked, digest, *(_content(one)[0] for one in files)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest(), lines
 

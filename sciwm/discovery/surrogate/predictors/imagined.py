@@ -12,6 +12,7 @@ from sciwm.core.molecules import frame_from_smiles
 from sciwm.discovery.problem.hypothesis import Failure
 from sciwm.discovery.problem.outcomes.outcome import Outcome, Value
 from sciwm.discovery.surrogate.predictors.predictor import Expectation
+from sciwm.evaluation.run import model_file
 from sciwm.models import archive
 from sciwm.models.domain import UnseenSpeciesError
 from sciwm.simulation.learned import LearnedSimulator
@@ -64,7 +65,7 @@ class ImaginedOutcomes:
             FileNotFoundError: If there is none.
             sciwm.models.archive.ModelFileError: If one cannot be read.
         """
-        files = [Path(p) / "model.pt" if Path(p).is_dir() else Path(p) for p in paths]
+        files = [model_file(path) for path in paths]
         members = [LearnedSimulator(archive.load(file).model) for file in files]
         return ImaginedOutcomes(members, recipes, seed, version_of(files))
 

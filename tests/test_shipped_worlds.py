@@ -1,0 +1,152 @@
+"""The worlds that come with the package: there by name, in the wheel, and wary of what they never saw."""
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+import sciwm
+from sciwm.cli import main
+from sciwm.core.molecules import frame_from_smiles
+from sciwm.core.state import State
+from sciwm.evaluation import run as runs
+from sciwm.evaluation.run import WORLDS, model_file, shipped_worlds
+from sciwm.models.archive import ModelFileError
+from sciwm.models.domain import OutsideDomainWarning, UnseenSpeciesError
+from sciwm.simulation.references.xtb import GFN2
+
+ROOT = Path(__file__).parents[1]
+MOST_BYTES = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def organic():
+    return sciwm.load("organic")
+
+
+def test_organic_is_among_them():
+    assert "organic" in shipped_worlds()
+
+
+@pytest.mark.parametrize("name", shipped_worlds())
+def test_each_is_small_and_has_a_card(name):
+    assert (WORLDS / f"{name}.pt").stat().st_size <= MOST_BYTES
+    card = (WORLDS / f"{name}.md").read_text()
+    for heading in ("## Data", "## Errors", "## Where it fails", "## Check"):
+        assert heading in card
+
+
+@pytest.mark.parametrize("name", shipped_worlds())
+def test_each_was_checked(name):
+    assert sciwm.load(name).archive.check["verdict"] in ("pass", "warn", "fail")
+
+
+def test_the_wheel_holds_them(monkeypatch):
+    pytest.importorskip("setuptools")
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how pyproject.toml states the licence
+        from setuptools import Distribution
+
+        package = Distribution()
+        package.parse_config_files(["pyproject.toml"])
+        package.include_package_data = False  # which asks version control, and writes
+        command = package.get_command_obj("build_py")
+        command.ensure_finalized()
+    taken = {name for _, _, _, names in command.data_files for name in names}
+    assert {f"worlds/{file.name}" for file in WORLDS.iterdir()} <= taken
+
+
+def test_forces_on_a_molecule_are_near_those_of_its_reference(organic):
+    """And those of the molecule with nitrogen and oxygen exchanged are not."""
+    frame = frame_from_smiles("CC(=O)NC", 1)
+    noise = 0.03 * np.random.default_rng(0).standard_normal(frame.positions.shape)
+    state = State.from_frame(frame.with_(positions=frame.positions + noise), torch.float64)
+    true = GFN2().evaluate(state).forces
+
+    def error(forces):
+        return float((torch.as_tensor(forces) - true).square().mean().sqrt())
+
+    assert error(organic.forces(state)) < 0.15 * error(torch.zeros_like(true))
+    other = state.clone()
+    other.numbers = torch.where(
+        state.numbers == 7, 8, torch.where(state.numbers == 8, 7, state.numbers)
+    )
+    assert error(organic.forces(other)) > 0.3 * error(torch.zeros_like(true))
+
+
+def test_free_atoms_are_at_the_zero_of_energies(organic):
+    """So that energies of formation from atoms mean something."""
+    apart = Atoms("CO", positions=[[0, 0, 0], [0, 0, 12]])
+    table = organic.model.reference_table()
+    assert organic.energy(apart) == pytest.approx(table[6] + table[8], abs=1e-5)
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(FileNotFoundError, match=r"'?orgnic'?.* organic"):
+        sciwm.load("orgnic")
+
+
+def test_what_lies_here_under_that_name_goes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_file("organic") == WORLDS / "organic.pt"
+    (tmp_path / "organic").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no model\.pt"):
+        sciwm.load("organic")
+
+
+def test_a_path_is_no_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no run folder"):
+        model_file(tmp_path / "organic")
+
+
+def test_one_that_was_tampered_with_is_refused(tmp_path, monkeypatch):
+    content = torch.load(WORLDS / "organic.pt", weights_only=True)
+    content["state"]["scale"] *= 1.01
+    torch.save(content, tmp_path / "organic.pt")
+    monkeypatch.setattr(runs, "WORLDS", tmp_path)
+    with pytest.raises(ModelFileError, match="digest"):
+        sciwm.load("organic")
+    shutil.copy(WORLDS / "organic.pt", tmp_path)
+    sciwm.load("organic")
+
+
+def test_elements_that_it_never_saw_are_refused(organic):
+    with pytest.raises(UnseenSpeciesError, match="Br"):
+        organic.energy("CBr")
+
+
+def test_charges_that_it_never_saw_are_flagged():
+    with pytest.warns(OutsideDomainWarning, match="charge"):
+        sciwm.load("organic").energy("C[NH3+]")
+
+
+def test_commands_take_the_name(capsys):
+    assert main(["info", "organic"]) == 0
+    assert "organic.pt" in capsys.readouterr().out
+
+
+def test_a_check_leaves_the_file_as_it_came(tmp_path, monkeypatch, capsys):
+    shutil.copy(WORLDS / "organic.pt", tmp_path)
+    monkeypatch.setattr(runs, "WORLDS", tmp_path)
+    before = (tmp_path / "organic.pt").read_bytes()
+    monkeypatch.setattr("sciwm.evaluation.model_check.check_model", lambda *_: Licence())
+    monkeypatch.setattr("sciwm.data.collection.Collection", lambda paths: paths)
+    main(["check", "organic", "--data", "any.h5md"])
+    assert (tmp_path / "organic.pt").read_bytes() == before
+    elsewhere = tmp_path / "copies" / "organic.pt"
+    elsewhere.parent.mkdir()
+    shutil.copy(tmp_path / "organic.pt", elsewhere)
+    main(["check", str(elsewhere), "--data", "any.h5md"])
+    assert elsewhere.read_bytes() != before
+
+
+class Licence:
+    verdict = "pass"
+
+    def content(self):
+        return {"verdict": "pass"}
