@@ -442,3 +442,21 @@ def test_frames_are_read_in_any_order(path):
     with pytest.raises(IndexError):
         trajectory.frame(30)
     assert trajectory.frame(-1).step == 58
+
+
+def test_a_file_of_many_groups_with_few_frames_stays_small(tmp_path):
+    """Each group of them had chunks for thousands of frames, two hundred kilobytes of nothing."""
+    path, rng = tmp_path / "many.h5md", np.random.default_rng(0)
+    numbers, frames = np.ones(20, dtype=np.int64), 4
+    with H5MDWriter(path) as writer:
+        for k in range(200):
+            for _ in range(frames):
+                positions, forces = rng.normal(size=(2, 20, 3))
+                frame = Frame(numbers, positions, forces=forces, energy=0.0)
+                writer.append(frame, group=f"group{k}")
+            writer.flush()
+    content = 200 * frames * 2 * 20 * 3 * 4
+    assert path.stat().st_size < 200 * 40_000 + content
+    with H5MDWriter(path, resume=True) as writer:
+        writer.append(frame, group="group7")
+        assert writer.n_frames("group7") == frames + 1

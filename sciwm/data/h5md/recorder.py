@@ -22,6 +22,12 @@ from sciwm.data.h5md.layout import (
 CHUNK_BYTES = 1 << 16
 """Least size of a chunk: below, the cost of finding it exceeds that of its bytes."""
 
+SMALL_CHUNK_BYTES = 1 << 12
+"""Of a file of very many groups, which hold a few frames each and would fill large chunks with nothing."""
+
+MANY_GROUPS = 8
+"""Groups from which on chunks become smaller."""
+
 LARGEST_CHUNK_BYTES = 1 << 20
 """Larger chunks do not fit HDF5's default cache and would be read again for every frame."""
 
@@ -81,10 +87,17 @@ class Recorder:
         units: The units of the frames.
         dtype: Of positions, velocities and forces.
         compression: Of the same.
+        frames_per_chunk: See `frames_per_chunk`.
     """
 
     def __init__(
-        self, name: str, first: Frame, units: UnitSystem, dtype: str, compression: str | None
+        self,
+        name: str,
+        first: Frame,
+        units: UnitSystem,
+        dtype: str,
+        compression: str | None,
+        frames_per_chunk: int,
     ):
         self.name = name
         self.written = 0
@@ -96,8 +109,7 @@ class Recorder:
         self._columns = self._layout(np.dtype(dtype))
         self._buffer: list[dict[str, Any]] = []
         self._compression = compression
-        frame_bytes = max(len(first) * first.dimension * np.dtype(dtype).itemsize, 1)
-        self._frames_per_chunk = min(math.ceil(CHUNK_BYTES / frame_bytes), CHUNK_FRAMES)
+        self._frames_per_chunk = frames_per_chunk
 
     @property
     def n_frames(self) -> int:
@@ -318,6 +330,17 @@ class Recorder:
             raise ValueError(
                 f"label {frame.label!r} is longer than {LABEL_BYTES} bytes; shorten it"
             )
+
+
+def frames_per_chunk(first: Frame, dtype: str, groups: int) -> int:
+    """How many frames of positions a chunk of a new group holds.
+
+    Args:
+        groups: That the file has already.
+    """
+    frame_bytes = max(len(first) * first.dimension * np.dtype(dtype).itemsize, 1)
+    wanted = CHUNK_BYTES * MANY_GROUPS // max(MANY_GROUPS, groups + 1)
+    return min(math.ceil(max(wanted, SMALL_CHUNK_BYTES) / frame_bytes), CHUNK_FRAMES)
 
 
 def _append(dataset: h5py.Dataset, values: np.ndarray, start: int) -> None:

@@ -21,7 +21,7 @@ from sciwm.data.h5md.interruption import uninterrupted
 from sciwm.data.h5md.layout import CREATOR, FORMAT_VERSION, PARAMETERS, group_parameters
 from sciwm.data.h5md.particles import read_group
 from sciwm.data.h5md.reader import read_root
-from sciwm.data.h5md.recorder import Recorder
+from sciwm.data.h5md.recorder import Recorder, frames_per_chunk
 from sciwm.data.h5md.replicas import Replicas, create_replicas
 from sciwm.data.h5md.storage import Storage
 from sciwm.data.h5md.trajectory import Trajectory
@@ -214,7 +214,8 @@ class H5MDWriter:
     @uninterrupted()
     def _started(self, group: str, frame: Frame) -> Recorder:
         self._require_new(group)
-        recorder = Recorder(group, frame, self.units, self._dtype, self._compression)
+        rows = frames_per_chunk(frame, self._dtype, len(self._recorders))
+        recorder = Recorder(group, frame, self.units, self._dtype, self._compression, rows)
         recorder.add(frame)  # before the group exists, which a frame refused must not leave behind
         with self._storing(0):
             self._storage.unprotect()
@@ -285,7 +286,8 @@ class H5MDWriter:
                 if name is not None
             }
             first = first.with_(properties=blank | first.properties)
-            recorder = Recorder(name, first, self.units, self._dtype, self._compression)
+            rows = file[f"particles/{name}/position/value"].chunks[0]
+            recorder = Recorder(name, first, self.units, self._dtype, self._compression, rows)
             recorder.truncate(file, metadata.n_frames)
             self._recorders[name] = recorder
         self._storage.protect()
