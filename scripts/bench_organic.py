@@ -32,7 +32,7 @@ from jsonargparse import auto_cli
 from rdkit import Chem
 from rdkit.Chem import QED
 from scipy.spatial.transform import Rotation
-from sciwm.simulation.integrators import Langevin
+from scipy.stats import spearmanr
 
 import sciwm
 from sciwm.core.frame import Array, Frame
@@ -40,6 +40,8 @@ from sciwm.core.molecules import bonds, frame_from_smiles, parsed
 from sciwm.core.progress import Bar
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.interfaces.world import World
+from sciwm.simulation.propagators import Langevin
 from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
@@ -99,7 +101,9 @@ def main(
     wanted = only or get_args(Part)
     if "forces" in wanted:
         frames = _frames(unseen[:molecules], recipe["Heated"], folder / "test.h5md")
-        figures |= forces(sciwm.load(model, threads=1).simulator(), frames)
+        world = sciwm.load(model, threads=1)
+        figures |= forces(world.simulator(), frames)
+        figures |= expected_errors(world, frames)
     if "relaxed" in wanted:
         chosen = [s for s in unseen if QED.qed(parsed(s)) >= 0.5][:drug_like]
         figures |= relaxed(sciwm.load(model, threads=1).simulator(), chosen, conformers)
@@ -124,8 +128,9 @@ def _frames(chosen: Sequence[str], heated: Any, path: Path) -> list[Frame]:
                 rng = np.random.default_rng([1, k])
                 starts = [heated(smiles, rng).frame(kelvin) for kelvin in TEMPERATURES]
                 state = State.collate([State.from_frame(one, torch.float64) for one in starts])
-                motion = Langevin(TIME_STEP, torch.tensor(TEMPERATURES), FRICTION, seed=k)
-                ends = Rollout(GFN2(), motion, every=STEPS).run(state, STEPS).frames
+                heat = torch.tensor(TEMPERATURES)
+                motion = Langevin(GFN2(), TIME_STEP, heat, FRICTION, seed=k)
+                ends = Rollout(motion, every=STEPS).run(state, STEPS).frames
                 for kelvin, frames in zip(TEMPERATURES, ends, strict=True):
                     kept = frames[-1].with_(
                         smiles=smiles, label=f"{kelvin:.0f} K", time=None, step=None
@@ -220,6 +225,35 @@ def forces(world: Simulator, frames: Sequence[Frame]) -> Figures:
         "unit": "meV",
     }
     return figures
+
+
+def expected_errors(world: World, frames: Sequence[Frame]) -> Figures:
+    """How well the world tells how wrong its forces are, on molecules that it was not calibrated on."""
+    bound = getattr(getattr(world.model, "force_error", None), "bound", None)
+    if bound is None:
+        return {}
+    told, wrong = [], []
+    for frame in Bar(frames, desc="expected errors", unit="frame"):
+        found = world.simulator().evaluate(State.from_frame(frame, torch.float64))
+        assert found.force_error is not None
+        told.append(found.force_error.double().numpy())
+        wrong.append(np.linalg.norm(found.forces.double().numpy() - frame.forces, axis=1))
+    expected, true = np.concatenate(told), np.concatenate(wrong)
+    means = [np.sqrt(np.mean(one**2)) for one in told], [np.sqrt(np.mean(one**2)) for one in wrong]
+    return {
+        "expected error: rank correlation, atoms": {
+            "value": float(spearmanr(expected, true).statistic),
+            "unit": "",
+        },
+        "expected error: rank correlation, frames": {
+            "value": float(spearmanr(*means).statistic),
+            "unit": "",
+        },
+        "expected error: coverage of 90 % bounds": {
+            "value": 100 * float(np.mean(true < float(bound) * expected)),
+            "unit": "%",
+        },
+    }
 
 
 def relaxed(world: Simulator, chosen: Sequence[str], conformers: int) -> Figures:

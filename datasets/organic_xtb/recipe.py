@@ -327,10 +327,10 @@ def from_world(
     Where a system leaves the world's domain, the last frame before is taken: it has most to teach.
     """
     import torch
-    from sciwm.simulation.integrators import Langevin
 
     from sciwm.core.state import State
     from sciwm.interfaces.world import load
+    from sciwm.simulation.propagators import Langevin
     from sciwm.simulation.rollout import Rollout
 
     simulator = load(world).simulator()
@@ -345,8 +345,8 @@ def from_world(
                     starts.append((smiles, temperature, frame))
         state = State.collate([State.from_frame(frame) for *_, frame in starts])
         temperatures = torch.tensor([temperature for _, temperature, _ in starts])
-        motion = Langevin(TIME_STEP, temperatures, FRICTION, seed)
-        found = Rollout(simulator, motion, every=SETTLING).run(state, SETTLING)
+        motion = Langevin(simulator, TIME_STEP, temperatures, FRICTION, seed)
+        found = Rollout(motion, every=SETTLING).run(state, SETTLING)
         for smiles in part:
             own = [k for k, (name, *_) in enumerate(starts) if name == smiles]
             yield smiles, [found.frames[k][-1].with_(label="simulated") for k in own]
