@@ -30,7 +30,8 @@ from sciwm.core.molecules import frame_from_smiles, parsed
 from sciwm.core.progress import Bar
 from sciwm.core.units import MOLECULAR
 from sciwm.data.h5md import H5MDWriter
-from sciwm.simulation.references.xtb import GFN2, Properties
+from sciwm.simulation.references.electronic_structure import Properties
+from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.simulator import SimulatorError
 
 ELEMENTS = frozenset({1, 6, 7, 8, 9, 16, 17})
