@@ -24,7 +24,7 @@ from sciwm.evaluation.checks.check import Check
 from sciwm.evaluation.model_check import Licence
 from sciwm.learning import loop
 from sciwm.learning.deformations import STIFFNESS, shaken, turned_or_stretched
-from sciwm.learning.diversity import descriptor, farthest
+from sciwm.learning.diversity import descriptors, farthest
 from sciwm.learning.exploration import fresh_questions
 from sciwm.learning.goal import Goal, GoalError
 from sciwm.learning.history import history, round_of
@@ -194,13 +194,17 @@ def test_killed_at_every_stage_it_ends_with_the_same_labels(taught, tmp_path, mo
                 with ledger.open("ab") as file:
                     file.write(b'{"question": {"name": "001-f')
     assert kills > 20
-    assert ended == undisturbed or ended.last.measured == undisturbed.last.measured
+    assert ended.ending == undisturbed.ending
+    assert ended.last.calls == undisturbed.last.calls
     before, after = (
         list(Ledger(place / "ledger.jsonl").answers.values())
         for place in (folder, tmp_path / "again")
     )
-    assert [one.question.content() for one in before] == [one.question.content() for one in after]
-    assert [one.energy for one in before] == [one.energy for one in after]
+    assert [one.question.name for one in before] == [one.question.name for one in after]
+    # EMT's neighbour lists remember what was asked before, in the last digits; motion multiplies those.
+    for one, other in zip(before, after, strict=True):
+        assert other.question.positions == pytest.approx(one.question.positions, abs=1e-3)
+        assert other.energy == pytest.approx(one.energy, abs=1e-3)
     # Only what was answered and not yet written down is asked again.
     lost = sum(name == "add" and before for name, _, before in killed)
     assert reference.asked.total() == len(after) + lost
@@ -208,7 +212,7 @@ def test_killed_at_every_stage_it_ends_with_the_same_labels(taught, tmp_path, mo
 
 def test_a_reference_that_fails_half_the_time_costs_what_it_costs(tmp_path):
     reference = Counted(lambda number: number > 2 and number % 2 == 0)
-    plan = replace(TINY, calls=40)
+    plan = replace(TINY, calls=30)
     hopeless = Goal.parse("force_error < 0.01 meV/Å")
     ended = learn(COPPER, reference, hopeless, tmp_path / "run", plan)
     assert ended.ending == "budget spent"
@@ -250,7 +254,8 @@ def test_a_world_that_fails_its_checks_is_not_done(taught, tmp_path, monkeypatch
 
 
 def test_the_command_finds_what_was_learned_and_writes_its_page(taught, tmp_path, capsys):
-    folder, _, _ = taught
+    folder = tmp_path / "run"
+    shutil.copytree(taught[0], folder)
     write(tmp_path / "copper.cif", bulk("Cu", cubic=True))
     before = (folder / "ledger.jsonl").read_bytes()
     command = ["learn", str(tmp_path / "copper.cif"), "--reference", "emt", "--out", str(folder)]
@@ -259,7 +264,12 @@ def test_the_command_finds_what_was_learned_and_writes_its_page(taught, tmp_path
     assert "goal met" in capsys.readouterr().out
     assert (folder / "ledger.jsonl").read_bytes().startswith(before)
     page = (folder / "report.html").read_text()
-    for told in ("Goal met", "where the world", "nothing was turned", "moved as at 1000 K"):
+    for told in (
+        "Goal met",
+        "least like all that was known",
+        "nothing was turned",
+        "K, after 20 steps",
+    ):
         assert told in page
     assert "http" not in page.replace("http://www.w3.org", "")
     write(tmp_path / "silver.cif", bulk("Ag", cubic=True))
@@ -270,6 +280,41 @@ def test_the_command_finds_what_was_learned_and_writes_its_page(taught, tmp_path
     command[1], command[5] = str(tmp_path / "iron.cif"), str(tmp_path / "iron")
     assert main([*command, "--until", "force_error < 0.2 eV/Å"]) == 2
     assert "cannot answer for the structure itself" in capsys.readouterr().err
+
+
+def test_a_world_that_is_good_enough_already_is_only_measured(taught, tmp_path):
+    reference = Counted()
+    plan = replace(TINY, seed=5)
+    ended = learn(COPPER, reference, GOAL, tmp_path / "run", plan, start=str(taught[0]))
+    assert (ended.ending, ended.last.number) == ("goal met", 0)
+    assert reference.asked.total() == TINY.fresh
+    assert archive.load(tmp_path / "run" / "model.pt").check["verdict"] == "pass"
+
+
+def test_a_world_that_was_given_is_taught_what_it_lacks(taught, tmp_path):
+    plan = replace(TINY, seed=5, calls=18, hottest=1500.0)
+    hopeless = Goal.parse("force_error < 0.01 meV/Å")
+    ended = learn(COPPER, Counted(), hopeless, tmp_path / "run", plan, start=str(taught[0]))
+    assert (ended.ending, ended.last.number) == ("budget spent", 1)
+    assert (tmp_path / "run" / "rounds" / "replay.h5md").is_file()
+    answers = Ledger(tmp_path / "run" / "ledger.jsonl").answers.values()
+    assert not any(one.question.number for one in answers)
+    ledger = Ledger(tmp_path / "run" / "ledger.jsonl")
+    first, last = history(ledger, COPPER)
+    assert last.measured.error < 1.3 * first.measured.error
+
+
+def test_a_world_that_does_not_know_an_element_cannot_be_started_from(taught, tmp_path):
+    silver = frame_from_ase(bulk("Ag", cubic=True))
+    with pytest.raises(ValueError, match=r"cannot be started from.*Ag"):
+        learn(silver, emt(), GOAL, tmp_path / "run", TINY, start=str(taught[0]))
+
+
+def test_a_mistake_in_the_encoder_shows_before_anything_is_paid(tmp_path):
+    reference = Counted()
+    with pytest.raises(ValueError, match="cuttoff"):
+        learn(COPPER, reference, GOAL, tmp_path, replace(TINY, encoder={"cuttoff": 4.0}))
+    assert not reference.asked
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
@@ -350,7 +395,8 @@ def test_what_is_alike_but_for_a_turn_and_the_order_of_atoms_is_not_asked_again(
     turn = Rotation.random(rng=np.random.default_rng(0)).as_matrix()
     same = ethanol.with_(positions=(ethanol.positions @ turn.T + 3.0)[order])
     other = shaken(ethanol, 300.0, np.random.default_rng(1))
-    assert farthest([same, other, same], [ethanol], 3) == [1]
+    places = descriptors([ethanol, same, other, same])
+    assert farthest(places[1:], places[:1], 3) == [1]
     # Broken: told apart by their coordinates, the turned one would be the most different.
     assert np.abs(same.positions - ethanol.positions).max() > 1.0
 
@@ -359,21 +405,21 @@ def test_descriptors_of_crystals_see_through_the_box():
     wide = frame_from_ase(bulk("Cu", cubic=True) * (2, 1, 1))
     moved = wide.with_(positions=wide.positions + np.array([1.3, 0.0, 0.4]))
     images = moved.with_(positions=moved.positions % np.diag(moved.cell))
-    sizes = {}
-    assert descriptor(wide, sizes) == pytest.approx(descriptor(images, sizes), abs=1e-9)
+    one, other = descriptors([wide, images])
+    assert one == pytest.approx(other, abs=1e-9)
 
 
 def test_heat_moves_atoms_on_springs_as_far_as_it_should():
     rng = np.random.default_rng(0)
-    moves = [shaken(COPPER, 600.0, rng).positions - COPPER.positions for _ in range(400)]
-    assert np.var(moves) == pytest.approx(BOLTZMANN * 600 / STIFFNESS, rel=0.05)
+    moves = [shaken(COPPER, 600.0, rng).positions - COPPER.positions for _ in range(200)]
+    assert np.var(moves) == pytest.approx(BOLTZMANN * 600 / STIFFNESS, rel=0.1)
     water = frame_from_ase(molecule("H2O"))
     stretches = []
-    for _ in range(300):
+    for _ in range(100):
         places = shaken(water, 300.0, rng).positions
         stretches.append(np.linalg.norm(places[0] - places[1]))
-    # The root mean square stretch of an O-H bond by half a quantum's classical share at 300 K is 0.02 Å.
-    assert 0.01 < np.std(stretches) < 0.04
+    # √(k T / k_OH) with a measured force constant of 7.8 mdyn/Å, 49 eV/Å², is 0.023 Å.
+    assert 0.015 < np.std(stretches) < 0.035
 
 
 def test_turning_a_bond_keeps_both_sides_and_stretching_moves_one():

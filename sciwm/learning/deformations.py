@@ -19,7 +19,7 @@ from sciwm.simulation.model_hessian import NON_METALS, model_hessian
 STIFFNESS = 8.0
 """eV/Å² that holds each atom where nothing better is known: between a metal's and a diamond's."""
 
-SOFTEST = 1.0
+SOFTEST = 3.0
 """eV/Å² added to every motion of a molecule: a straight step along a softer one would tear it."""
 
 NEAREST = 0.65

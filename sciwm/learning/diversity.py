@@ -17,17 +17,22 @@ SAME = 1e-3
 """Structures nearer than this are one; about a thousandth of an Å in each bond."""
 
 
-def descriptor(frame: Frame, sizes: dict[tuple[int, int], int]) -> Array:
-    """Sorted inverse distances between the atoms of each pair of elements, or as many quantiles of them.
+def descriptors(frames: Sequence[Frame]) -> Array:
+    """(F, D) sorted inverse distances between atoms of each pair of elements, or as many quantiles of them.
 
-    It does not change when a structure is turned, moved, or its like atoms are exchanged; near atoms
-    count more than far ones.
+    They do not change when a structure is turned, moved, or its like atoms are exchanged; near atoms count
+    more than far ones.
 
     Args:
-        sizes: Numbers for each pair of elements; filled by the first structure, so that all compare.
+        frames: Of the same atoms.
     """
-    repeats = bool(np.any(frame.pbc))
-    if repeats:
+    sizes: dict[tuple[int, int], int] = {}
+    return np.stack([_descriptor(frame, sizes) for frame in frames])
+
+
+def _descriptor(frame: Frame, sizes: dict[tuple[int, int], int]) -> Array:
+    """(D,) with so many numbers for each pair of elements; the first structure says how many."""
+    if np.any(frame.pbc):
         (first, second), shifts = neighbour_pairs(frame.positions, frame.cell, frame.pbc, REACH)
         arms = frame.positions[second] + shifts @ frame.cell - frame.positions[first]
     else:
@@ -38,8 +43,7 @@ def descriptor(frame: Frame, sizes: dict[tuple[int, int], int]) -> Array:
     high = np.maximum(frame.numbers[first], frame.numbers[second])
     if not sizes:
         for pair in sorted(set(zip(low.tolist(), high.tolist(), strict=True))):
-            own = int(((low == pair[0]) & (high == pair[1])).sum())
-            sizes[pair] = min(own, POINTS)
+            sizes[pair] = min(int(((low == pair[0]) & (high == pair[1])).sum()), POINTS)
     parts = []
     for pair, size in sizes.items():
         own = near[(low == pair[0]) & (high == pair[1])]
@@ -48,21 +52,21 @@ def descriptor(frame: Frame, sizes: dict[tuple[int, int], int]) -> Array:
     return np.concatenate(parts)
 
 
-def farthest(candidates: Sequence[Frame], known: Sequence[Frame], count: int) -> list[int]:
+def farthest(candidates: Array, known: Array, count: int) -> list[int]:
     """Indices of up to `count` candidates, each the farthest from those known and chosen before it.
 
     What is known already, or comes twice, is not chosen.
+
+    Args:
+        candidates: (C, D) descriptors.
+        known: (K, D) likewise, one at least.
     """
-    if not candidates:
+    if not len(candidates):
         return []
-    sizes: dict[tuple[int, int], int] = {}
-    places = np.stack([descriptor(frame, sizes) for frame in candidates])
-    gap = np.full(len(places), np.inf)
-    for frame in known:
-        gap = np.minimum(gap, np.linalg.norm(places - descriptor(frame, sizes), axis=1))
+    gap = np.linalg.norm(candidates[:, None] - known[None], axis=2).min(axis=1)
     chosen: list[int] = []
     while len(chosen) < count and gap.max() > SAME:
         best = int(gap.argmax())
         chosen.append(best)
-        gap = np.minimum(gap, np.linalg.norm(places - places[best], axis=1))
+        gap = np.minimum(gap, np.linalg.norm(candidates - candidates[best], axis=1))
     return chosen

@@ -5,6 +5,7 @@ doubts itself, which is where a label teaches most; from all that was met, and f
 stretched, those structures are asked that are the least like what is known.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,8 @@ from sciwm.core.frame import Array, Frame
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.learning.deformations import shaken, sound, turned_or_stretched
-from sciwm.learning.diversity import farthest
-from sciwm.learning.plan import Plan
+from sciwm.learning.diversity import descriptors, farthest
+from sciwm.learning.plan import RAMP, Plan
 from sciwm.learning.questions import Kind, Question
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated
@@ -30,8 +31,11 @@ from sciwm.simulation.velocities import maxwell_boltzmann
 EVERY = 20
 """Steps between looks at whether a copy should go on, and between structures that may be asked."""
 
-SHARES: dict[Kind, float] = {"unsure": 0.4, "turned": 0.1, "stretched": 0.1, "heated": 1.0}
-"""Of a round's questions, at most; what one kind leaves over falls to the next."""
+UNSURE, CHANGED = 0.3, 0.1
+"""Of a round's questions, at most: where copies stopped, and each of turned and stretched bonds."""
+
+Met = tuple[Kind, str, Array]
+"""A structure that may be asked: why, the same in words, and positions."""
 
 FASTEST, SLOWEST = 0.5, 4.0
 """fs, time steps: with hydrogen, and with heavy atoms alone."""
@@ -44,7 +48,7 @@ def first_questions(structure: Frame, plan: Plan) -> list[Question]:
     wanted = plan.questions(0)
     changed = _changed(structure, plan, rng, wanted // 4)
     for k in range(wanted - len(changed) - 1):
-        heat = plan.temperatures()[k * plan.copies // wanted]
+        heat = plan.temperatures(RAMP)[k * plan.copies // wanted]
         for _ in range(20):
             frame = shaken(structure, heat, rng)
             if sound(frame):
@@ -75,33 +79,52 @@ def new_questions(
 ) -> list[Question]:
     """What is to be asked of the places a world came to; fewer where there is not so much that is new."""
     rng = np.random.default_rng(_seed(plan, round, 1))
-    temperatures = plan.temperatures()
+    temperatures = plan.temperatures(round)
     result = _moved(world, structure, temperatures, plan, _seed(plan, round, 2))
-    met: list[tuple[Kind, str, Array]] = []
+    met: list[tuple[str, Met]] = []
     for k, (reason, frames) in enumerate(zip(result.reasons, result.frames, strict=True)):
         heat = f"at {temperatures[k]:.0f} K"
         if reason is not None:
-            end = result.state.frame(k).positions
-            met.append(("unsure", f"{heat}, after {result.steps[k]} steps: {reason}", end))
+            told = f"{heat}, after {result.steps[k]} steps: {reason}"
+            met.append(("unsure", ("unsure", told, result.state.frame(k).positions)))
         for frame in frames[1:]:
-            met.append(("heated", f"{heat}, after {frame.step} steps", frame.positions))
-    met += _changed(structure, plan, rng, 4 * count)
-    met = [one for one in met if sound(structure.with_(positions=one[2]))]
-    seen = list(known)
-    chosen: list[tuple[Kind, str, Array]] = []
-    for kind, share in SHARES.items():
-        own = [one for one in met if one[0] == kind]
-        frames = [structure.with_(positions=one[2]) for one in own]
-        wanted = min(round_up(share * count), count - len(chosen))
-        for index in farthest(frames, seen, wanted):
-            chosen.append(own[index])
-            seen.append(frames[index])
-    return _named(round, chosen)
+            told = f"{heat}, after {frame.step} steps"
+            met.append((f"rung {k}", ("heated", told, frame.positions)))
+    met += [(one[0], one) for one in _changed(structure, plan, rng, 4 * count)]
+    some = math.ceil(CHANGED * count)
+    order = [("unsure", math.ceil(UNSURE * count)), ("turned", some), ("stretched", some)]
+    # One of each rung in turn: the hottest alone would be the least known every time.
+    order += [(f"rung {k}", 1) for k in range(plan.copies)] * count
+    return _named(round, _least_known(structure, met, order, known, count))
 
 
-def round_up(number: float) -> int:
-    """The next whole number."""
-    return int(np.ceil(number))
+def _least_known(
+    structure: Frame,
+    met: Sequence[tuple[str, Met]],
+    order: Sequence[tuple[str, int]],
+    known: Sequence[Frame],
+    count: int,
+) -> list[Met]:
+    """Up to `count` of what was met.
+
+    Args:
+        met: Each with the group it is in.
+        order: Groups to choose from one after another, with how many each time.
+    """
+    frames = [structure.with_(positions=one[2]) for _, one in met]
+    places = descriptors([structure, *known, *frames])
+    seen, places = places[: len(known) + 1], places[len(known) + 1 :]
+    groups: dict[str, list[int]] = {}
+    for index, (group, _) in enumerate(met):
+        if sound(frames[index]):
+            groups.setdefault(group, []).append(index)
+    chosen: list[int] = []
+    for group, most in order:
+        own = groups.get(group, [])
+        taken = [own[k] for k in farthest(places[own], seen, min(most, count - len(chosen)))]
+        chosen += taken
+        seen = np.concatenate([seen, places[taken]])
+    return [met[index][1] for index in chosen]
 
 
 def exploring_simulator(world: Potential) -> Simulator:
@@ -125,16 +148,14 @@ def time_step(state: State) -> float:
     return float((FASTEST * state.masses.min().sqrt()).clamp(FASTEST, SLOWEST))
 
 
-def _changed(
-    structure: Frame, plan: Plan, rng: np.random.Generator, count: int
-) -> list[tuple[Kind, str, Array]]:
+def _changed(structure: Frame, plan: Plan, rng: np.random.Generator, count: int) -> list[Met]:
     return [
         ("turned" if turned else "stretched", what, frame.positions)
         for frame, turned, what in turned_or_stretched(structure, plan.temperature, rng, count)
     ]
 
 
-def _named(round: int, found: Sequence[tuple[Kind, str, Array]]) -> list[Question]:
+def _named(round: int, found: Sequence[Met]) -> list[Question]:
     return [
         Question(f"{round:03d}-{kind}-{k:02d}", kind, reason, places)
         for k, (kind, reason, places) in enumerate(found)

@@ -23,7 +23,13 @@ from sciwm.learning.judging import FEWEST
 from sciwm.learning.ledger import Ledger
 from sciwm.learning.plan import Plan
 from sciwm.learning.questions import Question, read_questions, write_questions
-from sciwm.learning.teaching import FEWEST_LABELS, forget_round, train_world, write_labels
+from sciwm.learning.teaching import (
+    divided,
+    forget_round,
+    new_force_field,
+    train_world,
+    write_labels,
+)
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.dynamics.potential import Potential
@@ -70,13 +76,14 @@ def learn(
         tell: Called with each round once it is measured.
 
     Raises:
-        ValueError: If the reference is in reduced units, the world to start from does not know an
-            element, or the folder is of another job.
+        ValueError: If the reference is in reduced units, the encoder takes no such arguments, the world
+            to start from does not know an element, or the folder is of another job.
         LearningError: If the reference cannot answer the structure itself, or too little to learn from.
         OSError: If another process learns in that folder.
     """
     if reference.units is not MOLECULAR:
         raise ValueError("the reference is in reduced units; learning is in Å, eV and K")
+    new_force_field(plan, None)  # a mistake in it must show before anything is paid
     parent = None if start is None else model_file(start)
     if parent is not None:
         _require_known(archive.load(parent).model, structure, str(start))
@@ -149,12 +156,13 @@ class _Learner:
 
     def _require_labels(self, number: int) -> None:
         """Raises LearningError if a round has too few to train on."""
-        labels = len(self._ledger.labels(number))
-        if labels >= FEWEST_LABELS:
+        labels = self._ledger.labels(number)
+        learned, held = divided(labels)
+        if len(learned) >= FEWEST and held:
             return
         failures = [one.failure for one in self._ledger.answers.values() if one.failure]
         raise LearningError(
-            f"{labels} labels are too few to learn from, after {len(self._ledger.answers)} calls of the "
+            f"{len(labels)} labels are too few to learn from, after {len(self._ledger.answers)} calls of the "
             f"reference, of which {len(failures)} failed"
             + (f", the last so: {failures[-1]}" if failures else "; allow more")
         )
@@ -163,7 +171,9 @@ class _Learner:
         """The trained world of a round, or the one to start from; also put where a user looks for it."""
         if number == 0:
             assert self._parent is not None
-            return archive.load(self._parent)
+            source = archive.load(self._parent)
+            source.check = {}  # which was of other matter
+            return source
         folder = self._place(number)
         file = folder / "world" / "model.pt"
         if not file.is_file():
@@ -181,6 +191,8 @@ class _Learner:
             )
         forget_round(self._place(number - 1))
         source = archive.load(file)
+        if self._structure.smiles:
+            source.data["molecules"] = [self._structure.smiles]
         archive.save(source, self._folder / "model.pt")
         return source
 
@@ -202,7 +214,7 @@ class _Learner:
         """Of the checks, which are kept with the world."""
         labels = self._folder / "labels.h5md"
         known = self._ledger.labels(number + 1)
-        if number == 0 or not source.check:
+        if not source.check:
             write_labels(labels, [one.frame(self._structure) for one in known])
             source.check = check_model(
                 source.model, Collection([labels]), self._plan.temperature

@@ -13,6 +13,9 @@ from sciwm.core.bounds import (
 from sciwm.core.plausibility import require_plausible
 from sciwm.core.units import MOLECULAR
 
+RAMP = 4
+"""Rounds until the highest temperature is explored."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,8 +47,8 @@ class Plan:
     time: float = 500.0
     batch: int = 12
     growth: float = 0.3
-    base_steps: int = 400
-    frame_steps: int = 8
+    base_steps: int = 1000
+    frame_steps: int = 10
     encoder: dict[str, Any] = field(default_factory=dict)
     compiled: bool = False
     seed: int = 0
@@ -73,8 +76,13 @@ class Plan:
         """Of training on so many frames."""
         return self.base_steps + self.frame_steps * frames
 
-    def temperatures(self) -> list[float]:
-        """K, a ladder from the temperature of the goal to the hottest, one for each copy."""
-        ratio = max(self.hottest / self.temperature, 1.0)
+    def temperatures(self, round: int) -> list[float]:
+        """K, a ladder from the temperature of the goal up, one for each copy.
+
+        It reaches the hottest after a few rounds: what a world imagines far above what it has learned is
+        no structure that matters.
+        """
+        top = self.temperature + min(round / RAMP, 1.0) * (self.hottest - self.temperature)
+        ratio = max(top / self.temperature, 1.0)
         steps = max(self.copies - 1, 1)
         return [self.temperature * ratio ** (k / steps) for k in range(self.copies)]

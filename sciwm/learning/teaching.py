@@ -12,6 +12,7 @@ from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
 from sciwm.learning.ledger import Answer
 from sciwm.learning.plan import Plan
+from sciwm.learning.questions import Kind
 from sciwm.models import archive
 from sciwm.models.construction import build, describe
 from sciwm.models.dynamics.force_field import ForceField
@@ -21,12 +22,20 @@ from sciwm.training.force_task import ForceTask
 from sciwm.training.inheritance import force_field_of
 from sciwm.training.replay import imagine_frames
 
-HELD_BACK = 8
-"""Of so many labels one is held back, the same ones in every round: a world that starts from the one
-before must not be judged by what that one was trained on."""
+HELD_BACK = 4
+"""Of so many labels of usual structures one is held back, the same ones in every round: a world that starts
+from the one before must not be judged by what that one was trained on. Unusual ones, whose errors are many
+times larger, would drown those that the goal is about."""
 
-FEWEST_LABELS = 5
-"""Of which one is held back."""
+USUAL: frozenset[Kind] = frozenset({"structure", "shaken", "fresh"})
+
+
+def divided(labels: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+    """What is trained on, and what is held back to choose the best weights by."""
+    usual = [one for one in labels if one.question.kind in USUAL]
+    held = usual[HELD_BACK // 2 :: HELD_BACK]
+    names = {one.question.name for one in held}
+    return [one for one in labels if one.question.name not in names], held
 
 
 def write_labels(path: Path, frames: Sequence[Frame]) -> None:
@@ -58,11 +67,10 @@ def train_world(
         before: Model file of the round before.
         parent: Model file to start from in every round, and not to be forgotten.
     """
-    frames = [answer.frame(structure) for answer in labels]
-    held = [frame for k, frame in enumerate(frames) if k % HELD_BACK == HELD_BACK // 2]
-    learned = [frame for k, frame in enumerate(frames) if k % HELD_BACK != HELD_BACK // 2]
+    parts = [[one.frame(structure) for one in part] for part in divided(labels)]
+    learned = parts[0]
     files = folder / "train.h5md", folder / "held_back.h5md"
-    for path, part in zip(files, (learned, held), strict=True):
+    for path, part in zip(files, parts, strict=True):
         if not path.is_file():
             write_labels(path, part)
     replay = None
@@ -80,7 +88,7 @@ def train_world(
     )
     data = FrameData(str(files[0]), str(files[1]), batch_size=min(5, len(learned)))
     steps = plan.steps(len(learned))
-    run = fit(data, task, "world", plan.seed, steps, max(steps // 10, 20), folder=str(folder))
+    run = fit(data, task, "world", plan.seed, steps, max(steps // 8, 50), folder=str(folder))
     return run / "model.pt"
 
 
@@ -89,10 +97,21 @@ def forget_round(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def new_force_field(plan: Plan, atoms: dict[str, float] | None) -> ForceField:
+    """An untrained world.
+
+    Raises:
+        ValueError: If its encoder takes no such arguments.
+    """
+    encoder = build({"class_path": f"{Encoder.__module__}.Encoder", "init_args": plan.encoder})
+    assert isinstance(encoder, Encoder)
+    return ForceField(encoder, reference_energies=atoms)
+
+
 def _model(plan: Plan, atoms: dict[str, float] | None, start: Path | None) -> ForceField:
     """A new force field, built like the one to start from, with the reference's free atoms."""
     if start is None:
-        return ForceField(Encoder(**plan.encoder), reference_energies=atoms)
+        return new_force_field(plan, atoms)
     description = describe(force_field_of(archive.load(start)))
     description["init_args"]["reference_energies"] = atoms
     model = build(description)

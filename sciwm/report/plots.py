@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from sciwm.simulation.observables.observable import Observable
@@ -207,6 +208,7 @@ def error_against_calls(
     axes.errorbar(x, y, (below, above), fmt="o-", color=BLUE, capsize=3, label="fresh frames")
     axes.axhline(goal, color=ORANGE, linestyle="--", label="goal")
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("calls of the reference")
     axes.set_ylabel(_label("force error", unit))
     axes.legend(frameon=False)
@@ -226,6 +228,7 @@ def errors_by_kind(
     for colour, (kind, x) in zip(COLOURS, places.items(), strict=False):
         axes.plot(x, errors[kind], "o", markersize=4, alpha=0.7, color=colour, label=kind)
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("question")
     axes.set_ylabel(_label("force error when asked", unit))
     axes.legend(frameon=False, ncols=2, fontsize=9)
