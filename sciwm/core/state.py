@@ -155,6 +155,7 @@ class State(Data):
 
     @property
     def n_systems(self) -> int:
+        """S."""
         # Not len(): while a program is traced, sizes are symbols.
         return self.cell.shape[0]
 
@@ -219,6 +220,7 @@ class State(Data):
         return part
 
     def systems(self) -> list["State"]:
+        """Each of the S systems as a state of its own."""
         return [self.system(s) for s in range(self.n_systems)]
 
     def frame(self, index: int = 0) -> Frame:
@@ -258,6 +260,7 @@ class State(Data):
         return None if found < 0 else found
 
     def to_ase(self, index: int = 0) -> Atoms:
+        """One system for ASE, in Å, eV and ASE's unit of velocity."""
         return atoms_from_frame(self.frame(index))
 
     @property
@@ -280,7 +283,7 @@ class State(Data):
 
     @property
     def batch(self) -> Tensor:
-        """Without torch-geometric's two looks whether there is one."""
+        """(A,) the system of each particle; without torch-geometric's two looks whether there is one."""
         return self.__dict__["_store"].__dict__["_mapping"]["batch"]
 
     @batch.setter

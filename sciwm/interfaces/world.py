@@ -63,6 +63,7 @@ class World:
 
     @property
     def units(self) -> UnitSystem:
+        """What its numbers are in."""
         return self.model.units
 
     def compile(self) -> None:
@@ -215,15 +216,16 @@ class Imagination:
 
     @property
     def times(self) -> np.ndarray:
+        """(T,) in the units' time."""
         return np.array([frame.time for frame in self.frames], dtype=float)
 
     @property
     def energies(self) -> np.ndarray:
-        """Potential energy of each frame."""
+        """(T,) potential energy of each frame."""
         return np.array([frame.energy for frame in self.frames], dtype=float)
 
     def distance(self, first: int, second: int) -> np.ndarray:
-        """Distance between two particles in each frame."""
+        """(T,) distance between two particles in each frame."""
         return np.array(
             [
                 np.linalg.norm(frame.positions[first] - frame.positions[second])
