@@ -3,7 +3,7 @@
 Two kinds of geometries. Without `--world`, frames of short dynamics in the MMFF94s force field at 200 to
 1000 K, some with a bond stretched or compressed, some next to a second molecule; with it, frames of
 dynamics in that world, which are of the kind that a simulation meets. A tenth of all molecules is held
-back for good (`held_back`). About 45 minutes on one core for the first kind:
+back for good (`held_back`). About half an hour on one core for the first kind:
 `OMP_NUM_THREADS=1 python datasets/organic_xtb/recipe.py --lists '[aqsoldb.csv]' --out runs/organic`.
 """
 
