@@ -21,7 +21,7 @@ RUN = "<!-- run -->\n"
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 
 BUDGETS = {
-    "--task.cpu_seconds 600": "--task.cpu_seconds 8",
+    "--task.cpu_seconds 600": "--task.cpu_seconds 4",
     "discover configs/quinones.yaml": "discover configs/quinones.yaml --plan.calls 4 --plan.start 4",
     "10ps": "20fs",
     "250fs": "30fs",
