@@ -340,10 +340,10 @@ def cost(world: Simulator, rounds: int = 3) -> Figures:
                 )
         middle = {name: statistics.median(times) for name, times in taken.items()}
         kept = {"atoms": len(start), "seconds": middle, "unit": "times"}
-        figures[f"cost: GFN2 / world, {atoms} atoms, {at_once} at once"] = kept | {
+        figures[f"cost: GFN2 over world, {atoms} atoms, {at_once} at once"] = kept | {
             "value": middle["gfn2"] / middle["many"]
         }
-        figures[f"cost: GFN2 / world, {atoms} atoms, one at a time"] = kept | {
+        figures[f"cost: GFN2 over world, {atoms} atoms, one at a time"] = kept | {
             "value": middle["gfn2"] / middle["one"]
         }
     return figures
