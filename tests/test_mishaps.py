@@ -259,7 +259,14 @@ class TestInterrupted:
             ],
             "discover": ["discover", ROOT / "configs/polar.yaml"],
             "report": ["report", tmp_path],
-            "learn": ["learn", "C", "--reference", "gfn2", "--until", "force_error < 20 meV/Å"],
+            "learn": [
+                "learn",
+                "absent.xyz",
+                "--reference",
+                "emt",
+                "--until",
+                "force_error < 20 meV/Å",
+            ],
         }.get(command, [command, WORLD, *(["--data", "x.h5md"] if command == "evaluate" else [])])
         done = python("-c", PRESSED, "numpy", *arguments, folder=tmp_path)
         assert done.returncode == 130, done.stderr
