@@ -159,3 +159,8 @@ def test_random_rotations_are_orthogonal_with_the_wanted_sign():
         matrix = random_rotation(torch.Generator().manual_seed(1), reflect)
         assert torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-14)
         assert float(torch.linalg.det(matrix)) == pytest.approx(-1.0 if reflect else 1.0)
+
+
+def test_a_cutoff_of_next_to_nothing_is_refused():
+    with pytest.raises(ValueError, match="within 1e-09"):
+        neighbour_pairs(np.eye(3), np.zeros((3, 3)), np.zeros(3, dtype=bool), 1e-9)

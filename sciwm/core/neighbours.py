@@ -33,7 +33,8 @@ def neighbour_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: floa
     An infinite cutoff pairs all atoms of a system that does not repeat.
 
     Raises:
-        ValueError: If the cutoff reaches over more than `MOST_IMAGES` copies of a periodic cell.
+        ValueError: If the cutoff reaches over more than `MOST_IMAGES` copies of a periodic cell, or over
+            next to nothing.
     """
     if np.isinf(cutoff):
         if np.any(pbc):
@@ -50,7 +51,10 @@ def neighbour_pairs(positions: Array, cell: Array, pbc: np.ndarray, cutoff: floa
         # Nothing is farther than the diagonal, and the search takes longer the larger the cutoff.
         cutoff = min(cutoff, 1.001 * float(np.linalg.norm(np.ptp(positions, axis=0))) + 1e-3)
     search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    pairs, shifts = search.compute(centred, box, np.asarray(pbc, dtype=bool), quantities="PS")
+    try:
+        pairs, shifts = search.compute(centred, box, np.asarray(pbc, dtype=bool), quantities="PS")
+    except RuntimeError as error:
+        raise ValueError(f"no neighbours can be looked for within {cutoff:g}: {error}") from error
     return pairs.T.astype(np.int64), shifts.astype(np.int64)
 
 
