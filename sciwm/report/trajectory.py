@@ -162,7 +162,7 @@ def _reach(motion: Motion) -> float:
 def _changes(motion: Motion) -> list[Observable]:
     changes = bond_changes(motion)
     return [
-        Observable(f"bonds {kind}", sum(one.kind == kind for one in changes), np.nan, "")
+        Observable(f"bonds {kind}", sum(one.kind == kind for one in changes), 0.0, "")
         for kind in ("broken", "formed")
     ]
 
