@@ -65,7 +65,7 @@ OPTIONS = {
         "task.energy_weight": NEGATIVE,
         "task.late_energy_weight": NEGATIVE,
         "task.stress_weight": NEGATIVE,
-        "task.model.encoder.cutoff": NOT_POSITIVE,
+        "task.model.encoder.cutoff": [*NOT_POSITIVE, "1e40"],
         "task.model.encoder.channels": NOT_COUNTED,
         "task.model.encoder.lmax": NOT_COUNTED,
         "task.model.encoder.layers": NOT_COUNTED,

@@ -25,6 +25,9 @@ from sciwm.models.encoders.spherical import (
 )
 from sciwm.models.geometry import Geometry
 
+FARTHEST = 1e12
+"""No particle sees farther; numbers far beyond overflow single precision."""
+
 
 class Encoder(nn.Module):
     """Message passing on spherical tensors.
@@ -58,6 +61,8 @@ class Encoder(nn.Module):
         ):
             if not 1 <= value <= most:
                 raise ValueError(f"{name} must lie in 1..{most}, got {value}")
+        if cutoff > FARTHEST:
+            raise ValueError(f"cutoff must be at most {FARTHEST:g}, got {cutoff}")
         self.cutoff = cutoff
         self.channels = channels
         self.lmax = lmax
