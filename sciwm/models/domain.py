@@ -86,7 +86,10 @@ class Domain(nn.Module):
 
     def closest_of(self, geometry: Geometry) -> Tensor:
         """(A, K) closest approach in training of the types of each pair; zero if they never met."""
-        kinds = geometry.numbers[:, None] * len(self.closest) + geometry.numbers[geometry.sender]
+        return self._closest(geometry.numbers, geometry.sender)
+
+    def _closest(self, numbers: Tensor, sender: Tensor) -> Tensor:
+        kinds = numbers[:, None] * len(self.closest) + numbers[sender]
         return self.closest.flatten()[kinds]
 
     def unseen(self, numbers: Tensor, batch: Tensor) -> dict[int, str]:
@@ -130,7 +133,7 @@ class Domain(nn.Module):
 
     def nearest(self, numbers: Tensor, sender: Tensor, real: Tensor, cutoff: float) -> Tensor:
         """(A, K) distance of each neighbour below which its system is outside; zero in empty slots."""
-        closest = self.closest.flatten()[numbers[:, None] * len(self.closest) + numbers[sender]]
+        closest = self._closest(numbers, sender)
         return torch.where(closest == 0, cutoff, CLOSER * closest) * real
 
     def within(self, nearest: Tensor, squares: Tensor, forces: Tensor) -> bool:

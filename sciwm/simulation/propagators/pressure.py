@@ -137,6 +137,7 @@ class CellRescaling(Propagator):
             "pressure_time_constant": self.time_constant,
             "compressibility": self.compressibility,
             "every": self.every,
+            "pressure_seed": self._noise.seed,
         }
 
     @property

@@ -224,7 +224,7 @@ class ElectronicStructure(Reference):
         }
         for last_try in (False, True):
             try:
-                return self._told(s, frame, worker.ask(request, self._timeout))
+                return self._properties_from(s, frame, worker.ask(request, self._timeout))
             except WorkerTimeout as error:
                 return WorkerError(
                     f"system {s} ({len(frame)} atoms): {error}; raise the timeout of "
@@ -238,7 +238,7 @@ class ElectronicStructure(Reference):
                     )
         raise AssertionError
 
-    def _told(self, s: int, frame: Frame, reply: Reply) -> Properties | SimulatorError:
+    def _properties_from(self, s: int, frame: Frame, reply: Reply) -> Properties | SimulatorError:
         """What a reply says, in our units."""
         if "error" in reply:
             kind = SimulatorError if reply["converged"] else ConvergenceError
