@@ -1,19 +1,17 @@
 """Newton's equations with a thermostat that rescales velocities."""
 
-import copy
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.simulation.propagators.integrator import Integrator, temperature_text
+from sciwm.simulation.propagators.integrator import temperature_text
 from sciwm.simulation.propagators.propagator import Conserved
+from sciwm.simulation.propagators.thermostatted import ThermostattedIntegrator
 from sciwm.simulation.propagators.verlet import VelocityVerlet
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import VelocityRescaling
 
 
-class CSVR(Integrator):
+class CSVR(ThermostattedIntegrator):
     """Velocity Verlet with canonical sampling through velocity rescaling (Bussi, Donadio &
     Parrinello 2007): canonical, and far gentler on the motion than friction.
 
@@ -24,6 +22,7 @@ class CSVR(Integrator):
         seed: Of the noise, together with each system's `State.streams`.
     """
 
+    _thermostat: VelocityRescaling
     conserves: frozenset[Conserved] = frozenset({"momentum", "angular momentum"})
 
     def __init__(
@@ -38,21 +37,12 @@ class CSVR(Integrator):
         self._newton = VelocityVerlet(simulator, dt)
         self._thermostat = VelocityRescaling(temperature, time_constant, seed)
 
-    @property
-    def temperature(self) -> float | Tensor:
-        return self._thermostat.temperature
-
     def advance(
         self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
         state, evaluation = self._newton.advance(state, evaluation, index)
         state.velocities = self._thermostat.apply(state, self.stride, self.units, index)
         return state, evaluation
-
-    def select(self, keep: Sequence[int]) -> "CSVR":
-        chosen = copy.copy(self)
-        chosen._thermostat = self._thermostat.select(keep)
-        return chosen
 
     @property
     def parameters(self) -> dict[str, str | float]:

@@ -1,19 +1,17 @@
 """Langevin dynamics."""
 
-import copy
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.simulation.propagators.integrator import Integrator, temperature_text
+from sciwm.simulation.propagators.integrator import temperature_text
 from sciwm.simulation.propagators.propagator import Conserved
+from sciwm.simulation.propagators.thermostatted import ThermostattedIntegrator
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck
 
 
-class Langevin(Integrator):
+class Langevin(ThermostattedIntegrator):
     """Langevin dynamics by the BAOAB splitting, whose positions are canonical to a higher order
     than other splittings' (Leimkuhler & Matthews, Appl. Math. Res. eXpress 2013, 34, section 2.2).
 
@@ -33,6 +31,7 @@ class Langevin(Integrator):
         seed: Of the noise, together with each system's `State.streams`.
     """
 
+    _thermostat: OrnsteinUhlenbeck
     conserves: frozenset[Conserved] = frozenset()
 
     def __init__(
@@ -46,10 +45,6 @@ class Langevin(Integrator):
         super().__init__(simulator, dt)
         self._thermostat = OrnsteinUhlenbeck(temperature, friction, seed)
 
-    @property
-    def temperature(self) -> float | Tensor:
-        return self._thermostat.temperature
-
     def advance(
         self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
@@ -62,11 +57,6 @@ class Langevin(Integrator):
         evaluation = self.simulator.evaluate(state)
         state.velocities = self.kicked(state, evaluation)
         return state, evaluation
-
-    def select(self, keep: Sequence[int]) -> "Langevin":
-        chosen = copy.copy(self)
-        chosen._thermostat = self._thermostat.select(keep)
-        return chosen
 
     @property
     def parameters(self) -> dict[str, str | float]:

@@ -1,0 +1,26 @@
+"""What integrators with a thermostat share."""
+
+import copy
+from abc import ABC
+from collections.abc import Sequence
+from typing import Self
+
+from torch import Tensor
+
+from sciwm.simulation.propagators.integrator import Integrator
+from sciwm.simulation.thermostats import OrnsteinUhlenbeck, VelocityRescaling
+
+
+class ThermostattedIntegrator(Integrator, ABC):
+    """An integrator whose velocities a thermostat changes."""
+
+    _thermostat: OrnsteinUhlenbeck | VelocityRescaling
+
+    @property
+    def temperature(self) -> float | Tensor:
+        return self._thermostat.temperature
+
+    def select(self, keep: Sequence[int]) -> Self:
+        chosen = copy.copy(self)
+        chosen._thermostat = self._thermostat.select(keep)
+        return chosen
