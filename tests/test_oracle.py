@@ -697,6 +697,36 @@ class TestWorkerPool:
         assert list(pool.map(abs, [-1] * 4)) == [1] * 4
         assert birth_of(pid)
 
+    def test_a_ctrl_c_while_a_worker_starts_is_answered_when_it_has(self, tmp_path):
+        """Between its start and the word what it is for, which it would miss with a traceback."""
+        script = tmp_path / "interrupted.py"
+        script.write_text(
+            "import os, signal, time\n"
+            "import multiprocessing.util as processes\n"
+            "from sciwm.discovery.experiment.oracle.pool import WorkerPool\n"
+            "spawn = processes.spawnv_passfds\n"
+            "def spawned(*arguments):\n"
+            "    number = spawn(*arguments)\n"
+            "    if 'spawn_main' in str(arguments):\n"  # and no tracker of semaphores
+            "        os.kill(os.getpid(), signal.SIGINT)\n"
+            "    return number\n"
+            "if __name__ == '__main__':\n"
+            "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "    processes.spawnv_passfds = spawned\n"
+            "    pool = WorkerPool(1)\n"
+            "    try:\n"
+            "        pool.submit(abs, -1).result()\n"
+            "    except KeyboardInterrupt:\n"
+            "        print('answered')\n"
+            "    finally:\n"
+            "        pool.shutdown(wait=False, cancel_futures=True)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, script], capture_output=True, text=True, timeout=HUNG
+        )
+        assert done.stdout == "answered\n"
+        assert done.stderr == ""
+
     def test_children_go_with_a_worker_that_is_ended(self, pool, late):
         busy = pool.submit(subprocess.run, [sys.executable, "-c", "import time; time.sleep(9999)"])
         workers = [pid for pid in children_of(os.getpid()) if children_of(pid)]

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
@@ -133,10 +133,11 @@ class WorkerPool(Executor):
             if self._closed:
                 raise RuntimeError("the pool was shut down; make a new one")
             # Pebble gives up when a worker dies at rest, though nothing is lost then.
-            if not self._pool.active:
+            if not _active(self._pool):
                 self._pool.stop()
                 self._pool.join()
                 self._pool = self._made()
+                _active(self._pool)
             task = self._pool.schedule(_limited, (self._memory, fn, args, kwargs))
             future = _Limited(task, self._timeout)
             self._unfinished.add(future)
@@ -170,6 +171,16 @@ class WorkerPool(Executor):
         return ProcessPool(
             self._workers, initializer=_begin, initargs=(self._prepare,), context=context
         )
+
+
+def _active(pool: ProcessPool) -> bool:
+    """Whether it takes tasks; the first call starts its workers.
+
+    In a thread, where no Ctrl-C comes between the start of a process and telling it what it is for: it
+    would miss that with a traceback.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: pool.active).result()
 
 
 def _watch(unfinished: set[_Limited[Any]], pool: "weakref.ref[WorkerPool]") -> None:
