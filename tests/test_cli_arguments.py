@@ -1,11 +1,15 @@
 """Arguments of the command line: names of options are spelled anew, values never."""
 
 import argparse
+import shutil
+from pathlib import Path
 
 import pytest
 
-from sciwm.cli import call
+from sciwm.cli import call, main
 from sciwm.cli.arguments import readable
+
+JOB = str(Path(__file__).parents[1] / "configs" / "ethanol.yaml")
 
 VALUES = ["d/a-b.h5md", "-2:", "-300K", "a--b", "-", "x=-y-z", "-0.5", "1-2", ""]
 
@@ -52,3 +56,38 @@ def test_names_of_parts_stay_as_they_are():
 
 def test_help_is_no_value():
     assert readable(["--frames", "-h"]) == ["--frames", "-h"]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (["--task.learning_rate", "fast"], "task.learning_rate: expected float, got fast"),
+            (
+                ["--task.model.init_args.encoder.init_args.channels", "many"],
+                "task.model.encoder.channels: expected int, got many",
+            ),
+            (["--task.model", "none"], "task.model: expected dot import path string, got none"),
+            (["--data.init_args.trian", "x"], "data: Option 'trian' is not accepted"),
+            (["--no_such", "3"], "unrecognized arguments: --no_such 3"),
+        ],
+    )
+    def test_what_is_wrong_is_told_in_one_line(self, given, told, capsys):
+        with pytest.raises(SystemExit) as end:
+            main(["train", JOB, *given])
+        assert end.value.code == 2
+        assert capsys.readouterr().err == (
+            f"sciwm train: {told}; `sciwm train --options` lists all options\n"
+        )
+
+    def test_what_a_class_refuses_is_told_in_one_line(
+        self, tmp_path, labelled, monkeypatch, capsys
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs/ethanol").mkdir(parents=True)
+        shutil.copy(labelled, tmp_path / "runs/ethanol/train.h5md")
+        cutoff = ["--task.model.init_args.encoder.init_args.cutoff", "1e40"]
+        assert main(["train", JOB, *cutoff]) == 2
+        assert capsys.readouterr().err.endswith(
+            "sciwm train: cutoff must be at most 1e+12, got 1e+40\n"
+        )

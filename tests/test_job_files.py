@@ -211,7 +211,7 @@ def test_sizes_of_a_model_that_nobody_can_train_are_told(tmp_path, labelled, cap
 def test_every_command_reads_options_with_the_bounded_parser():
     """One that has a parser of its own would show here."""
     folder = Path(cli.__file__).parent
-    makers = {file.name for file in folder.glob("*.py") if "ArgumentParser(" in file.read_text()}
+    makers = {file.name for file in folder.glob("*.py") if "ArgumentParser" in file.read_text()}
     assert makers == {"parser.py"}
 
 

@@ -35,7 +35,18 @@ def readable(arguments: Sequence[str], options: Collection[str] = ()) -> list[st
 
 
 def built(parser: Any, parsed: Any) -> Any:
-    """What a jsonargparse parser has read, with its classes as objects."""
+    """What a jsonargparse parser has read, with its classes as objects.
+
+    Raises:
+        ValueError: If one of them refuses what it was given.
+    """
+    from sciwm.cli.parser import plain
+
     # Its name before version 4.49 of jsonargparse.
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    return instantiate(parsed)
+    try:
+        return instantiate(parsed)
+    except ValueError as error:
+        if "Union subtypes" not in str(error):
+            raise
+        raise ValueError(plain(str(error))) from error
