@@ -26,6 +26,7 @@ def simulate(
     every: int = 10,
     frames: str = "-1",
     copies: int = 1,
+    actions: str | None = None,
     seed: int = 0,
     resume: bool = True,
     threads: int | None = None,
@@ -53,6 +54,8 @@ def simulate(
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
             0,10 or :20 or ::5; -1 is the last, and -2: the last two.
         copies: Simulations from each of them, with their own random numbers.
+        actions: YAML file with a list of what is done to the systems meanwhile: forces, fields, steering,
+            temperature schedules, frozen particles, changes of who is there.
         seed: Of velocities and thermostat.
         resume: Continue an unfinished `out`; otherwise it must not exist.
         threads: That evaluations of a model take. Without it, or $SCIWM_THREADS, small ones take one and
@@ -67,12 +70,12 @@ def simulate(
     from sciwm.core.units import parse_quantity
     from sciwm.data.frame_numbers import frames_named
     from sciwm.data.h5md import H5MDFile
+    from sciwm.simulation.actions import acted, read_actions
     from sciwm.simulation.propagators import (
         CSVR,
         CellRescaling,
         Integrator,
         Langevin,
-        Propagator,
         VelocityVerlet,
         strides_within,
     )
@@ -103,8 +106,8 @@ def simulate(
             del state[label]
     step = parse_quantity(dt, "time", units)
     steps = strides_within(parse_quantity(time, "time", units), step)
-    propagator: Propagator = VelocityVerlet(simulator, step)
-    integrator: Integrator
+    integrator: Integrator = VelocityVerlet(simulator, step)
+    barostat: CellRescaling | None = None
     if temperature is not None:
         kelvin = parse_quantity(temperature, "temperature", units)
         require_positive(temperature=kelvin)  # a thermostat at zero only takes motion away
@@ -116,12 +119,13 @@ def simulate(
             integrator = Langevin(simulator, step, kelvin, rate, seed)
         else:
             integrator = CSVR(simulator, step, kelvin, 1 / rate, seed)
-        propagator = integrator
         if pressure is not None:
             held = parse_quantity(pressure, "stress", units)
             # Volumes relax ten times slower than velocities, which must follow them.
-            propagator = CellRescaling(integrator, held, 10 / rate, seed=seed)
+            barostat = CellRescaling(integrator, held, 10 / rate, seed=seed)
         state = maxwell_boltzmann(state, kelvin, units, seed)
+    done_to_it = read_actions(Path(actions)) if actions is not None else []
+    propagator, state = acted(barostat or integrator, state, done_to_it)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)
     result = Rollout(propagator, output, every).run(state, steps, resume=resume)

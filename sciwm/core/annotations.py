@@ -3,7 +3,7 @@
 import math
 import types
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 LISTS = (list, Sequence, Collection, Iterable)
 
@@ -19,6 +19,8 @@ def fits(value: Any, hint: Any, most: float = math.inf) -> bool:
     origin, of = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
+    if origin is Annotated:
+        return fits(value, of[0], most)
     if origin in (Union, types.UnionType):
         return any(fits(value, one, most) for one in of)
     if origin is Literal:

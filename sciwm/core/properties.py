@@ -55,6 +55,7 @@ PROPERTIES = {
     "ionisation_energy": Property("eV", "energy"),
     "solvation_energy": Property("eV", "energy"),
     "force_error": Property("eV/Å", "force", per_atom=True),
+    "work": Property("eV", "energy"),
 }
 """Energies are vertical, and affinities positive where the anion is lower; dipoles of ions are about
 the centre of mass; `charges` are the atoms' partial charges, which sum to the total charge; `force_error` is

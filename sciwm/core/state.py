@@ -44,6 +44,7 @@ class State(Data):
     | `dimension`    | (S,)      | int64, 2 where the third component stays zero, else 3  |
     | `batch`        | (A,)      | int64, the system of each atom                        |
     | `stream`       | (S,)      | int64, which random numbers are its own; see `streams` |
+    | `work`         | (S,)      | float64, what outer forces have done, where any act   |
     | `energy`       | (S,)      | label, where known                                    |
     | `forces`       | (A, 3)    | label, where known                                    |
     | `stress`       | (S, 3, 3) | label, where known                                    |
@@ -63,6 +64,7 @@ class State(Data):
     unpaired: Tensor
     dimension: Tensor
     stream: Tensor
+    work: Tensor
 
     @staticmethod
     def from_frame(frame: Frame, dtype: torch.dtype | None = None) -> "State":
@@ -202,7 +204,7 @@ class State(Data):
         )
         for key, value in self.fields.items():
             if isinstance(value, Tensor) and key not in (*_LABELS, "batch", "ptr"):
-                chosen[key] = value[rows] if key in _PER_ATOM else value[kept]
+                chosen[key] = value[rows] if key in PER_ATOM else value[kept]
         chosen.stream = self.streams[kept]
         return chosen
 
@@ -215,7 +217,7 @@ class State(Data):
             value = self[key]
             if key in ("batch", "ptr", "pairs", "shifts") or not isinstance(value, Tensor):
                 continue
-            per_atom = key in _PER_ATOM
+            per_atom = key in PER_ATOM
             part[key] = value[rows] if per_atom else value[index : index + 1]
         return part
 
@@ -300,7 +302,7 @@ class State(Data):
 _LABELS = ("energy", "forces", "stress", "pairs", "shifts")
 """Fields that belong to the positions they were computed at."""
 
-_PER_ATOM = frozenset(
+PER_ATOM = frozenset(
     {"numbers", "positions", "velocities", "masses", "charges", "forces"}
     | {property_field(name) for name, one in PROPERTIES.items() if one.per_atom}
 )

@@ -107,6 +107,7 @@ _SYMBOLS: dict[str, tuple[float, str]] = {
     "kbar": (0.1 / EV_PER_ANGSTROM3_IN_GPA, "stress"),
     # Per mole: kcal, kJ and g above already mean "per mole", so mol itself counts one.
     "mol": (1.0, "amount"),
+    "v": (1.0, "voltage"),  # eV/e
 }
 
 _BASE = {"length": 0, "time": 1, "energy": 2, "mass": 3, "charge": 4, "temperature": 5}
@@ -123,6 +124,8 @@ QUANTITIES: dict[str, dict[str, int]] = {
     "temperature": {"temperature": 1},
     "dipole": {"charge": 1, "length": 1},
     "rate": {"time": -1},
+    "field": {"energy": 1, "charge": -1, "length": -1},
+    "stiffness": {"energy": 1, "length": -2},
 }
 
 _FACTOR = re.compile(r"([A-Za-zÅåµ]+)\^?([+-]?\d+)?")
@@ -165,6 +168,9 @@ def conversion(unit: str, quantity: str) -> float:
             if kind == "stress":
                 dimension[_BASE["energy"]] += power
                 dimension[_BASE["length"]] -= 3 * power
+            elif kind == "voltage":
+                dimension[_BASE["energy"]] += power
+                dimension[_BASE["charge"]] -= power
             elif kind != "amount":
                 dimension[_BASE[kind]] += power
     wanted = [0] * len(_BASE)

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -10,18 +11,22 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Frame
+from sciwm.core.random import NUDGES, RandomStreams
 from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.evaluation.run import model_file
 from sciwm.interfaces.calculator import SciwmCalculator
+from sciwm.interfaces.what_if import WhatIf
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.domain import OutsideDomainWarning
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated, compile_model
+from sciwm.simulation.actions import Action, acted, numbers_before
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.propagators import Langevin, Propagator, VelocityVerlet, strides_within
+from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, strides_within
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation
@@ -144,6 +149,7 @@ class World:
         every: int = 4,
         seed: int = 0,
         friction: str | float | None = None,
+        actions: Sequence[Action] = (),
     ) -> "Imagination":
         """Molecular dynamics in the learned world.
 
@@ -155,25 +161,86 @@ class World:
             every: Steps between frames.
             seed: Of velocities and thermostat.
             friction: Of the thermostat, such as "0.002/fs"; by default 0.01/fs, or 1 in reduced units.
+            actions: What is done to it from then on (see `sciwm.simulation.actions`).
 
         Raises:
+            ValueError: If an action cannot be taken on this system.
             KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
-        state = self.state(system)
-        step = parse_quantity(str(dt), "time", self.units)
-        steps = strides_within(parse_quantity(str(time), "time", self.units), step)
-        simulator = self.simulator()
-        propagator: Propagator = VelocityVerlet(simulator, step)
-        if temperature is not None:
-            kelvin = parse_quantity(str(temperature), "temperature", self.units)
-            rate = FRICTION[self.units.name]
-            if friction is not None:
-                rate = parse_quantity(str(friction), "rate", self.units)
-            propagator = Langevin(simulator, step, kelvin, rate, seed)
-            if not bool(state.velocities.any()):
-                state = maxwell_boltzmann(state, kelvin, self.units, seed)
+        integrator, state = self._integrator(self.state(system), dt, temperature, friction, seed)
+        steps = self._strides(time, integrator)
+        propagator, state = acted(integrator, state, actions)
         result = Rollout(propagator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
+
+    def what_if(
+        self,
+        system: System,
+        time: str | float,
+        actions: Sequence[Action],
+        temperature: str | float | None = None,
+        dt: str | float = 0.5,
+        every: int = 4,
+        seeds: int = 8,
+        friction: str | float | None = None,
+        resolution: str | float = 0.001,
+    ) -> "WhatIf":
+        """What actions change: the same runs with and without them, under the same random numbers.
+
+        Args:
+            system: As for `imagine`.
+            time: How long.
+            actions: What is done (see `sciwm.simulation.actions`).
+            temperature: Of a Langevin thermostat, and of velocities where the system has none; without it,
+                energy is conserved.
+            dt: Time step.
+            every: Steps between frames.
+            seeds: Runs, which differ in velocities and noise wherever these are drawn.
+            friction: Of the thermostat.
+            resolution: A length: how well the start is known. Twins whose particles are displaced by it at
+                random (root mean square), and that nobody acts on, show for how long anything can be said.
+
+        Raises:
+            ValueError: If an action cannot be taken on this system.
+        """
+        require_counts(seeds=seeds)
+        state = State.collate([self.state(system)] * seeds)
+        integrator, state = self._integrator(state, dt, temperature, friction, 0)
+        steps = self._strides(time, integrator)
+        rollout = Rollout(integrator, every=every)
+        without = rollout.run(state, steps)
+        away = parse_quantity(str(resolution), "length", self.units)
+        nudges = RandomStreams(0, NUDGES).at(0, state).to(state.positions)
+        moved = state.positions + away / 3**0.5 * state.within_dimensions(nudges)
+        twins = rollout.run(state.moved(moved, state.velocities), steps)
+        driven, changed = acted(integrator, state, actions)
+        done = Rollout(driven, every=every).run(changed, steps)
+        before = numbers_before(actions, int(state.counts[0]))
+        return WhatIf(without.frames, done.frames, twins.frames, before, done.reasons, self.units)
+
+    def _integrator(
+        self,
+        state: State,
+        dt: str | float,
+        temperature: str | float | None,
+        friction: str | float | None,
+        seed: int,
+    ) -> tuple[Integrator, State]:
+        """What moves a state, and the state with thermal velocities where it has none."""
+        step = parse_quantity(str(dt), "time", self.units)
+        simulator = self.simulator()
+        if temperature is None:
+            return VelocityVerlet(simulator, step), state
+        kelvin = parse_quantity(str(temperature), "temperature", self.units)
+        rate = FRICTION[self.units.name]
+        if friction is not None:
+            rate = parse_quantity(str(friction), "rate", self.units)
+        if not bool(state.velocities.any()):
+            state = maxwell_boltzmann(state, kelvin, self.units, seed)
+        return Langevin(simulator, step, kelvin, rate, seed), state
+
+    def _strides(self, time: str | float, propagator: Integrator) -> int:
+        return strides_within(parse_quantity(str(time), "time", self.units), propagator.stride)
 
     def _use(self, potential: Potential) -> None:
         self._potential = potential

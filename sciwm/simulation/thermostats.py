@@ -53,6 +53,12 @@ class OrnsteinUhlenbeck:
     def seed(self) -> int:
         return self._noise.seed
 
+    def held_at(self, temperature: float) -> "OrnsteinUhlenbeck":
+        """The thermostat at another temperature, with the same random numbers."""
+        other = OrnsteinUhlenbeck(temperature, self.friction, self._noise.seed)
+        other._noise = self._noise  # which makes them in blocks
+        return other
+
     def select(self, keep: Sequence[int]) -> "OrnsteinUhlenbeck":
         """The thermostat of those systems only."""
         return OrnsteinUhlenbeck(
@@ -112,6 +118,12 @@ class VelocityRescaling:
     @property
     def seed(self) -> int:
         return self._noise.seed
+
+    def held_at(self, temperature: float) -> "VelocityRescaling":
+        """The thermostat at another temperature, with the same random numbers."""
+        other = VelocityRescaling(temperature, self.time_constant, self._noise.seed)
+        other._noise = self._noise  # which makes them in blocks
+        return other
 
     def select(self, keep: Sequence[int]) -> "VelocityRescaling":
         """The thermostat of those systems only."""

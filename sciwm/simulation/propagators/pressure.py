@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -127,6 +128,11 @@ class CellRescaling(Propagator):
         chosen = copy.copy(self)
         chosen.inner = self.inner.select(keep)
         chosen._noise = RandomStreams(self._noise.seed, VOLUMES)
+        return chosen
+
+    def held_at(self, temperature: float) -> Self:
+        chosen = copy.copy(self)
+        chosen.inner = self.inner.held_at(temperature)
         return chosen
 
     @property

@@ -3,7 +3,7 @@
 import abc
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -71,6 +71,14 @@ class Propagator(abc.ABC):
     @abc.abstractmethod
     def select(self, keep: Sequence[int]) -> "Propagator":
         """The same for those systems only."""
+
+    def held_at(self, temperature: float) -> Self:
+        """The same with its thermostat at another temperature, and the same random numbers.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        raise ValueError(f"{type(self).__name__} has no thermostat to set to {temperature:g}")
 
     @property
     @abc.abstractmethod

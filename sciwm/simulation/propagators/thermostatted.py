@@ -20,6 +20,11 @@ class ThermostattedIntegrator(Integrator, ABC):
     def temperature(self) -> float | Tensor:
         return self._thermostat.temperature
 
+    def held_at(self, temperature: float) -> Self:
+        chosen = copy.copy(self)
+        chosen._thermostat = self._thermostat.held_at(temperature)
+        return chosen
+
     def select(self, keep: Sequence[int]) -> Self:
         chosen = copy.copy(self)
         chosen._thermostat = self._thermostat.select(keep)

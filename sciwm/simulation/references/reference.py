@@ -25,6 +25,9 @@ class WorkerError(SimulatorError):
 class Reference(abc.ABC):
     """A program or formula that gives energies, forces, and perhaps properties: a `PropertySimulator`."""
 
+    reads_charges = False
+    """Whether charges that particles carry change anything; the electrons of most find their own."""
+
     @property
     @abc.abstractmethod
     def units(self) -> UnitSystem:

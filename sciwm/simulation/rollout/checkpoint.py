@@ -51,6 +51,8 @@ class Checkpoint:
             "forces": snapshot.forces.cpu().numpy(),
             "start_energy": snapshot.start_energy.cpu().numpy(),
         }
+        if "work" in snapshot.whole:
+            content["work"] = snapshot.whole.work.cpu().numpy()
         with replacing(self._path) as file:
             np.savez(file, **content)
         self._saved = time.monotonic()
@@ -77,6 +79,8 @@ class Checkpoint:
             there = whole.moved(tensor("positions"), tensor("velocities"))
             if "cell" in content:  # older ones are of runs in which it stayed
                 there.cell = tensor("cell")
+            if "work" in content:
+                there.work = tensor("work")
             snapshot = replace(
                 blank,
                 step=int(content["step"]),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sciwm.core.frame import Frame
+from sciwm.core.frame import Array, Frame
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.snapshot import Snapshot
@@ -66,10 +66,16 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             error = snapshot.evaluation.force_error.detach().cpu().double().numpy()
         energy = snapshot.evaluation.energy.detach().cpu().double().numpy()
         forces = snapshot.evaluation.forces.detach().cpu().double().numpy()
+    work = state.work.cpu().numpy() if "work" in state else None
     ends = np.cumsum(state.counts.cpu().numpy())
     found = []
     for k, (s, end) in enumerate(zip(snapshot.running, ends, strict=False)):
         rows = slice(int(ends[k - 1]) if k else 0, int(end))
+        properties: dict[str, Array | float] = {}
+        if error is not None:
+            properties["force_error"] = error[rows]
+        if work is not None:
+            properties["work"] = float(work[k])
         per_atom = ("positions", "velocities", "masses", "charges")
         frame = Frame(
             numbers=numbers[rows],
@@ -78,7 +84,7 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             pbc=pbc[k],
             forces=None if forces is None else forces[rows],
             energy=None if energy is None else float(energy[k]),
-            properties={} if error is None else {"force_error": error[rows]},
+            properties=properties,
             total_charge=float(columns["total_charge"][k]),
             unpaired=state.unpaired_of(k),
             time=snapshot.step * snapshot.propagator.stride,

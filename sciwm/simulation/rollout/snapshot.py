@@ -69,6 +69,9 @@ class Snapshot:
             steps[s] = self.step
         whole = self.whole.moved(positions, velocities)
         whole.cell = cell
+        if "work" in self.state:
+            whole.work = self.whole.work.clone()
+            whole.work[self.running] = self.state.work
         return replace(self, whole=whole, energy=energy, forces=forces, steps=steps)
 
     def without(self, stopped: dict[int, str], propagator: Propagator) -> "Snapshot":

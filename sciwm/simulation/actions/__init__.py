@@ -1,0 +1,45 @@
+"""What can be done to a system while it is simulated, by a learned world or a reference alike."""
+
+from sciwm.simulation.actions.action import Action, Change, Force
+from sciwm.simulation.actions.changes import (
+    Addition,
+    CellChange,
+    ChargeChange,
+    Ionisation,
+    MassChange,
+    Removal,
+    numbers_before,
+)
+from sciwm.simulation.actions.driven import Driven, acted
+from sciwm.simulation.actions.forces import ConstantForce, Spring, Trap, UniformField, Wall
+from sciwm.simulation.actions.frozen import Frozen
+from sciwm.simulation.actions.list_file import actions_from, read_actions
+from sciwm.simulation.actions.schedule import TemperatureSchedule
+from sciwm.simulation.actions.steering import SteeredAngle, SteeredDistance, SteeredTorsion
+
+__all__ = [
+    "Action",
+    "Addition",
+    "CellChange",
+    "Change",
+    "ChargeChange",
+    "ConstantForce",
+    "Driven",
+    "Force",
+    "Frozen",
+    "Ionisation",
+    "MassChange",
+    "Removal",
+    "Spring",
+    "SteeredAngle",
+    "SteeredDistance",
+    "SteeredTorsion",
+    "TemperatureSchedule",
+    "Trap",
+    "UniformField",
+    "Wall",
+    "acted",
+    "actions_from",
+    "numbers_before",
+    "read_actions",
+]

@@ -1,0 +1,202 @@
+"""Forces from outside on chosen particles: constant, in a field, by springs, from walls."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciwm.core.bounds import require_not_negative
+from sciwm.core.state import State
+from sciwm.simulation.actions.action import (
+    Charge,
+    FieldSize,
+    Force,
+    ForceSize,
+    Length,
+    Particles,
+    Rate,
+    Stiffness,
+    Time,
+    Velocity,
+    number,
+    places,
+)
+from sciwm.simulation.velocities import sum_by_system
+
+
+@dataclass(frozen=True)
+class ConstantForce(Force):
+    """The same force on each of some particles.
+
+    Attributes:
+        force: Its three components.
+    """
+
+    particles: Particles
+    force: list[ForceSize]
+
+    def __post_init__(self) -> None:
+        require_vector("force", self.force)
+
+    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+        where = places(state, self.particles)
+        pull = state.positions.new_tensor(self.force)
+        forces = torch.zeros_like(state.positions)
+        forces[where.flatten()] = pull
+        return -(state.positions[where] @ pull).sum(-1), forces
+
+
+@dataclass(frozen=True)
+class UniformField(Force):
+    """An electric field that is the same everywhere, on the charges that particles carry.
+
+    E(t) = E cos(2π ν t + φ) from `begin` to `end`; the energy is -Σ q x·E.
+
+    Attributes:
+        field: The three components of E, such as ["0.1 V/Å", 0, 0].
+        frequency: ν; none for a field that stays.
+        phase: φ in radians.
+        begin: When it is switched on.
+        end: When it is switched off; none for never.
+        charges: One for each particle of a system; without it, those of the state. Molecules have none.
+    """
+
+    field: list[FieldSize]
+    frequency: Rate | None = None
+    phase: float = 0.0
+    begin: Time = 0.0
+    end: Time | None = None
+    charges: list[Charge] | None = None
+
+    def __post_init__(self) -> None:
+        require_vector("field", self.field)
+
+    def require_fitting(self, state: State) -> None:
+        """Raises ValueError where it would act on nothing, or on others than it has charges for."""
+        counts = state.counts
+        if self.charges is not None and bool((counts != len(self.charges)).any()):
+            raise ValueError(
+                f"UniformField is given {len(self.charges)} charges, but the systems have "
+                f"{counts.tolist()} particles; give one for each"
+            )
+        if self.charges is None:
+            bare = sum_by_system(state.charges.abs(), state) == 0
+            if bool(bare.any()):
+                raise ValueError(
+                    f"UniformField acts on charges, and no particle of system {int(bare.nonzero()[0])} "
+                    "carries one; give it `charges`, one for each particle"
+                )
+
+    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+        on = number(self.begin) <= time < (math.inf if self.end is None else number(self.end))
+        turns = 0.0 if self.frequency is None else number(self.frequency) * time
+        strength = math.cos(2 * math.pi * turns + self.phase) if on else 0.0
+        charges = state.charges
+        if self.charges is not None:
+            charges = charges.new_tensor(self.charges).repeat(state.n_systems)
+        forces = charges[:, None] * (strength * state.positions.new_tensor(self.field))
+        return -sum_by_system((forces * state.positions).sum(-1), state), forces
+
+
+@dataclass(frozen=True)
+class Spring(Force):
+    """A spring between two particles: U = k (d - l)² / 2; no periodic image is looked for.
+
+    Attributes:
+        particles: The two.
+        stiffness: k.
+        length: l.
+    """
+
+    breaks = frozenset({"energy"})
+
+    particles: Particles
+    stiffness: Stiffness
+    length: Length = 0.0
+
+    def __post_init__(self) -> None:
+        require_different(self.particles, 2)
+
+    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+        where = places(state, self.particles)
+        arm = state.positions[where[:, 1]] - state.positions[where[:, 0]]
+        distance = arm.norm(dim=-1)
+        excess = distance - number(self.length)
+        pull = (number(self.stiffness) * excess / distance.clamp(min=1e-12))[:, None] * arm
+        forces = torch.zeros_like(state.positions)
+        forces[where[:, 0]], forces[where[:, 1]] = pull, -pull
+        return 0.5 * number(self.stiffness) * excess**2, forces
+
+
+@dataclass(frozen=True)
+class Trap(Force):
+    """Springs from some particles to a point, which may move: U = k Σ |x - c - u t|² / 2.
+
+    Attributes:
+        stiffness: k.
+        centre: c.
+        velocity: u.
+    """
+
+    particles: Particles
+    stiffness: Stiffness
+    centre: list[Length]
+    velocity: list[Velocity] | None = None
+
+    def __post_init__(self) -> None:
+        require_vector("centre", self.centre)
+        if self.velocity is not None:
+            require_vector("velocity", self.velocity)
+
+    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+        where = places(state, self.particles)
+        centre = state.positions.new_tensor(self.centre)
+        if self.velocity is not None:
+            centre = centre + time * state.positions.new_tensor(self.velocity)
+        arms = state.positions[where] - centre
+        forces = torch.zeros_like(state.positions)
+        forces[where.flatten()] = -number(self.stiffness) * arms.flatten(0, 1)
+        return 0.5 * number(self.stiffness) * arms.square().sum((1, 2)), forces
+
+
+@dataclass(frozen=True)
+class Wall(Force):
+    """A soft wall: U = k p² / 2 for every particle that is p behind the plane n·x = `offset`.
+
+    Attributes:
+        normal: n, towards the side where nothing acts; of any length.
+        offset: Of the plane from the origin along n.
+        stiffness: k.
+    """
+
+    normal: list[float]
+    offset: Length
+    stiffness: Stiffness
+
+    def __post_init__(self) -> None:
+        require_vector("normal", self.normal)
+        if not any(self.normal):
+            raise ValueError("the normal of a Wall has no direction; give one, such as [0, 0, 1]")
+        if not isinstance(self.stiffness, str):
+            require_not_negative(stiffness=self.stiffness)
+
+    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+        normal = state.positions.new_tensor(self.normal)
+        normal = normal / normal.norm()
+        behind = (number(self.offset) - state.positions @ normal).clamp(min=0.0)
+        forces = number(self.stiffness) * behind[:, None] * normal
+        return sum_by_system(0.5 * number(self.stiffness) * behind**2, state), forces
+
+
+def require_vector(name: str, values: Sequence[float | str]) -> None:
+    """Raises ValueError if there are not three components."""
+    if len(values) != 3:
+        raise ValueError(f"{name} has three components, got {values}")
+
+
+def require_different(numbers: list[int], count: int) -> None:
+    """Raises ValueError if these are not so many different particles."""
+    if len(numbers) != count or len(set(numbers)) != count:
+        raise ValueError(f"{count} different particles are needed, got {numbers}")
