@@ -9,6 +9,7 @@ import pytest
 
 from sciwm.core.units import BOHR, HARTREE, KJ_PER_MOL
 from sciwm.data.importers.ani import ANI
+from sciwm.data.importers.convert import convert
 from sciwm.data.importers.detection import IMPORTERS, detect
 from sciwm.data.importers.lagrangebench import LagrangeBench
 from sciwm.data.importers.mdtraj_hdf5 import MDTrajHDF5
@@ -314,3 +315,14 @@ def test_what_a_file_holds_besides_is_listed(tmp_path, layout, home):
         with h5py.File(path, "r+") as file:
             assert listed == (f"{home}/magnetisation" in file)
             file.require_dataset(f"{home}/magnetisation", (2,), float)
+
+
+def test_one_number_where_those_of_all_atoms_should_be_is_told(tmp_path):
+    path = tmp_path / "one.hdf5"
+    with h5py.File(path, "w") as file:
+        qm7x(file)
+        conformer = file["1/Geom-m1-i1-c1-1"]
+        del conformer["atNUM"]
+        conformer["atNUM"] = 8
+    with pytest.raises(ValueError, match="for 1 particles"):
+        convert(path, tmp_path / "new.h5md", progress=False)

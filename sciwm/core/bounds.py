@@ -5,6 +5,7 @@ raises ValueError for what is out of bounds or not a number.
 """
 
 import math
+import os
 
 LARGEST_SEED = 2_000_000_000
 """Conformers are embedded from signed 32-bit seeds, a few of them counted on from the one given."""
@@ -12,6 +13,12 @@ LARGEST_SEED = 2_000_000_000
 MOST_WORKERS = 1024
 """No machine has more processors, and processes started without end bring it down."""
 
+
+MOST_READERS = max(16, os.cpu_count() or 1)
+"""Processes that read ahead of a training: each holds a few hundred MB, and more than processors idle."""
+
+HIGHEST_RATE = 1e3
+"""Of learning: steps a million times as long as usual ones lead nowhere."""
 
 LONGEST_TRAINING = 1e10
 """Seconds of processors: a thousand of them for four months."""

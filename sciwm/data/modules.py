@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from sciwm.core.bounds import MOST_WORKERS, require_counts, require_positive
+from sciwm.core.bounds import MOST_READERS, require_counts, require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.progress import Bar
 from sciwm.core.properties import property_field, require_known
@@ -57,7 +57,7 @@ class Data(LightningDataModule, abc.ABC):
     ):
         super().__init__()
         require_counts(batch_size=batch_size, max_atoms=max_atoms)
-        require_counts(0, MOST_WORKERS, workers=workers)
+        require_counts(0, MOST_READERS, workers=workers)
         if isinstance(valid, (int, float)):
             require_positive(valid=valid)
         self.train = _listed(train)

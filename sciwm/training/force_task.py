@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciwm.core.bounds import require_counts, require_not_negative, require_positive
+from sciwm.core.bounds import HIGHEST_RATE, require_counts, require_not_negative, require_positive
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.data.modules import Data, FrameData
@@ -82,7 +82,7 @@ class ForceTask(Task):
             late_energy_weight=late_energy_weight,
             stress_weight=stress_weight,
         )
-        require_positive(matrix_rate=matrix_rate)
+        require_positive(most=HIGHEST_RATE, matrix_rate=matrix_rate)
         require_counts(0, matrix_rounds=matrix_rounds)
         if replay is not None and start is None:
             raise ValueError(f"to replay {replay!r} needs a model to start from; give `start`")

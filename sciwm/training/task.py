@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from sciwm.core.bounds import LONGEST_TRAINING, require_counts, require_positive
+from sciwm.core.bounds import HIGHEST_RATE, LONGEST_TRAINING, require_counts, require_positive
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data
@@ -52,7 +52,7 @@ class Task(LightningModule, abc.ABC):
 
     def __init__(self, learning_rate: float, warmup: int, cpu_seconds: float | None):
         super().__init__()
-        require_positive(learning_rate=learning_rate)
+        require_positive(most=HIGHEST_RATE, learning_rate=learning_rate)
         require_positive(most=LONGEST_TRAINING, cpu_seconds=cpu_seconds)
         require_counts(0, warmup=warmup)
         self.learning_rate = learning_rate

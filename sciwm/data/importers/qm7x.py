@@ -42,7 +42,7 @@ class QM7X:
                     options.remarks.leave_unread(name for name in conformer if name not in read)
                     yield units.applied(
                         Frame(
-                            numbers=conformer["atNUM"][()].astype(np.int64),
+                            numbers=np.ravel(conformer["atNUM"][()]).astype(np.int64),
                             positions=conformer["atXYZ"][()].astype(np.float64),
                             energy=float(np.ravel(conformer[energy][()])[0]),
                             forces=conformer[forces][()].astype(np.float64),
