@@ -75,7 +75,7 @@ class Addition(Change):
 
     Attributes:
         number: Atomic number, or particle type.
-        mass: As that of the others of its number, where there are any.
+        mass: Its own, whatever others of its number weigh.
     """
 
     number: int

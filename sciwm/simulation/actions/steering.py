@@ -97,8 +97,8 @@ class SteeredDistance(Steering):
 
 
 @dataclass(frozen=True)
-class SteeredAngle(Steering):
-    """Along the angle at the second of three particles.
+class AngularSteering(Steering, ABC):
+    """Along a coordinate that is an angle.
 
     Attributes:
         stiffness: k, per square radian.
@@ -106,13 +106,19 @@ class SteeredAngle(Steering):
         end: λ at last, in degrees.
     """
 
-    size = 3
     stiffness: Energy
     begin: float
     end: float
 
     def spring(self) -> tuple[float, float, float]:
         return number(self.stiffness), math.radians(self.begin), math.radians(self.end)
+
+
+@dataclass(frozen=True)
+class SteeredAngle(AngularSteering):
+    """Along the angle at the second of three particles."""
+
+    size = 3
 
     def coordinate(self, points: Tensor) -> tuple[Tensor, Tensor]:
         arms = points[:, [0, 2]] - points[:, 1:2]
@@ -128,23 +134,12 @@ class SteeredAngle(Steering):
 
 
 @dataclass(frozen=True)
-class SteeredTorsion(Steering):
+class SteeredTorsion(AngularSteering):
     """Along the torsion of four particles, by IUPAC's sign; gradients by Blondel & Karplus,
     J. Comput. Chem. 17, 1132 (1996), equation 27. `end` may lie several turns away from `begin`.
-
-    Attributes:
-        stiffness: k, per square radian.
-        begin: λ at first, in degrees.
-        end: λ at last, in degrees.
     """
 
     size = 4
-    stiffness: Energy
-    begin: float
-    end: float
-
-    def spring(self) -> tuple[float, float, float]:
-        return number(self.stiffness), math.radians(self.begin), math.radians(self.end)
 
     def excess(self, values: Tensor, rest: float) -> Tensor:
         turn = 2 * math.pi
