@@ -23,6 +23,7 @@ def test_sound_frames_are_not_refused():
     ("changes", "kind"),
     [
         ({"forces": np.zeros((3, 3))}, "misshapen"),
+        ({"numbers": np.array([[1], [1]])}, "misshapen"),
         ({"numbers": np.array([0, 1])}, "unknown species"),
         ({"numbers": np.array([1, 119])}, "unknown species"),
         ({"energy": np.inf}, "not finite"),

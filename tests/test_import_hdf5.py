@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sciwm.core.units import BOHR, HARTREE, KJ_PER_MOL
+from sciwm.data.h5md import H5MDFile
 from sciwm.data.importers.ani import ANI
 from sciwm.data.importers.convert import convert
 from sciwm.data.importers.detection import IMPORTERS, detect
@@ -266,6 +267,24 @@ def test_lagrangebench_needs_its_metadata(tmp_path):
     path.with_name("metadata.json").unlink()
     with pytest.raises(SourceError, match=r"needs metadata.json beside it"):
         read(path)
+
+
+def test_particles_of_type_zero_are_not_taken_for_virtual_sites(tmp_path):
+    path = made(tmp_path, lagrangebench)
+    report = convert(path, tmp_path / "a.h5md", progress=False)
+    assert not report.left_out
+    with H5MDFile(tmp_path / "a.h5md") as file:
+        assert file.trajectories[0].frame(0).numbers.tolist() == [0, 0, 1, 3]
+
+
+def test_types_in_a_column_are_refused(tmp_path):
+    path = made(tmp_path, lagrangebench)
+    with h5py.File(path, "r+") as file:
+        for name in ("00000", "00001"):
+            del file[name]["particle_type"]
+            file[name]["particle_type"] = np.array([[0], [0], [1], [3]])
+    with pytest.raises(SourceError, match=r"shape \(4, 1\)"):
+        convert(path, tmp_path / "a.h5md", progress=False)
 
 
 @pytest.mark.parametrize(

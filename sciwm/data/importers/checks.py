@@ -50,6 +50,7 @@ def _misshapen(frame: Frame) -> Fault | None:
     if n == 0:
         return Fault("empty", "has no particles")
     shapes = {
+        "numbers": (n,),
         "positions": (n, 3),
         "velocities": (n, 3),
         "forces": (n, 3),

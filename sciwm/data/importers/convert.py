@@ -14,7 +14,7 @@ import numpy as np
 from sciwm.core.frame import Frame
 from sciwm.core.progress import Bar
 from sciwm.core.properties import PROPERTIES
-from sciwm.core.units import REDUCED, UnitSystem
+from sciwm.core.units import MOLECULAR, REDUCED, UnitSystem
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.data.importers.checks import LABELS, Fault, fault
 from sciwm.data.importers.detection import detect
@@ -225,7 +225,9 @@ class _Admission:
 
     def admitted(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
         """The frames to write, each with the name of its group."""
-        stream = (without_virtual_sites(frame, self._options.remarks) for frame in frames)
+        stream = iter(frames)
+        if self._system is MOLECULAR:  # type 0 is a particle like others where units are reduced
+            stream = (without_virtual_sites(frame, self._options.remarks) for frame in frames)
         preview = _preview(stream)
         self._require_plausible(preview)
         self._wanted = {label for label in LABELS for f in preview if getattr(f, label) is not None}

@@ -25,11 +25,14 @@ def is_virtual_name(name: str) -> bool:
 
 def without_virtual_sites(frame: Frame, remarks: Remarks) -> Frame:
     """The frame without its sites of no element and no mass, which are counted."""
-    n = len(frame)
-    masses = frame.masses if frame.masses is not None and len(frame.masses) == n else None
+    n, masses = len(frame), frame.masses
+    if np.shape(frame.numbers) != (n,) or np.shape(frame.positions) != (n, 3):
+        return frame  # whoever judges the frame says so
+    if masses is not None and np.shape(masses) != (n,):
+        return frame
     unknown = (frame.numbers < 1) | (frame.numbers > 118)
     virtual = unknown & (frame.numbers == NO_ELEMENT if masses is None else masses == 0)
-    if not virtual.any() or virtual.all() or len(frame.positions) != n:
+    if not virtual.any() or virtual.all():
         return frame
     remarks.leave_out("virtual sites, in all frames together", int(virtual.sum()))
     changes: dict[str, object] = {}
