@@ -277,6 +277,16 @@ def test_particles_of_type_zero_are_not_taken_for_virtual_sites(tmp_path):
         assert file.trajectories[0].frame(0).numbers.tolist() == [0, 0, 1, 3]
 
 
+def test_a_box_of_half_precision_is_read_like_any_other(tmp_path):
+    path = made(tmp_path, torchsim)
+    with h5py.File(path, "r+") as file:
+        del file["data/cell"]
+        file["data/cell"] = CELL.T[None].astype(np.float16)
+    frame = read(path)[0]
+    assert frame.cell.dtype == np.float64
+    np.testing.assert_array_equal(frame.cell, CELL)
+
+
 def test_types_in_a_column_are_refused(tmp_path):
     path = made(tmp_path, lagrangebench)
     with h5py.File(path, "r+") as file:

@@ -79,7 +79,7 @@ class _Sampled:
     """An array with a clock of its own, asked for at the frames of the positions."""
 
     def __init__(self, dataset: h5py.Dataset, steps: np.ndarray, clock: np.ndarray, path: Path):
-        self._static = dataset[0] if len(dataset) == 1 else None
+        self._static = next(rows(dataset, path)) if len(dataset) == 1 else None
         self._rows = rows(dataset, path)
         self._next = 0
         self._steps = steps
