@@ -1,6 +1,8 @@
 # make        sets up, then the main job on real data: import, train, evaluate, check, simulate, report;
 #             and a small discovery campaign in learned worlds
 # make test   sets up, then every test
+# make quick  the tests that take no time, for after each change
+# make dist   wheel and source archive, the same to the last byte each time, in build/dist
 # make docs   the documentation, in build/docs, which opens without a server or a network
 PYTHON ?= python3
 BIN := .venv/bin
@@ -68,6 +70,19 @@ runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECU
 test: .venv/.done
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+quick: .venv/.done
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q -m "not crash and not database and not browser and not long"
+
+# Times in archives are those of the last commit.
+dist: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+dist: .venv/.done
+	rm -rf build/dist build/lib build/bdist.*
+	$(BIN)/python -m build --no-isolation --outdir build/dist .
+	cd build/dist && tar -xzf sciwm-*.tar.gz && rm sciwm-*.tar.gz && for folder in sciwm-*/; do \
+		tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r,go-w \
+			-c $${folder%/} | gzip -n9 > $${folder%/}.tar.gz && rm -r $$folder; done
+	cd build/dist && sha256sum *
+
 docs: .venv/.docs
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "The documentation: $(CURDIR)/build/docs/index.html"
@@ -85,4 +100,4 @@ clean:
 	rm -rf runs build *.egg-info
 
 .DELETE_ON_ERROR:
-.PHONY: all setup test docs lint clean
+.PHONY: all setup test quick dist docs lint clean

@@ -3,18 +3,22 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.io import write
 
 from sciwm.cli import COMMANDS, main
 from sciwm.cli.simulate import SOME_STOPPED, simulator_named
+from sciwm.cli.train import build_program
 from sciwm.core.state import frame_from_ase
 from sciwm.data.frame_numbers import frames_named
 from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.models.programs.tracing import CompilationError
 
 
 def test_help_loads_no_package_that_takes_its_time():
@@ -225,3 +229,54 @@ def test_a_reference_moves_things_with_the_arguments_it_is_given(tmp_path):
         energies.append(crystal.get_potential_energy())
     assert frame.energy == pytest.approx(energies[0], abs=1e-6)
     assert abs(energies[0] - energies[1]) > 1e-3
+
+
+@pytest.mark.parametrize("start", ["CO", "methanol.xyz", "methanol.h5md"])
+def test_simulations_start_from_a_smiles_a_structure_or_a_trajectory(tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "methanol.xyz", molecule("CH3OH"))
+    assert main(["import", "methanol.xyz", "--to", "methanol.h5md"]) == 0
+    moved = ["simulate", "organic", start, "3fs", "--temperature", "300K", "--every", "2"]
+    assert main([*moved, "--copies", "2", "--out", "out.h5md"]) == 0
+    with H5MDFile(tmp_path / "out.h5md") as file:
+        assert len(file.trajectories) == 2
+        assert sorted(file.trajectories[0].frame(0).numbers) == [1, 1, 1, 1, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["organic", "CO", "1fs", "--frames", "0:2"], "chooses from H5MD files"),
+        (["organic", "nowhere.xyz", "1fs"], "there is no file 'nowhere.xyz'"),
+        (["organic", "CO", "1fs", "--device", "tpu"], "'tpu' is not known"),
+        (["organic", "CO", "1fs", "--device", "cuda:99"], "cannot be used"),
+        (["gfn2", "CO", "1fs", "--device", "cuda"], "does not run on 'cuda'"),
+    ],
+)
+def test_a_simulation_that_cannot_start_says_why(tmp_path, capsys, options, said):
+    assert main(["simulate", *options, "--out", str(tmp_path / "out.h5md")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.h5md").exists()
+
+
+def test_a_program_that_cannot_be_built_is_no_failure_of_training(monkeypatch, capsys):
+    def without_compiler(model):
+        raise CompilationError("there is no compiler")
+
+    monkeypatch.setattr("sciwm.models.programs.compilation.compile_model", without_compiler)
+    build_program(Path("organic"))
+    assert "there is no compiler. The model is complete" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:nothing was learned")
+def test_a_training_of_more_than_a_minute_ends_with_a_program(monkeypatch, labelled, tmp_path):
+    built = []
+    monkeypatch.setattr("sciwm.cli.train.build_program", built.append)
+    monkeypatch.setattr("sciwm.cli.train.WORTH_A_PROGRAM", 0.0)
+    job = ["--data", "sciwm.data.FrameData", "--data.train", str(labelled), "--max_steps", "1"]
+    job += ["--task", "sciwm.training.ForceTask", "--task.start", "organic"]
+    job += ["--folder", str(tmp_path)]
+    assert main(["train", *job, "--name", "left_out", "--program", "false"]) == 0
+    assert built == []
+    assert main(["train", *job, "--name", "long"]) == 0
+    assert built == [tmp_path / "long"]

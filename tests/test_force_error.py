@@ -8,6 +8,8 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import spearmanr
 
 from sciwm.cli import main
+from sciwm.cli.simulate import SOME_STOPPED
+from sciwm.core.properties import property_field
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.data.modules import FrameData
@@ -152,3 +154,18 @@ def test_simulate_writes_and_tells_it(world, tmp_path, capsys):
     for frame in frames:
         expected = predict(model, State.from_frame(frame)).force_error
         assert frame.properties["force_error"] == pytest.approx(expected.numpy(), rel=1e-3)
+
+
+def test_the_others_keep_it_where_one_stops_at_the_start(world, tmp_path):
+    near, far = water(0, 0.05), water(1, 0.0)
+    far = far.with_(positions=far.positions * np.array([0.3, 1.0, 1.0]))
+    with H5MDWriter(tmp_path / "start.h5md") as writer:
+        writer.append(far, group="far")
+        writer.append(near, group="near")
+    out = tmp_path / "out.h5md"
+    command = ["simulate", str(world), str(tmp_path / "start.h5md"), "2fs", "--every", "1"]
+    assert main([*command, "--out", str(out)]) == SOME_STOPPED
+    with H5MDFile(out) as file:
+        errors = file.trajectories[-1].read(property_field("force_error"))
+    assert errors.shape == (5, 3)
+    assert np.isfinite(errors).all()

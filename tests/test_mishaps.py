@@ -235,7 +235,7 @@ class TestReadOnly:
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("command", sorted(COMMANDS))
+    @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"new"}))  # which loads nothing
     def test_every_command_ends_with_a_word_while_it_loads(self, command, tmp_path):
         """A Ctrl-C in the middle of an import."""
         (tmp_path / "library.smi").write_text("C\n")
@@ -259,6 +259,7 @@ class TestInterrupted:
             ],
             "discover": ["discover", ROOT / "configs/polar.yaml"],
             "report": ["report", tmp_path],
+            "doctor": ["doctor"],
             "learn": [
                 "learn",
                 "absent.xyz",

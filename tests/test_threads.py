@@ -120,9 +120,12 @@ def test_large_work_takes_as_many_as_pay(used):
     world.energy(State.from_frame(crystal(6)))
     world.energy(State.from_frame(crystal(9)))
     assert used == [1, 2, 3]
-    # Many small systems are as much work as a large one.
+    # Many small systems are many small pieces of work, whatever their number.
     used.clear()
     world.evaluate(State.collate([State.from_frame(crystal(4))] * 8))
+    assert set(used) == {1}
+    used.clear()
+    world.evaluate(State.collate([State.from_frame(crystal(size)) for size in (4, 9)]))
     assert set(used) == {3}
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from sciwm.cli.interruption import whole_imports
 
 COMMANDS = {
+    "new": ("sciwm.cli.new", "an example project: job file, data, commands"),
     "import": (
         "sciwm.cli.import_command",
         "any trajectory or data set -> H5MD, told what was read",
@@ -23,6 +24,7 @@ COMMANDS = {
     "screen": ("sciwm.cli.screen", "a ranked table from a library of molecules; continues too"),
     "discover": ("sciwm.cli.discover", "propose, imagine, verify, learn, to a budget"),
     "report": ("sciwm.cli.report", "one page with pictures of a run"),
+    "doctor": ("sciwm.cli.doctor", "what is installed, fast or slow, and why"),
 }
 
 

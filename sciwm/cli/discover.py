@@ -17,7 +17,8 @@ def discover(config: str, *, name: str | None = None, folder: str = "runs", seed
     measured; hypotheses.csv, the same as a table; and report.html, a page with pictures.
 
     Args:
-        config: The job: objective, outcomes, proposers, gates, reference, budget (see configs/).
+        config: The job file (YAML: objective, outcomes, proposers, gates, reference, budget), or the name
+            of one that comes with sciwm.
         name: Of the campaign and its folder; the file's own name where absent.
         folder: Where campaign folders are made.
         seed: Of every choice, conformer, velocity and noise.
@@ -31,6 +32,7 @@ def run(arguments: list[str]) -> int:
     from pathlib import Path
 
     from sciwm.cli.arguments import built, readable
+    from sciwm.cli.job_files import job_file
     from sciwm.cli.parser import new_parser, require_values
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
@@ -47,7 +49,7 @@ def run(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", *arguments]
+        arguments = ["--config", str(job_file(arguments[0])), *arguments[1:]]
     parsed = parser.parse_args(readable(arguments))
     require_values(parsed.as_dict(), Job)
     found = built(parser, parsed)

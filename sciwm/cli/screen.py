@@ -6,7 +6,7 @@ def screen(
     *,
     objective: str,
     out: str,
-    model: list[str] | None = None,
+    model: str | list[str] | None = None,
     table: str | None = None,
     units: dict[str, str] | None = None,
     smiles: str | None = None,
@@ -29,8 +29,8 @@ def screen(
         library: A .smi, .csv, .tsv or .sdf file, which may be gzipped.
         objective: Such as "maximize electron_affinity; require sa_score < 4".
         out: The table, .csv or .parquet.
-        model: Run folders, model files or names of trained worlds, such as ["runs/world0", "runs/world1"];
-            several make an ensemble, and with it intervals.
+        model: A run folder, model file or shipped world, such as organic, or several, such as
+            ["runs/world0", "runs/world1"], which make an ensemble, and with it intervals.
         table: CSV file of measured molecules with columns named as the outcomes. Calibrates the
             intervals; without models outcomes are predicted from it alone.
         units: Of outcomes that only the table knows, such as {"potential": "V"}.
@@ -79,7 +79,8 @@ def screen(
             {"class_path": "sciwm.discovery.problem.gates.Alerts", "init_args": {"catalogue": name}}
             for name in ("PAINS", "BRENK")
         ]
-    screening = Screening(objective, model or [], table, units or {}, [], gates, seed)
+    models = [model] if isinstance(model, str) else model or []
+    screening = Screening(objective, models, table, units or {}, [], gates, seed)
     tally = run(screening, Path(library), rows, workers, limit, smiles)
     print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged, which says why")
     for problem, count in sorted(tally.problems.items(), key=lambda one: -one[1]):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sciwm.core.frame import Frame
     from sciwm.core.units import UnitSystem
     from sciwm.simulation.simulator import Simulator
 
@@ -30,6 +31,7 @@ def simulate(
     seed: int = 0,
     resume: bool = True,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> int:
     """Simulates systems side by side and writes H5MD as it goes; the same command continues a broken run.
 
@@ -41,7 +43,8 @@ def simulate(
             "{class_path: dft, init_args: {functional: pbe0}}". Several run folders or files separated by
             commas move things by their mean, which is what frames are then labelled with; where they
             disagree is not looked at.
-        start: H5MD file to start from; velocities are kept where it has them and no temperature is given.
+        start: H5MD file to start from, of which velocities are kept where it has them and no temperature is
+            given; or a SMILES, or any file that can be imported, of which the last structure is taken.
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
         temperature: Such as 300K; without it the energy is conserved.
@@ -52,7 +55,7 @@ def simulate(
         dt: Time step, such as 0.5fs.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
-            0,10 or :20 or ::5; -1 is the last, and -2: the last two.
+            0,10 or :20 or ::5; -1 is the last, and -2: the last two. Of H5MD files only.
         copies: Simulations from each of them, with their own random numbers.
         actions: YAML file with a list of what is done to the systems meanwhile: forces, fields, steering,
             temperature schedules, frozen particles, changes of who is there.
@@ -60,6 +63,7 @@ def simulate(
         resume: Continue an unfinished `out`; otherwise it must not exist.
         threads: That evaluations of a model take. Without it, or $SCIWM_THREADS, small ones take one and
             large ones as many as pay.
+        device: "cpu", or "cuda" for a GPU.
     """
     from pathlib import Path
 
@@ -68,8 +72,6 @@ def simulate(
     from sciwm.core.bounds import require_counts, require_positive, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
-    from sciwm.data.frame_numbers import frames_named
-    from sciwm.data.h5md import H5MDFile
     from sciwm.simulation.actions import acted, read_actions
     from sciwm.simulation.propagators import (
         CSVR,
@@ -93,14 +95,11 @@ def simulate(
             )
     require_counts(copies=copies)
     require_seed(seed)
-    simulator = simulator_named(model, threads)
+    simulator = simulator_named(model, threads, device)
     units = simulator.units
-    with H5MDFile(start) as source:
-        if source.units != units:
-            raise ValueError(f"{start} is in {source.units.name} units, the model in {units.name}")
-        found = [t.frame(k) for t in source.trajectories for k in frames_named(frames, len(t))]
+    found = starting_frames(start, frames, units, seed)
     states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
-    state = State.collate(states)
+    state = State.collate(states).to(device)
     for label in ("energy", "forces", "stress"):
         if label in state:
             del state[label]
@@ -139,6 +138,40 @@ def simulate(
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
 
 
+def starting_frames(start: str, frames: str, units: "UnitSystem", seed: int) -> "list[Frame]":
+    """What to start from: chosen frames of an H5MD file, or the one structure of anything else.
+
+    Args:
+        seed: Of the conformer of a SMILES.
+    """
+    from pathlib import Path
+
+    import h5py
+
+    from sciwm.core.units import MOLECULAR
+    from sciwm.data.frame_numbers import frames_named
+    from sciwm.data.h5md import H5MDFile
+    from sciwm.learning.structures import structure_from
+
+    if Path(start).is_file() and h5py.is_hdf5(start):
+        with H5MDFile(start) as source:
+            if source.units != units:
+                raise ValueError(
+                    f"{start} is in {source.units.name} units, the model in {units.name}"
+                )
+            return [t.frame(k) for t in source.trajectories for k in frames_named(frames, len(t))]
+    if frames != "-1":
+        raise ValueError(
+            f"--frames {frames} chooses from H5MD files, and {start!r} is none; `sciwm import` makes one, or "
+            "leave the option out to start from its last structure"
+        )
+    if units is not MOLECULAR:
+        raise ValueError(
+            f"the model is in {units.name} units, so it starts from an H5MD file of particles, not {start!r}"
+        )
+    return [structure_from(start, seed)]
+
+
 def expected_errors(output: "Path", units: "UnitSystem") -> list[str]:
     """How wrong the forces of each system may have been, where the model can tell."""
     import numpy as np
@@ -163,7 +196,7 @@ def expected_errors(output: "Path", units: "UnitSystem") -> list[str]:
     return lines
 
 
-def simulator_named(model: str, threads: int | None = None) -> "Simulator":
+def simulator_named(model: str, threads: int | None = None, device: str = "cpu") -> "Simulator":
     """A trained model, the mean of several, or a reference simulator, as a `Simulator`."""
     from pathlib import Path
 
@@ -178,6 +211,10 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
         if threads is not None:
             raise ValueError(
                 f"the reference {model!r} has one thread; --threads is for trained models"
+            )
+        if device != "cpu":
+            raise ValueError(
+                f"the reference {model!r} does not run on {device!r}; --device is for trained models"
             )
         return reference_from(model)
     from sciwm.interfaces.world import load
@@ -196,7 +233,7 @@ def simulator_named(model: str, threads: int | None = None) -> "Simulator":
             f"there is no run folder or model file {model!r}, and no reference or shipped world of that "
             f"name; worlds are {', '.join(shipped_worlds())}, {references_known()}"
         )
-    simulators = [load(name, threads).simulator() for name in names]
+    simulators = [load(name, threads, device).simulator() for name in names]
     if len(simulators) == 1:
         return simulators[0]
     from sciwm.simulation.ensemble import Ensemble

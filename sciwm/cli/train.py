@@ -1,24 +1,31 @@
 """`sciwm train`: a model from data."""
 
+from pathlib import Path
 
-def train(config: str, *, name: str | None = None, folder: str = "runs") -> int:
-    """Trains a model as a YAML file says, and continues the run if it was interrupted.
+WORTH_A_PROGRAM = 60.0
+"""s of training, from which on a model is worth the time of building a program for it."""
 
-    Any option of the file can be given after it, such as --max_steps 2000 or
+
+def train(job: str, *, name: str | None = None, folder: str = "runs", program: bool = True) -> int:
+    """Trains a model, and continues the run if it was interrupted.
+
+    Any option of a job file can be given after it, such as --max_steps 2000 or
     --task.learning_rate 1e-3; `sciwm train --options` lists them all.
 
     Args:
-        config: The job: data, task with its model, steps, seed (see configs/).
+        job: A job file (YAML: data, task with its model, steps, seed), or the name of one that comes with
+            sciwm; or an H5MD file, for which a job is chosen and written into the current folder, as
+            FILE.yaml for FILE.h5md, where there is none yet.
         name: Of the run folder; the file's own name where absent.
         folder: Where run folders are made.
+        program: After more than a minute of training, build a program (see `sciwm compile`), so that the
+            first simulation is already fast.
     """
     raise AssertionError("handled by `run`, which knows the options of the job file")
 
 
 def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, seeds, builds, and fits."""
-    from pathlib import Path
-
     from lightning.pytorch import seed_everything
 
     from sciwm.cli.arguments import built, readable
@@ -31,11 +38,14 @@ def run(arguments: list[str]) -> int:
     parser.add_function_arguments(fit, skip={"name", "folder"}, fail_untyped=True)
     parser.add_argument("--name", type=str, default=None, help="Of the run folder.")
     parser.add_argument("--folder", type=str, default="runs", help="Where run folders are made.")
+    parser.add_argument(
+        "--program", type=bool, default=True, help="Build a program after a long training."
+    )
     if arguments == ["--options"]:
         parser.print_help()
         return 0
     if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", *arguments]
+        arguments = ["--config", str(job_for(arguments[0])), *arguments[1:]]
     parsed = parser.parse_args(readable(arguments))
     refuse_foreign_classes(parsed.as_dict())
     name = parsed.name or Path(str(parsed.config[0])).stem
@@ -65,7 +75,58 @@ def run(arguments: list[str]) -> int:
             folder=job.folder,
         )
     print(f"trained model and its record: {done}")
+    if parsed.program and job.task.spent() > WORTH_A_PROGRAM:
+        build_program(done)
     return 0
+
+
+def build_program(run: Path) -> None:
+    """Compiles the model of a finished run; says so where it cannot, which is no failure."""
+    from sciwm.evaluation.run import model_file
+    from sciwm.models import archive
+    from sciwm.models.programs.compilation import compile_model
+    from sciwm.models.programs.tracing import CompilationError
+
+    print(
+        "building a program for fast simulations, about a minute; Ctrl-C leaves it out", flush=True
+    )
+    try:
+        compile_model(archive.load(model_file(run)).model)
+    except CompilationError as error:
+        print(f"{error}. The model is complete; simulations are slower without")
+    except KeyboardInterrupt:
+        print(f"left out; `sciwm compile {run}` builds it")
+
+
+def job_for(text: str) -> Path:
+    """The job file that the command line names, or one that is now written for an H5MD file.
+
+    Raises:
+        ValueError: If it is data that has to be imported first, or that nothing can be learned from.
+    """
+    import h5py
+
+    from sciwm.cli.job_files import job_file
+    from sciwm.core.replacement import replacing
+    from sciwm.training.proposal import propose
+
+    data = Path(text)
+    if not data.is_file() or not h5py.is_hdf5(data):
+        if data.is_dir() or (data.is_file() and data.suffix not in (".yaml", ".yml")):
+            raise ValueError(
+                f"{data} is neither a job file (.yaml) nor H5MD; if it is data, `sciwm import {data} --to "
+                f"{data.stem}.h5md` comes first"
+            )
+        return job_file(text)
+    job = Path(data.with_suffix(".yaml").name)
+    if job.exists():
+        print(f"the job is {job}, as it stands there")
+        return job
+    proposal = propose([data])
+    with replacing(job) as file:
+        file.write(proposal.text().encode())
+    print("\n".join(proposal.reasons) + f"\nthe job is {job}; change in it what you like")
+    return job
 
 
 def refuse_foreign_classes(config: object) -> None:

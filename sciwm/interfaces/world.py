@@ -37,17 +37,36 @@ System = State | Atoms | str
 """A state, an ASE Atoms, or a SMILES."""
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> "World":
+def load(path: str | os.PathLike[str], threads: int | None = None, device: str = "cpu") -> "World":
     """The model of a run folder, a model file, or a world that comes with sciwm, such as "organic".
 
     Args:
         threads: See `World`.
+        device: "cpu", or "cuda" for a GPU, which pays from some hundred molecules or atoms on.
 
     Raises:
         FileNotFoundError: If there is none.
         sciwm.models.archive.ModelFileError: If it cannot be read.
+        ValueError: If torch cannot use that device here.
     """
-    return World(archive.load(model_file(path)), threads)
+    return World(archive.load(model_file(path), usable_device(device)), threads)
+
+
+def usable_device(name: str) -> str:
+    """The same name.
+
+    Raises:
+        ValueError: If torch cannot use a device of that name here, or it has no double precision.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ValueError(f'device {name!r} is not known; use "cpu", "cuda" or "cuda:1"')
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"torch finds {torch.cuda.device_count()} GPUs here, so {name!r} cannot be used; "
+            "`sciwm doctor` says what it was built for"
+        )
+    return name
 
 
 class World:
@@ -108,7 +127,7 @@ class World:
 
     def forces(self, system: System) -> np.ndarray:
         """(N, 3) forces on one system or several."""
-        return self.evaluate(system).forces.double().numpy()
+        return self.evaluate(system).forces.double().cpu().numpy()
 
     def calculator(self) -> SciwmCalculator:
         """For ASE."""
@@ -247,13 +266,13 @@ class World:
         potential.threads = self.threads
 
     def state(self, system: System) -> State:
-        """Any of the accepted descriptions as a state in the model's precision."""
-        dtype = next(self.model.parameters()).dtype
+        """Any of the accepted descriptions as a state, in the model's precision and where it is."""
+        weight = next(self.model.parameters())
         if isinstance(system, str):
-            return State.from_smiles(system, dtype=dtype)
+            system = State.from_smiles(system, dtype=weight.dtype)
         if isinstance(system, Atoms):
-            return State.from_ase(system, dtype=dtype)
-        return system
+            system = State.from_ase(system, dtype=weight.dtype)
+        return system.to(weight.device)
 
     def __repr__(self) -> str:
         kind = type(self.model).__name__

@@ -44,6 +44,7 @@ def structure_from(text: str, seed: int = 0) -> Frame:
         pbc=found.pbc,
         masses=found.masses,
         total_charge=found.total_charge,
+        unpaired=found.unpaired,
         smiles=found.smiles,
     )
 

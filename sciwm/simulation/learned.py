@@ -11,7 +11,7 @@ from sciwm.core.threads import on_threads, threads_for
 from sciwm.core.units import UnitSystem
 from sciwm.models.archive import weights_digest
 from sciwm.models.dynamics.force_error import FARTHER
-from sciwm.models.dynamics.potential import Potential
+from sciwm.models.dynamics.potential import Potential, largest_table
 from sciwm.models.geometry import Geometry
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.programs.compilation import CompiledPotential
@@ -105,7 +105,10 @@ class LearnedSimulator:
         state = self._recognised(state)
         self._require_species(state)
         table = self._neighbours.update(state)
-        with torch.no_grad(), on_threads(threads_for(table.sender.numel(), self.model.threads)):
+        with (
+            torch.no_grad(),
+            on_threads(threads_for(largest_table(state, table), self.model.threads)),
+        ):
             found = model.observe(state, table)
         for name in names:
             whole = found[name].reshape(len(found[name]), -1).isfinite().all(dim=1)

@@ -41,6 +41,11 @@ from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
 
+STEPS = 20_000
+"""Of a run that is given neither their number nor a budget."""
+
+UNLIMITED = -1
+
 OWNED = {
     "callbacks": "the training itself",
     "logger": "the training itself",
@@ -68,7 +73,7 @@ def fit(
     task: Task,
     name: str,
     seed: int = 0,
-    max_steps: int = 20000,
+    max_steps: int | None = None,
     validate_every: int = 500,
     ema_decay: float = 0.99,
     gradient_clip: float = 10.0,
@@ -84,7 +89,7 @@ def fit(
         task: What to fit: ForceTask, OutcomeTask or MotionTask, with the model inside.
         name: Of the run; results go to `folder`/`name`.
         seed: Of weights, splits and shuffling.
-        max_steps: Optimiser steps.
+        max_steps: Optimiser steps; without it and without the task's `cpu_seconds`, 20,000.
         validate_every: Steps between validations and checkpoints.
         ema_decay: Of the running average of the weights, which is what is validated and kept.
         gradient_clip: Largest norm of the gradient.
@@ -101,6 +106,8 @@ def fit(
     run = Path(folder) / name
     run.mkdir(parents=True, exist_ok=True)
     with claimed(run):
+        if max_steps is None:
+            max_steps = STEPS if task.cpu_seconds is None else UNLIMITED
         _fit(data, task, run, seed, max_steps, validate_every, average, gradient_clip, trainer)
     return run
 
@@ -157,9 +164,9 @@ def _fit(
     options: dict[str, Any] = {
         "accelerator": "auto",
         "devices": 1,
-        "max_steps": max_steps if task.cpu_seconds is None else -1,
+        "max_steps": max_steps,
         "max_epochs": -1,
-        "val_check_interval": min(validate_every, max_steps),
+        "val_check_interval": min(validate_every, max_steps) if max_steps > 0 else validate_every,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "gradient_clip_val": gradient_clip,

@@ -56,7 +56,7 @@ class ForceTask(Task):
         matrix_rate: The highest rate of matrices (see `Muon`).
         matrix_rounds: Of orthogonalisation (see `Muon`); one is best where frames are few.
         warmup: Steps of linear increase.
-        cpu_seconds: Processor time to spend on training, instead of a number of steps.
+        cpu_seconds: Processor time to spend on training.
         compiled: Build forces, loss and gradients as one program: a minute's wait, then steps about
             twice as fast. Later runs find it in the compiler's cache.
     """

@@ -34,7 +34,7 @@ class MotionTask(Task):
         velocity_weight: Of velocities against positions.
         learning_rate: The highest rate.
         warmup: Steps of linear increase.
-        cpu_seconds: Processor time to spend on training, instead of a number of steps.
+        cpu_seconds: Processor time to spend on training.
     """
 
     typical_stray: Tensor

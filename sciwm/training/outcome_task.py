@@ -41,7 +41,7 @@ class OutcomeTask(Task):
         property_weight: Of every property.
         learning_rate: The highest rate.
         warmup: Steps of linear increase.
-        cpu_seconds: Processor time to spend on training, instead of a number of steps.
+        cpu_seconds: Processor time to spend on training.
     """
 
     model: OutcomeModel

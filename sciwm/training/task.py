@@ -35,12 +35,12 @@ class Task(LightningModule, abc.ABC):
     """Optimisation shared by all tasks: schedule, clipping of nonsense, metrics over processes.
 
     The learning rate warms up over `warmup` steps and then falls linearly to zero as the run goes
-    from start to end, where the end is `max_steps` or, where given, a budget of processor time.
+    from start to end, where the end is `max_steps` or a budget of processor time, whichever comes first.
 
     Args:
         learning_rate: The highest rate.
         warmup: Steps of linear increase.
-        cpu_seconds: Processor time to spend on training, instead of a number of steps.
+        cpu_seconds: Processor time to spend on training.
 
     Attributes:
         build_cpu_seconds: Processor time that compiling took before training began, compilers included.
@@ -105,9 +105,11 @@ class Task(LightningModule, abc.ABC):
 
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
+        steps = self.trainer.max_steps  # -1 where there is no limit
+        done = self.global_step / max(steps, 1) if steps >= 0 else 0.0
         if self.cpu_seconds is not None:
-            return min(self.spent() / self.cpu_seconds, 1.0)
-        return min(self.global_step / max(self.trainer.max_steps, 1), 1.0)
+            done = max(done, self.spent() / self.cpu_seconds)
+        return min(done, 1.0)
 
     def spent(self) -> float:
         """Processor seconds since training began, over all its resumptions."""

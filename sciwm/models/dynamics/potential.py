@@ -99,7 +99,7 @@ class Potential(nn.Module, abc.ABC):
         if differentiable:
             energy, forces, virial, error = self.differentiated(state, table, differentiable)
         else:
-            with on_threads(threads_for(table.sender.numel(), self.threads)):
+            with on_threads(threads_for(largest_table(state, table), self.threads)):
                 energy, forces, virial, error = self._in_passes(state, table)
         return energy, forces, stress_of(virial, state) if stress else None, error
 
@@ -159,6 +159,17 @@ class Potential(nn.Module, abc.ABC):
     def beyond(self) -> float:
         """A distance at which nothing is felt, for empty slots of the neighbour table."""
         return self.cutoff if self.cutoff != float("inf") else 1e6
+
+
+def largest_table(state: State, table: NeighbourTable) -> int:
+    """Slots of the largest system, which is what threads can share.
+
+    Many small systems are many small pieces of work, and beside a busy process several threads take sixty
+    times as long for them as one.
+    """
+    if state.n_systems == 1 or state.positions.device.type != "cpu":
+        return table.sender.numel()
+    return int(state.counts.max()) * table.sender.shape[1]
 
 
 class DerivedPotential(Potential, abc.ABC):

@@ -8,6 +8,7 @@ batch (systems, atoms, neighbours) are symbols in that graph: one program serves
 """
 
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -28,12 +29,20 @@ SLACK = 10.0
 differently, and by luck: a sound program was seen to be off by `CLOSE` and five times what its model was."""
 
 
+COMPILERS = ("g++", "clang++", "c++")
+
+
 class CompilationError(RuntimeError):
     """A program that could not be built, or not be read."""
 
 
 class DeviationError(RuntimeError):
     """A program that does not compute what it was built from."""
+
+
+def compiler() -> str | None:
+    """The C++ compiler on the path, where there is one."""
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
 def compile_function(

@@ -16,7 +16,7 @@ class Snapshot:
     """All that the next stride depends on; replaced whole, so that no interrupt finds it half done.
 
     `state`, `evaluation` and `propagator` are those of the running systems only; `whole`, `energy`,
-    `forces` and `steps` hold every system, up to date for those that stopped. There is no evaluation,
+    `forces`, `force_error` and `steps` hold every system, up to date for those that stopped. There is no evaluation,
     and energies and forces are not numbers, where energies play no part.
     """
 
@@ -31,6 +31,7 @@ class Snapshot:
     start_energy: Tensor  # potential and kinetic, at step 0
     steps: list[int]
     reasons: list[str | None]
+    force_error: Tensor | None = None  # None where nobody tells it
 
     @staticmethod
     def beginning(state: State, propagator: Propagator) -> "Snapshot":
@@ -65,6 +66,10 @@ class Snapshot:
         if self.evaluation is not None:
             energy[self.running] = self.evaluation.energy.to(energy)
             forces[rows] = self.evaluation.forces.to(forces)
+        error = self.force_error
+        if self.evaluation is not None and self.evaluation.force_error is not None:
+            error = forces.new_full((len(forces),), torch.nan) if error is None else error.clone()
+            error[rows] = self.evaluation.force_error.to(error)
         for s in self.running:
             steps[s] = self.step
         whole = self.whole.moved(positions, velocities)
@@ -72,7 +77,9 @@ class Snapshot:
         if "work" in self.state:
             whole.work = self.whole.work.clone()
             whole.work[self.running] = self.state.work
-        return replace(self, whole=whole, energy=energy, forces=forces, steps=steps)
+        return replace(
+            self, whole=whole, energy=energy, forces=forces, steps=steps, force_error=error
+        )
 
     def without(self, stopped: dict[int, str], propagator: Propagator) -> "Snapshot":
         """With some of the running systems stopped where they are now.
@@ -92,11 +99,13 @@ class Snapshot:
         running = [s for s, reason in enumerate(self.reasons) if reason is None]
         rows = _rows(self.whole, running)
         everyone = len(running) == len(self.reasons)
+        error = None if self.force_error is None else self.force_error[rows]
+        evaluation = Evaluation(self.energy[running], self.forces[rows], force_error=error)
         return replace(
             self,
             running=running,
             state=self.whole if everyone or not running else self.whole.select(running),
-            evaluation=Evaluation(self.energy[running], self.forces[rows]) if evaluated else None,
+            evaluation=evaluation if evaluated else None,
             propagator=propagator if everyone else propagator.select(running),
         )
 
