@@ -15,9 +15,9 @@ from sciwm.simulation.simulator import Evaluation
 class Snapshot:
     """All that the next stride depends on; replaced whole, so that no interrupt finds it half done.
 
-    `state`, `evaluation` and `propagator` are those of the running systems only; `whole`, `energy`,
-    `forces`, `force_error` and `steps` hold every system, up to date for those that stopped. There is no evaluation,
-    and energies and forces are not numbers, where energies play no part.
+    `state`, `evaluation` and `propagator` are those of the running systems only; `whole`, `energy`, `forces`,
+    `force_error` and `steps` hold every system, up to date for those that stopped. There is no
+    evaluation, and energies and forces are not numbers, where energies play no part.
     """
 
     step: int
