@@ -87,6 +87,14 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
+def test_the_wheel_holds_worlds_jobs_and_data(installed):
+    for folder in ("sciwm/worlds", "configs", "datasets/ethanol_xtb", "datasets/charged_nbody"):
+        there = installed / "sciwm" / folder.removeprefix("sciwm/")
+        wanted = {file.name for file in (ROOT / folder).iterdir() if file.is_file()}
+        assert wanted <= {file.name for file in there.iterdir()}
+    assert (installed / "sciwm/py.typed").is_file()
+
+
 def test_the_wheel_alone_makes_a_project_trains_simulates_and_screens(installed, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
 

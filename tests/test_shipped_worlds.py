@@ -1,7 +1,6 @@
 """The worlds that come with the package: there by name, in the wheel, and wary of what they never saw."""
 
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +44,6 @@ def test_each_was_checked(name):
     assert sciwm.load(name).archive.check["verdict"] in ("pass", "warn", "fail")
 
 
-def test_the_wheel_holds_them(monkeypatch):
-    pytest.importorskip("setuptools")
-    monkeypatch.chdir(ROOT)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how pyproject.toml states the licence
-        from setuptools import Distribution
-
-        package = Distribution()
-        package.parse_config_files(["pyproject.toml"])
-        package.include_package_data = False  # which asks version control, and writes
-        command = package.get_command_obj("build_py")
-        command.ensure_finalized()
-    taken = {name for _, _, _, names in command.data_files for name in names}
-    assert {f"worlds/{file.name}" for file in WORLDS.iterdir()} <= taken
-
-
 def test_forces_on_a_molecule_are_near_those_of_its_reference(organic):
     """And those of the molecule with nitrogen and oxygen exchanged are not."""
     frame = frame_from_smiles("CC(=O)NC", 1)
@@ -89,14 +72,6 @@ def test_free_atoms_are_at_the_zero_of_energies(organic):
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(FileNotFoundError, match=r"'?orgnic'?.* organic"):
         sciwm.load("orgnic")
-
-
-def test_what_lies_here_under_that_name_goes_first(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert model_file("organic") == WORLDS / "organic.pt"
-    (tmp_path / "organic").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.pt"):
-        sciwm.load("organic")
 
 
 def test_a_path_is_no_name(tmp_path):
@@ -150,3 +125,17 @@ class Licence:
 
     def content(self):
         return {"verdict": "pass"}
+
+
+def test_a_folder_of_the_same_name_hides_a_world_only_if_it_is_a_run(tmp_path, monkeypatch):
+    shipped = model_file("organic")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "organic").mkdir()
+    assert model_file("organic") == shipped
+    (tmp_path / "organic/config.yaml").write_text("seed: 0\n")
+    with pytest.raises(FileNotFoundError, match="its training is unfinished"):
+        model_file("organic")
+    (tmp_path / "organic/model.pt").write_bytes(b"")
+    assert model_file("organic") == Path("organic/model.pt")
+    (tmp_path / "organic/config.yaml").unlink()
+    assert model_file("organic") == Path("organic/model.pt")

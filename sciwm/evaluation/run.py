@@ -21,7 +21,7 @@ def shipped_worlds() -> list[str]:
 def model_file(run: str | os.PathLike[str]) -> Path:
     """The model of a run folder, the model file itself, or a shipped world by its name.
 
-    What lies in the current folder under that name goes first.
+    A file or run folder of that name in the current folder goes first.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -29,9 +29,9 @@ def model_file(run: str | os.PathLike[str]) -> Path:
     path = Path(run)
     if path.is_file():
         return path
+    if str(run) in shipped_worlds() and not (path / "config.yaml").is_file():
+        return path / MODEL if (path / MODEL).is_file() else WORLDS / f"{run}.pt"
     if not path.is_dir():
-        if str(run) in shipped_worlds():
-            return WORLDS / f"{run}.pt"
         raise FileNotFoundError(
             f"there is no run folder or model file {path}, and no world of that name comes with "
             f"sciwm; those that do are: {', '.join(shipped_worlds())}"
