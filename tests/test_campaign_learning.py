@@ -18,6 +18,8 @@ from sciwm.models.outcome_model import OutcomeModel
 from sciwm.training.fit import fit
 from sciwm.training.outcome_task import OutcomeTask
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("tblite", reason="GFN2-xTB needs the extra sciwm[xtb]")
 
 RECIPE = Path(__file__).parents[1] / "datasets" / "molecules_xtb" / "recipe.py"

@@ -470,6 +470,7 @@ def seen(page, tmp_path_factory):
     return probed(page.read_text(), tmp_path_factory.mktemp("browser"))
 
 
+@pytest.mark.browser
 def test_a_browser_has_nothing_to_complain_about_and_nothing_to_fetch(seen):
     found, complaints = seen
     assert complaints == []
@@ -528,6 +529,7 @@ def test_a_table_of_two_thousand_rows_answers_at_once(large, tmp_path):
     assert found["milliseconds"] < 20_000  # half a second, were nothing else running
 
 
+@pytest.mark.browser
 def test_a_browser_draws_the_page(page, tmp_path):
     picture = tmp_path / "page.png"
     _, complaints = opened(page, tmp_path, f"--screenshot={picture}", "--virtual-time-budget=3000")

@@ -16,6 +16,8 @@ from sciwm.cli import main
 from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.discovery.problem.hypothesis import Hypothesis, Measurement
 
+pytestmark = pytest.mark.crash
+
 pytest.importorskip("tblite", reason="GFN2-xTB needs the extra sciwm[xtb]")
 
 FAILING = "F[U](F)(F)(F)(F)F"  # GFN2 ends with radon

@@ -39,6 +39,8 @@ from sciwm.training.force_errors import (
     squared_errors,
 )
 
+pytestmark = pytest.mark.long
+
 CUTOFF = 3.0
 SINGLE = 2e-4
 

@@ -22,6 +22,8 @@ from sciwm.data.h5md.interruption import uninterrupted
 from sciwm.data.h5md.recorder import Recorder
 from sciwm.data.h5md.superblock_repair import END_OF_FILE, FLAGS, lookup3, recover
 
+pytestmark = pytest.mark.crash
+
 
 def frame(k, n=50):
     rng = np.random.default_rng(k)

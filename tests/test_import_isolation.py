@@ -17,6 +17,8 @@ from sciwm.data.importers.isolation import PATIENCE, isolated
 from sciwm.data.importers.source import ImportOptions, SourceError
 from sciwm.data.importers.xtc import XTC
 
+pytestmark = pytest.mark.crash
+
 FORMATS = Path(__file__).parents[1] / ".." / "shared" / "data" / "md_formats"
 
 

@@ -16,6 +16,8 @@ from sciwm.core.construction import construct
 from sciwm.core.yaml_text import MOST_VALUES, read_yaml, require_bounded
 from sciwm.models import Encoder, ForceField, archive
 
+pytestmark = pytest.mark.long
+
 LEVELS = [
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghi")
 ]
@@ -145,7 +147,6 @@ def test_options_that_no_trainer_has_are_told(tmp_path, labelled, capsys, traine
     ("place", "named"),
     [
         ("valid: 8", "data.valid"),
-        ("max_steps: 2", "max_steps"),
         ("channels: 4", "task.model.encoder.channels"),
     ],
 )

@@ -21,6 +21,8 @@ from sciwm.models.outcome_model import OutcomeModel
 from sciwm.training.fit import fit
 from sciwm.training.outcome_task import OutcomeTask
 
+pytestmark = pytest.mark.long
+
 REST = squareform(pdist(water(spread=0.0).positions))
 """Springs are at rest in water's own shape, so that motion stays where the data is."""
 

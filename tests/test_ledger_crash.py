@@ -22,6 +22,8 @@ from test_ledger import asked, begun, some, where  # noqa: F401
 from sciwm.discovery.experiment.ledger import Ledger, LedgerError, sqlite
 from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis, Measurement, Prediction
 
+pytestmark = pytest.mark.crash
+
 HEAD = """
 import os, sys, time
 from sciwm.discovery.problem.hypothesis import Candidate, Hypothesis, Measurement, Prediction

@@ -13,6 +13,8 @@ from test_ledger import asked, begun, changed, new_database, plain, some
 from sciwm.discovery.experiment.ledger import Ledger, LedgerError, postgres
 from sciwm.discovery.problem.hypothesis import Measurement
 
+pytestmark = pytest.mark.database
+
 GAP = {"gap": Measurement(3.1)}
 
 

@@ -30,6 +30,8 @@ from sciwm.simulation.propagators import VelocityVerlet
 from sciwm.simulation.rollout import Rollout
 from sciwm.training.fit import claimed
 
+pytestmark = pytest.mark.crash
+
 WORLD = Path(__file__).parent / "archives" / "force_field_v2.pt"
 ROOT = Path(__file__).parents[1]
 

@@ -40,6 +40,8 @@ from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Valu
 from sciwm.simulation.references.reference import ConvergenceError, GeometryError, WorkerError
 from sciwm.simulation.references.registry import reference_from
 
+pytestmark = pytest.mark.long
+
 PROPERTY = "sciwm.discovery.problem.outcomes.properties.RelaxedProperty"
 SURVIVAL = "sciwm.discovery.problem.outcomes.survival.ThermalSurvival"
 GFN2 = {"class_path": "sciwm.simulation.references.xtb.GFN2", "init_args": {}}

@@ -15,6 +15,8 @@ from sciwm.discovery.experiment.oracle.owner import birth_of
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, _config, parsl_executor
 from sciwm.discovery.experiment.oracle.spool import Spool
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("parsl", reason="parsl is not installed")
 
 GAP = {

@@ -29,6 +29,8 @@ from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.rollout.events import BondWatch
 from sciwm.simulation.simulator import Evaluation, SimulatorError
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def gfn2():

@@ -14,6 +14,8 @@ from sciwm.cli.job_files import job_file, shipped_jobs
 from sciwm.cli.new import PROJECTS
 from sciwm.interfaces import installation
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from sciwm.cli import main
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RUN = "<!-- run -->\n"
@@ -58,7 +60,7 @@ def project(tmp_path_factory):
     for name in ("configs", "datasets", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
     frames = (ROOT / "datasets" / "ethanol_xtb" / "ethanol_400K.extxyz").read_text().splitlines()
-    (folder / "mine.extxyz").write_text("\n".join(frames[: 150 * 11]) + "\n")
+    (folder / "mine.extxyz").write_text("\n".join(frames[: 210 * 11]) + "\n")
     (folder / "new.extxyz").write_text("\n".join(frames[-20 * 11 :]) + "\n")
     (folder / "library.smi").write_text("CCO ethanol\nCCCO\nnot a molecule\n")
     acceptors = ("O=CC=O,7.6", "C=CC=O,6.4", "CC(C)=O,4.7", "CC=O,5.2", "C=O,5.6", "N#CC=C,5.9")

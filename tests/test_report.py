@@ -469,6 +469,7 @@ def red_columns(colours):
     return np.flatnonzero(((red > 200) & (green < 60) & (blue < 60)).sum(axis=0) > 5)
 
 
+@pytest.mark.browser
 def test_a_browser_draws_both_molecules_and_has_nothing_to_complain_about(report, tmp_path):
     colours, complaints = photographed(report, tmp_path)
     assert complaints == []

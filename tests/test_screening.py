@@ -31,6 +31,8 @@ from sciwm.discovery.surrogate.calibration import Conformal
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.models import archive as archives
 
+pytestmark = pytest.mark.long
+
 GATES = [
     {
         "class_path": "sciwm.discovery.problem.gates.Size",

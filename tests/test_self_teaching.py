@@ -38,6 +38,8 @@ from sciwm.simulation.learned import predict
 from sciwm.simulation.references.ase_potentials import emt
 from sciwm.simulation.simulator import SimulatorError
 
+pytestmark = pytest.mark.long
+
 COPPER = frame_from_ase(bulk("Cu", cubic=True))
 ENCODER = {"cutoff": 3.5, "channels": 4, "lmax": 1, "layers": 1}
 TINY = Plan(

@@ -30,6 +30,8 @@ from sciwm.training.force_task import ForceTask
 from sciwm.training.motion_task import MotionTask
 from sciwm.training.task import DivergenceError
 
+pytestmark = pytest.mark.long
+
 ENERGIES = {"H": 0.0, "O": 0.0}
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 
