@@ -18,7 +18,7 @@ from sciwm.cli.train import build_program
 from sciwm.core.state import frame_from_ase
 from sciwm.data.frame_numbers import frames_named
 from sciwm.data.h5md import H5MDFile, H5MDWriter
-from sciwm.models.programs.tracing import CompilationError
+from sciwm.models.programs.tracing import CompilationError, DeviationError
 
 
 def test_help_loads_no_package_that_takes_its_time():
@@ -250,6 +250,7 @@ def test_simulations_start_from_a_smiles_a_structure_or_a_trajectory(tmp_path, m
         (["organic", "nowhere.xyz", "1fs"], "there is no file 'nowhere.xyz'"),
         (["organic", "CO", "1fs", "--device", "tpu"], "'tpu' is not known"),
         (["organic", "CO", "1fs", "--device", "cuda:99"], "cannot be used"),
+        (["organic", "CO", "1fs", "--device", "cpu:"], "'cpu:' is not known"),
         (["gfn2", "CO", "1fs", "--device", "cuda"], "does not run on 'cuda'"),
     ],
 )
@@ -259,9 +260,10 @@ def test_a_simulation_that_cannot_start_says_why(tmp_path, capsys, options, said
     assert not (tmp_path / "out.h5md").exists()
 
 
-def test_a_program_that_cannot_be_built_is_no_failure_of_training(monkeypatch, capsys):
+@pytest.mark.parametrize("kind", [CompilationError, DeviationError])
+def test_a_program_that_cannot_be_built_is_no_failure_of_training(monkeypatch, capsys, kind):
     def without_compiler(model):
-        raise CompilationError("there is no compiler")
+        raise kind("there is no compiler")
 
     monkeypatch.setattr("sciwm.models.programs.compilation.compile_model", without_compiler)
     build_program(Path("organic"))

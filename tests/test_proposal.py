@@ -56,7 +56,9 @@ def copper(count: int, stress: bool = True) -> list[Frame]:
     return frames
 
 
-def particles(count: int, forces: bool, timestep: float | None = 0.1) -> list[Frame]:
+def particles(
+    count: int, forces: bool, timestep: float | None = 0.1, box: float = 0.0
+) -> list[Frame]:
     start, speed = RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3))
     frames = []
     for k in range(count):
@@ -66,6 +68,8 @@ def particles(count: int, forces: bool, timestep: float | None = 0.1) -> list[Fr
             velocities=speed,
             charges=np.array([1.0, -1.0, 1.0, -1.0]),
             masses=np.ones(4),
+            cell=box * np.eye(3),
+            pbc=np.full(3, box > 0),
             step=k,
             time=None if timestep is None else k * timestep,
         )
@@ -90,6 +94,8 @@ def test_a_molecule_with_many_frames_gets_a_model_of_its_own(tmp_path, monkeypat
     said = capsys.readouterr().out
     assert "220 frames of 9 particles (H C O)" in said
     assert "cpu_seconds" in said
+    assert job["max_steps"] == 2 * proposal.FEWEST_STEPS
+    assert job["task"]["init_args"]["cpu_seconds"] >= 60
     assert (tmp_path / "mine.yaml").read_text().startswith("# Seen: 220 frames")
 
 
@@ -143,10 +149,36 @@ def test_particles_get_a_pair_potential(tmp_path, monkeypatch, forces):
     assert trained(data, tmp_path, monkeypatch) == 0
 
 
+def test_particles_in_a_box_see_as_far_as_their_density_says(tmp_path):
+    found = []
+    for scale in (1.0, 0.01):  # the same in another unit of length
+        frames = [
+            frame.with_(positions=scale * frame.positions, velocities=scale * frame.velocities)
+            for frame in particles(60, forces=True, box=10.0 * scale)
+        ]
+        data = written(tmp_path / f"{scale}.h5md", frames, units=REDUCED)
+        basis = propose([data]).job["task"]["init_args"]["model"]["init_args"]["basis"]
+        assert basis["class_path"].endswith("BesselBasis")
+        found.append(basis["init_args"]["cutoff"])
+    assert found[1] == pytest.approx(0.01 * found[0], rel=1e-2)
+    assert found[0] <= 5.0
+
+
+def test_molecules_of_one_scaffold_are_not_held_back_whole(tmp_path):
+    frames = [frame_from_smiles("c1ccccc1" + "C" * k) for k in range(1, 13)]
+    with H5MDWriter(tmp_path / "a.h5md") as writer:
+        for k, one in enumerate(frames):
+            for seed in range(20):
+                writer.append(springs(shaken(one, seed)), group=f"m{k}")
+    assert propose([tmp_path / "a.h5md"]).job["data"]["init_args"]["split"] == "frame"
+
+
 def test_what_cannot_teach_anything_is_refused_with_the_reason(tmp_path):
     bare = [frame.with_(forces=None, energy=None) for frame in ethanol(10)]
-    with pytest.raises(ValueError, match="has no energies and forces"):
+    with pytest.raises(ValueError, match=r"not every frame of .* has energies and forces"):
         propose([written(tmp_path / "bare.h5md", bare)])
+    with pytest.raises(ValueError, match="holds 1 frames"):
+        propose([written(tmp_path / "one.h5md", ethanol(1))])
     still = particles(10, forces=False, timestep=None)
     with pytest.raises(ValueError, match="neither forces nor an even time"):
         propose([written(tmp_path / "still.h5md", still, units=REDUCED)])
@@ -163,6 +195,10 @@ def test_a_job_that_is_there_is_used_as_it_stands(tmp_path, monkeypatch, capsys)
     assert "as it stands there" in capsys.readouterr().out
     assert (tmp_path / "mine.yaml").read_text() == changed
     assert read_yaml(tmp_path / "runs/other/config.yaml")["data"]["init_args"]["valid"] == 33
+    (tmp_path / "elsewhere").mkdir()
+    other = written(tmp_path / "elsewhere/mine.h5md", ethanol(20))
+    assert main(["train", str(other)]) == 2
+    assert "mine.yaml is there already and trains on mine.h5md" in capsys.readouterr().err
 
 
 def test_data_that_is_not_imported_yet_is_told_so(tmp_path, capsys):

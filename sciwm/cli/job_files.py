@@ -6,9 +6,7 @@ import sciwm
 
 PACKAGE = Path(sciwm.__file__).parent
 
-SHIPPED = next(
-    folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir()
-)
+SHIPPED = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """In an installed package they lie inside it, in the repository beside it."""
 
 DATASETS = SHIPPED.with_name("datasets")
@@ -22,13 +20,13 @@ def shipped_jobs() -> list[str]:
 def job_file(text: str) -> Path:
     """A job file, or one of those that come with the package by its name.
 
-    What lies in the current folder under that name goes first.
+    A file of that name in the current folder goes first.
 
     Raises:
         FileNotFoundError: If there is none.
     """
     path = Path(text)
-    if path.exists():
+    if path.is_file():
         return path
     if text in shipped_jobs():
         return SHIPPED / f"{text}.yaml"

@@ -27,7 +27,7 @@ PROJECTS = {
         ("ethanol_xtb/ethanol_400K.extxyz", "ethanol_xtb/ethanol_nve.h5md"),
         (
             ("sciwm import ethanol_400K.extxyz --to runs/ethanol/train.h5md", "data, as H5MD"),
-            ("sciwm train ethanol.yaml", "three minutes of one core"),
+            ("sciwm train ethanol.yaml", "two to three minutes of one core"),
             ("sciwm check runs/ethanol --data ethanol_nve.h5md", "what it is good for"),
             ("sciwm evaluate runs/ethanol --data ethanol_nve.h5md", "errors on another trajectory"),
             (
@@ -66,6 +66,7 @@ def new(project: str, *, folder: str | None = None) -> int:
             whose law is found from their trajectories).
         folder: Where to; by default a new folder of that name. Nothing that is there is overwritten.
     """
+    import shlex
     import shutil
     from pathlib import Path
 
@@ -82,8 +83,8 @@ def new(project: str, *, folder: str | None = None) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
         shutil.copyfile(source, target / source.name)
-    lines = [f"# {project}: {chosen.about}", "", "    cd " + str(target), ""]
-    lines += [f"    {command}\n        {why}" for command, why in chosen.commands]
+    lines = [f"# {project}: {chosen.about}", "", f"    cd {shlex.quote(str(target))}"]
+    lines += [f"    {command}  # {why}" for command, why in chosen.commands]
     readme.write_text("\n".join(lines) + "\n")
     print("\n".join([f"written: {target}", "", *lines[2:]]))
     return 0

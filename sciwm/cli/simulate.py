@@ -59,11 +59,11 @@ def simulate(
         copies: Simulations from each of them, with their own random numbers.
         actions: YAML file with a list of what is done to the systems meanwhile: forces, fields, steering,
             temperature schedules, frozen particles, changes of who is there.
-        seed: Of velocities and thermostat.
+        seed: Of velocities, thermostat, and the conformer of a SMILES.
         resume: Continue an unfinished `out`; otherwise it must not exist.
         threads: That evaluations of a model take. Without it, or $SCIWM_THREADS, small ones take one and
             large ones as many as pay.
-        device: "cpu", or "cuda" for a GPU.
+        device: "cpu", or "cuda" or "cuda:1" for a GPU.
     """
     from pathlib import Path
 
@@ -146,14 +146,14 @@ def starting_frames(start: str, frames: str, units: "UnitSystem", seed: int) -> 
     """
     from pathlib import Path
 
-    import h5py
-
     from sciwm.core.units import MOLECULAR
     from sciwm.data.frame_numbers import frames_named
     from sciwm.data.h5md import H5MDFile
+    from sciwm.data.importers.detection import detect
+    from sciwm.data.importers.h5md import H5MD
     from sciwm.learning.structures import structure_from
 
-    if Path(start).is_file() and h5py.is_hdf5(start):
+    if Path(start).is_file() and isinstance(detect(Path(start)), H5MD):
         with H5MDFile(start) as source:
             if source.units != units:
                 raise ValueError(

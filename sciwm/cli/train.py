@@ -27,6 +27,7 @@ def train(job: str, *, name: str | None = None, folder: str = "runs", program: b
 def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, seeds, builds, and fits."""
     from lightning.pytorch import seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
     from sciwm.cli.arguments import built, readable
     from sciwm.cli.parser import new_parser, require_values
@@ -75,7 +76,9 @@ def run(arguments: list[str]) -> int:
             folder=job.folder,
         )
     print(f"trained model and its record: {done}")
-    if parsed.program and job.task.spent() > WORTH_A_PROGRAM:
+    # Of several processes that train together, one builds for all.
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    if parsed.program and first and job.task.spent() > WORTH_A_PROGRAM:
         build_program(done)
     return 0
 
@@ -85,14 +88,14 @@ def build_program(run: Path) -> None:
     from sciwm.evaluation.run import model_file
     from sciwm.models import archive
     from sciwm.models.programs.compilation import compile_model
-    from sciwm.models.programs.tracing import CompilationError
+    from sciwm.models.programs.tracing import CompilationError, DeviationError
 
     print(
         "building a program for fast simulations, about a minute; Ctrl-C leaves it out", flush=True
     )
     try:
         compile_model(archive.load(model_file(run)).model)
-    except CompilationError as error:
+    except (CompilationError, DeviationError) as error:
         print(f"{error}. The model is complete; simulations are slower without")
     except KeyboardInterrupt:
         print(f"left out; `sciwm compile {run}` builds it")
@@ -108,11 +111,12 @@ def job_for(text: str) -> Path:
 
     from sciwm.cli.job_files import job_file
     from sciwm.core.replacement import replacing
+    from sciwm.evaluation.run import named_training_files
     from sciwm.training.proposal import propose
 
     data = Path(text)
     if not data.is_file() or not h5py.is_hdf5(data):
-        if data.is_dir() or (data.is_file() and data.suffix not in (".yaml", ".yml")):
+        if data.is_file() and data.suffix not in (".yaml", ".yml"):
             raise ValueError(
                 f"{data} is neither a job file (.yaml) nor H5MD; if it is data, `sciwm import {data} --to "
                 f"{data.stem}.h5md` comes first"
@@ -120,6 +124,12 @@ def job_for(text: str) -> Path:
         return job_file(text)
     job = Path(data.with_suffix(".yaml").name)
     if job.exists():
+        others = [Path(name) for name in named_training_files(job)]
+        if not any(other.exists() and other.samefile(data) for other in others):
+            raise ValueError(
+                f"{job} is there already and trains on {', '.join(map(str, others)) or 'nothing'}, not on "
+                f"{data}; move it away, or rename one of the two"
+            )
         print(f"the job is {job}, as it stands there")
         return job
     proposal = propose([data])

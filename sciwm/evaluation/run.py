@@ -56,12 +56,21 @@ def training_files(folder: Path) -> list[str]:
     Raises:
         ValueError: If the job cannot be read.
     """
-    config = read_yaml(folder / "config.yaml")
+    return named_training_files(folder / "config.yaml")
+
+
+def named_training_files(job: Path) -> list[str]:
+    """The files that a job file names to learn from.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    config = read_yaml(job)
     for key in ("data", "init_args", "train"):
         config = config.get(key, []) if isinstance(config, dict) else []
     names = [config] if isinstance(config, str) else config
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{folder / 'config.yaml'} names {names!r} as training data; name files")
+        raise ValueError(f"{job} names {names!r} as training data; name files")
     return names
 
 

@@ -51,9 +51,9 @@ class SciwmCalculator(Calculator):
         results: dict[str, Any] = {
             "energy": energy,
             "free_energy": energy,
-            "forces": evaluation.forces.double().numpy(),
+            "forces": evaluation.forces.double().cpu().numpy(),
         }
         if evaluation.stress is not None:
-            tensor = evaluation.stress[0].double().numpy()
+            tensor = evaluation.stress[0].double().cpu().numpy()
             results["stress"] = tensor[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
         self.results = results

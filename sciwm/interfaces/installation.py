@@ -10,22 +10,23 @@ import torch
 from ase.build import molecule
 from packaging.requirements import Requirement
 
+import sciwm
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
 from sciwm.evaluation.run import model_file, shipped_worlds
 from sciwm.evaluation.timing import median_seconds
 from sciwm.models import archive
 from sciwm.models.programs.compilation import accelerated, program_file
-from sciwm.models.programs.tracing import COMPILERS, CompilationError, compiler
+from sciwm.models.programs.tracing import CompilationError, compiler
 
-UNIVERSAL = ("dev", "docs")
+FOR_DEVELOPERS = ("dev", "docs")
 """Extras for those who change the package, not for those who use it."""
 
 
 def report() -> list[str]:
     """Lines of a name and what there is to say of it, first what everything stands on."""
     lines = [
-        ("sciwm", f"{importlib.metadata.version('sciwm')}, Python {platform.python_version()}"),
+        ("sciwm", f"{sciwm.__version__}, Python {platform.python_version()}"),
         ("processor", _processor()),
         ("GPU", _gpu()),
         ("compiler", _compiler()),
@@ -44,13 +45,16 @@ def extras() -> dict[str, str]:
     for text in importlib.metadata.requires("sciwm") or []:
         needed = Requirement(text)
         for name in importlib.metadata.metadata("sciwm").get_all("Provides-Extra") or []:
-            if name in UNIVERSAL or needed.marker is None:
+            if name in FOR_DEVELOPERS or needed.marker is None:
                 continue
             if needed.marker.evaluate({"extra": ""}) or not needed.marker.evaluate({"extra": name}):
                 continue
             try:
                 version = importlib.metadata.version(needed.name)
-                found.setdefault(name, []).append(f"{needed.name} {version}")
+                old = not needed.specifier.contains(version, prereleases=True)
+                missing |= {name} if old else set()
+                wanted = f" is not {needed.specifier}" if old else ""
+                found.setdefault(name, []).append(f"{needed.name} {version}{wanted}")
             except importlib.metadata.PackageNotFoundError:
                 missing.add(name)
                 found.setdefault(name, []).append(f"{needed.name} is missing")
@@ -64,7 +68,10 @@ def _processor() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     text = f"{cores} cores for this process, torch {torch.__version__} with {torch.get_num_threads()} threads"
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.7 * (cores or 1):
-        text += f"; SLOW: the machine is busy (load {load:.1f}), others take their share"
+        text += (
+            f"; SLOW: the machine is busy (load {load:.1f}), and others take their share; wait for them, or "
+            "set SCIWM_THREADS=1"
+        )
     return text
 
 
@@ -79,7 +86,7 @@ def _gpu() -> str:
 def _compiler() -> str:
     found = compiler()
     if found is None:
-        return f"SLOW: none of {', '.join(COMPILERS)} is on the path, so nothing can be compiled"
+        return "SLOW: nothing can be compiled; install g++, or name a compiler in $CXX"
     return f"{found}: models can be compiled (`sciwm compile`, `compiled: true`)"
 
 

@@ -1,6 +1,8 @@
 """A trained model to ask questions of: `world = sciwm.load("runs/acac")`."""
 
+import copy
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,15 +58,15 @@ def usable_device(name: str) -> str:
     """The same name.
 
     Raises:
-        ValueError: If torch cannot use a device of that name here, or it has no double precision.
+        ValueError: If torch cannot use a device of that name here.
     """
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if not found:
         raise ValueError(f'device {name!r} is not known; use "cpu", "cuda" or "cuda:1"')
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if name != "cpu" and int(found[1] or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"torch finds {torch.cuda.device_count()} GPUs here, so {name!r} cannot be used; "
-            "`sciwm doctor` says what it was built for"
+            "`sciwm doctor` says more"
         )
     return name
 
@@ -272,7 +274,8 @@ class World:
             system = State.from_smiles(system, dtype=weight.dtype)
         if isinstance(system, Atoms):
             system = State.from_ase(system, dtype=weight.dtype)
-        return system.to(weight.device)
+        # Of PyG, `to` moves what it is called on.
+        return copy.copy(system).to(weight.device)
 
     def __repr__(self) -> str:
         kind = type(self.model).__name__

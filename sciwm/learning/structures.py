@@ -10,6 +10,7 @@ from sciwm.core.molecules import frame_from_smiles
 from sciwm.core.units import MOLECULAR
 from sciwm.data.importers.detection import detect
 from sciwm.data.importers.source import ImportOptions, foreign_reader
+from sciwm.data.importers.virtual_sites import without_virtual_sites
 
 
 def structure_from(text: str, seed: int = 0) -> Frame:
@@ -53,12 +54,10 @@ def _last_frame(path: Path) -> Frame:
     importer, options = detect(path), ImportOptions()
     with foreign_reader(path, ""):
         if importer.units(path, options).system is not MOLECULAR:
-            raise ValueError(
-                f"{path} is in reduced units, which no reference program knows; give one in Å"
-            )
+            raise ValueError(f"{path} is in reduced units; give a structure of atoms, in Å")
         frames = deque(importer.frames(path, options), maxlen=1)
     if not frames:
         raise ValueError(f"{path} holds no structure")
     if not np.isfinite(frames[0].positions).all():
         raise ValueError(f"positions in the last frame of {path} are not finite")
-    return frames[0]
+    return without_virtual_sites(frames[0], options.remarks)

@@ -7,6 +7,7 @@ world that is there already to start from.
 
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sciwm.core.state import State
 from sciwm.core.threads import on_threads
 from sciwm.core.units import MOLECULAR
 from sciwm.data.collection import Collection
+from sciwm.data.splits import split_entries
 from sciwm.evaluation.run import model_file, shipped_worlds
 from sciwm.models import archive
 from sciwm.models.dynamics.force_field import ForceField
@@ -53,6 +55,9 @@ WORTH_COMPILING = 300.0
 CUTOFF = 5.0
 """Å."""
 
+REACH = 2.7
+"""Of a pair potential in a periodic box, in usual distances of neighbours."""
+
 
 @dataclass
 class Proposal:
@@ -79,15 +84,18 @@ def propose(files: list[Path]) -> Proposal:
         ValueError: If they hold nothing that can be learned from.
     """
     data = Collection(files)
+    if len(data.frames) < 2:
+        raise ValueError(
+            f"{', '.join(map(str, files))} holds {len(data.frames)} frames; to learn and to hold some back "
+            "takes at least two"
+        )
     chosen = np.unique(np.linspace(0, len(data.frames) - 1, LOOKED_AT).astype(int))
     frames = [data.frame(data.frames[i]) for i in chosen]
-    trajectories = [one for file in data.files for one in file.trajectories]
-    if all({"energy", "forces"} <= one.fields for one in trajectories):
+    if all(frame.energy is not None and frame.forces is not None for frame in frames):
         return _from_forces(data, frames)
     if data.units is MOLECULAR:
-        missing = next(one for one in trajectories if not {"energy", "forces"} <= one.fields)
         raise ValueError(
-            f"{missing.name!r} of {', '.join(map(str, files))} has no energies and forces, from which a "
+            f"not every frame of {', '.join(map(str, files))} has energies and forces, from which a "
             "model of molecules or materials learns. Label its frames with a reference (`sciwm simulate "
             "gfn2`), or learn the motion itself with a job of your own (docs/training.md)"
         )
@@ -96,16 +104,14 @@ def propose(files: list[Path]) -> Proposal:
 
 def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
     count, atoms = len(data.frames), float(np.mean([len(frame) for frame in frames]))
-    species = sorted({int(number) for frame in frames for number in frame.numbers})
+    species = _species(data, frames)
     periodic = any(frame.pbc.any() for frame in frames)
-    stress = periodic and all(
-        "stress" in one.fields for file in data.files for one in file.trajectories
-    )
+    stress = all(frame.pbc.all() and frame.stress is not None for frame in frames)
     batch = int(np.clip(round(STEP_ATOMS / atoms), 1, 8))
     proposal = Proposal({}, [_seen(data, frames, species)])
-    split, why = _split(data, frames)
     valid = int(np.clip(round(0.1 * count), 1, 500))
-    proposal.reasons.append(f"Held back: {valid} frames, {why}.")
+    split, why = _split(data, frames, valid)
+    proposal.reasons.append(f"Held back: about {valid} frames, {why}.")
     items: dict[str, object] = {
         "train": _named(data),
         "valid": valid,
@@ -133,7 +139,8 @@ def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
                 "Energies of free atoms are fitted; where you know those of your method, give "
                 "reference_energies, and bonds will break at the right cost."
             )
-    seconds = _step_seconds(model, frames[:batch]) * (1 if start is None else 2)
+    some = frames[:: max(1, len(frames) // batch)][:batch]
+    seconds = _step_seconds(model, some) * (1 if start is None else 2)
     steps = int(np.clip(EPOCHS * count / batch, FEWEST_STEPS, MOST_STEPS))
     cost = min(steps * seconds, LONGEST_TRAINING / 2)
     if cost > WORTH_COMPILING and compiler():
@@ -151,13 +158,14 @@ def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
     proposal.job = {
         "data": {"class_path": "sciwm.data.FrameData", "init_args": items},
         "task": {"class_path": "sciwm.training.ForceTask", "init_args": settings},
+        "max_steps": 2 * steps,  # where they turn out faster
         "validate_every": 500,
     }
     return proposal
 
 
 def _from_motion(data: Collection, frames: list[Frame]) -> Proposal:
-    species = sorted({int(number) for frame in frames for number in frame.numbers})
+    species = _species(data, frames)
     whole = [one for file in data.files for one in file.trajectories]
     if any(one.timestep is None for one in whole):
         raise ValueError(
@@ -166,11 +174,16 @@ def _from_motion(data: Collection, frames: list[Frame]) -> Proposal:
         )
     moving = all("velocities" in one.fields for one in whole)
     split = "trajectory" if len(whole) > 1 else "time"
+    length = 2 if moving else 4
+    if len(data.windows(length, 1)) < 2:
+        raise ValueError(
+            f"{', '.join(map(str, data.paths))} has no {length} successive frames to learn motion from"
+        )
     items = {
         "train": _named(data),
         "valid": 0.1,
         "split": split,
-        "length": 2 if moving else 4,
+        "length": length,
         "batch_size": int(np.clip(round(600 / np.mean([len(f) for f in frames])), 4, 128)),
     }
     _, model = _pair_potential(frames, species)
@@ -206,9 +219,11 @@ def _new_model(
 
 def _pair_potential(frames: list[Frame], species: list[int]) -> tuple[Potential, dict[str, object]]:
     """A model of particles, and how a job file describes it."""
-    if all(frame.pbc.any() for frame in frames):
-        reach = min(float(np.min(cell_heights(frame.cell, frame.pbc))) for frame in frames) / 2
-        cutoff = float(f"{min(3.0, reach):.3g}")
+    periodic = [frame for frame in frames if frame.pbc.any()]
+    if periodic:
+        reach = min(float(np.min(cell_heights(frame.cell, frame.pbc))) for frame in periodic) / 2
+        spacing = max(_spacing(frame) for frame in periodic)
+        cutoff = float(f"{min(REACH * spacing, reach):.3g}")
         basis: RadialBasis = BesselBasis(cutoff, 16)
         chosen = {
             "class_path": "sciwm.models.BesselBasis",
@@ -228,11 +243,27 @@ def _pair_potential(frames: list[Frame], species: list[int]) -> tuple[Potential,
     return PairPotential(basis, types), described
 
 
-def _split(data: Collection, frames: list[Frame]) -> tuple[str, str]:
+def _spacing(frame: Frame) -> float:
+    """Usual distance of neighbours: of a lattice of that density."""
+    edges = frame.cell[frame.pbc]
+    volume = float(np.sqrt(np.linalg.det(edges @ edges.T)))
+    return (volume / len(frame)) ** (1 / len(edges))
+
+
+def _species(data: Collection, frames: list[Frame]) -> list[int]:
+    """Those of the frames that were looked at, and of the first of each trajectory."""
+    firsts = [data.frame(entry) for entry in data.frames if entry.frame == 0]
+    return sorted({int(number) for frame in (*frames, *firsts) for number in frame.numbers})
+
+
+def _split(data: Collection, frames: list[Frame], valid: int) -> tuple[str, str]:
     """What held-back frames must not share with the others, and why."""
     whole = [one for file in data.files for one in file.trajectories]
     if len({tuple(sorted(frame.numbers.tolist())) for frame in frames}) > 10:
-        return "molecule", "molecules that training does not see"
+        with suppress(ValueError):  # all may have one scaffold
+            _, held = split_entries(data, data.frames, valid, "molecule", 0)
+            if len(held) <= 2 * valid:
+                return "molecule", "molecules that training does not see"
     if any(one.timestep is not None and one.n_frames > 1 for one in whole):
         if len(whole) >= 10:
             return "trajectory", "trajectories that training does not see"

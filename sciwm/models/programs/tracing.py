@@ -8,6 +8,7 @@ batch (systems, atoms, neighbours) are symbols in that graph: one program serves
 """
 
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,9 +30,6 @@ SLACK = 10.0
 differently, and by luck: a sound program was seen to be off by `CLOSE` and five times what its model was."""
 
 
-COMPILERS = ("g++", "clang++", "c++")
-
-
 class CompilationError(RuntimeError):
     """A program that could not be built, or not be read."""
 
@@ -41,8 +39,8 @@ class DeviationError(RuntimeError):
 
 
 def compiler() -> str | None:
-    """The C++ compiler on the path, where there is one."""
-    return next(filter(None, map(shutil.which, COMPILERS)), None)
+    """The C++ compiler that programs are built with, $CXX or g++, where it is found."""
+    return shutil.which(os.environ.get("CXX", "g++"))
 
 
 def compile_function(
