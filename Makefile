@@ -58,7 +58,7 @@ $(MOLECULES)/kept/molecules.h5md: datasets/molecules_xtb/recipe.py | .venv/.done
 # Two worlds that differ in their seed and their draw of the data: what they disagree on, neither knows.
 $(MOLECULES)/world%/model.pt: configs/molecules.yaml $(MOLECULES)/molecules.h5md | .venv/.done
 	test ! -f $@ || rm -rf $(@D)
-	$(BIN)/sciwm train $< --folder $(MOLECULES) --name world$* --seed $* --task.cpu_seconds 90 --data.bootstrap true
+	$(BIN)/sciwm train $< --folder $(MOLECULES) --name world$* --seed $* --task.cpu_seconds 90 --data.bootstrap true --program false
 
 # An interrupted campaign is continued; one whose worlds were trained anew starts anew.
 runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECULES)/world1/model.pt \

@@ -139,6 +139,8 @@ def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
                 "Energies of free atoms are fitted; where you know those of your method, give "
                 "reference_energies, and bonds will break at the right cost."
             )
+        else:
+            settings["matrix_rate"] = 0.03
     some = frames[:: max(1, len(frames) // batch)][:batch]
     seconds = _step_seconds(model, some) * (1 if start is None else 2)
     steps = int(np.clip(EPOCHS * count / batch, FEWEST_STEPS, MOST_STEPS))
