@@ -41,7 +41,7 @@ PROJECTS = {
         ),
     ),
     "particles": Project(
-        "charged particles whose law is found from their trajectories",
+        "charged particles whose law is found from the forces on them",
         "particles",
         ("charged_nbody/softened.h5md",),
         (
@@ -49,7 +49,7 @@ PROJECTS = {
             ("sciwm train particles.yaml", "a minute"),
             ("sciwm check runs/particles --data softened.h5md", "symmetries and conservation"),
             (
-                "sciwm simulate runs/particles softened.h5md 5 --dt 0.001 --every 100 --out imagined.h5md",
+                "sciwm simulate runs/particles softened.h5md 2 --frames 0 --dt 0.001 --out imagined.h5md",
                 "their motion under the law that was found",
             ),
             ("sciwm analyse imagined.h5md", "energy, momenta, temperature"),
@@ -63,7 +63,7 @@ def new(project: str, *, folder: str | None = None) -> int:
 
     Args:
         project: "ethanol" (one molecule, from data to a checked model and a film) or "particles" (charges
-            whose law is found from their trajectories).
+            whose law is found from the forces on them).
         folder: Where to; by default a new folder of that name. Nothing that is there is overwritten.
     """
     import shlex
