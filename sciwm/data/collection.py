@@ -51,6 +51,11 @@ class Collection:
             raise ValueError(f"files in different unit systems cannot be mixed: {listing}")
         return self.files[0].units
 
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """Those of all files."""
+        return [one for file in self.files for one in file.trajectories]
+
     def trajectory(self, entry: Entry) -> Trajectory:
         return self.files[entry.file].trajectories[entry.trajectory]
 

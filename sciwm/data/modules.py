@@ -264,9 +264,10 @@ class FrameData(Data):
         """Which of energy, forces and stress every training frame has to have."""
         usual: tuple[str, ...] = ("energy", "forces")
         if self.properties:
-            trajectories = [one for file in self.collection.files for one in file.trajectories]
             usual = tuple(
-                label for label in usual if all(label in one.fields for one in trajectories)
+                label
+                for label in usual
+                if all(label in one.fields for one in self.collection.trajectories)
             )
         return (*usual, "stress") if self.stress else usual
 
@@ -280,9 +281,7 @@ class FrameData(Data):
                         f"learn from; it holds {', '.join(sorted(trajectory.fields))}. Import the "
                         "file with those labels, or learn its motion with WindowData"
                     )
-        held = {
-            name for file in collection.files for one in file.trajectories for name in one.fields
-        }
+        held = {name for one in collection.trajectories for name in one.fields}
         for name in self.properties:
             if property_field(name) not in held:
                 raise ValueError(

@@ -16,6 +16,7 @@ import yaml
 from ase.data import chemical_symbols
 
 from sciwm.core.bounds import LONGEST_TRAINING
+from sciwm.core.construction import Description, construct
 from sciwm.core.frame import Frame
 from sciwm.core.geometry import cell_heights
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
@@ -27,10 +28,8 @@ from sciwm.data.splits import split_entries
 from sciwm.evaluation.run import model_file, shipped_worlds
 from sciwm.models import archive
 from sciwm.models.dynamics.force_field import ForceField
-from sciwm.models.dynamics.pair_potential import PairPotential
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.encoders.encoder import Encoder
-from sciwm.models.encoders.radial import BesselBasis, InverseMultiquadricBasis, RadialBasis
 from sciwm.models.programs.tracing import compiler
 from sciwm.models.statistics import survey
 from sciwm.training.force_errors import loss_inputs, squared_errors
@@ -168,7 +167,7 @@ def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
 
 def _from_motion(data: Collection, frames: list[Frame]) -> Proposal:
     species = _species(data, frames)
-    whole = [one for file in data.files for one in file.trajectories]
+    whole = data.trajectories
     if any(one.timestep is None for one in whole):
         raise ValueError(
             f"{', '.join(map(str, data.paths))} has neither forces nor an even time between frames, so "
@@ -226,23 +225,20 @@ def _pair_potential(frames: list[Frame], species: list[int]) -> tuple[Potential,
         reach = min(float(np.min(cell_heights(frame.cell, frame.pbc))) for frame in periodic) / 2
         spacing = max(_spacing(frame) for frame in periodic)
         cutoff = float(f"{min(REACH * spacing, reach):.3g}")
-        basis: RadialBasis = BesselBasis(cutoff, 16)
-        chosen = {
+        basis: Description = {
             "class_path": "sciwm.models.BesselBasis",
             "init_args": {"cutoff": cutoff, "size": 16},
         }
     else:
-        basis = InverseMultiquadricBasis(size=16, narrowest=0.01, widest=10.0)
-        chosen = {
+        basis = {
             "class_path": "sciwm.models.InverseMultiquadricBasis",
             "init_args": {"size": 16, "narrowest": 0.01, "widest": 10.0},
         }
-    types = max(species) + 1
-    described: dict[str, object] = {
+    described: Description = {
         "class_path": "sciwm.models.PairPotential",
-        "init_args": {"basis": chosen, "types": types},
+        "init_args": {"basis": basis, "types": max(species) + 1},
     }
-    return PairPotential(basis, types), described
+    return construct(described, Potential), described
 
 
 def _spacing(frame: Frame) -> float:
@@ -260,7 +256,7 @@ def _species(data: Collection, frames: list[Frame]) -> list[int]:
 
 def _split(data: Collection, frames: list[Frame], valid: int) -> tuple[str, str]:
     """What held-back frames must not share with the others, and why."""
-    whole = [one for file in data.files for one in file.trajectories]
+    whole = data.trajectories
     if len({tuple(sorted(frame.numbers.tolist())) for frame in frames}) > 10:
         with suppress(ValueError):  # all may have one scaffold
             _, held = split_entries(data, data.frames, valid, "molecule", 0)
