@@ -11,12 +11,11 @@ from ase.build import molecule
 from packaging.requirements import Requirement
 
 import sciwm
-from sciwm.core.neighbours import NeighbourTable, attach_pairs
-from sciwm.core.state import State
 from sciwm.evaluation.run import model_file, shipped_worlds
 from sciwm.evaluation.timing import median_seconds
+from sciwm.interfaces.world import load
 from sciwm.models import archive
-from sciwm.models.programs.compilation import accelerated, program_file
+from sciwm.models.programs.compilation import CompiledPotential, program_file
 from sciwm.models.programs.tracing import CompilationError, compiler
 
 FOR_DEVELOPERS = ("dev", "docs")
@@ -107,17 +106,13 @@ def _programs() -> str:
 def _speed() -> str:
     name = shipped_worlds()[0]
     began = time.perf_counter()
-    model = archive.load(model_file(name)).model
+    world = load(name)
     loaded = time.perf_counter() - began
-    state = attach_pairs(
-        State.collate([State.from_ase(molecule("CH3CH2OH"), dtype=torch.float32)]), model.cutoff
-    )
-    table = NeighbourTable.from_pairs(state)
-    quickest = accelerated(model)
-    milliseconds = 1e3 * median_seconds(lambda: quickest(state, table), 20, torch.device("cpu"))
+    simulator, state = world.simulator(), world.state(molecule("CH3CH2OH"))
+    milliseconds = 1e3 * median_seconds(lambda: simulator.evaluate(state), 20, torch.device("cpu"))
     text = (
         f"forces of ethanol by {name!r} take {milliseconds:.2f} ms, after {loaded:.1f} s of loading"
     )
-    if quickest is model:
+    if not isinstance(simulator.model, CompiledPotential):
         text += f"; SLOW: no program is built for it, `sciwm compile {name}` does that once"
     return text
