@@ -9,8 +9,9 @@ from ase.build import bulk, molecule
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from rdkit import Chem
 
+from sciwm.core.bonds import bonds
 from sciwm.core.frame import Frame
-from sciwm.core.molecules import bonds, frame_from_smiles, scaffold, smiles_from_frame
+from sciwm.core.molecules import frame_from_smiles, scaffold, smiles_from_frame
 
 DIVERSE = [
     "CCO",

@@ -1,4 +1,4 @@
-"""Molecules between their three faces: SMILES, three-dimensional frames, and bond graphs.
+"""Molecules between their two faces: SMILES and three-dimensional frames.
 
 Chemistry is RDKit's; lengths are in Å. Free of torch, so that screening workers stay light.
 """
@@ -6,18 +6,12 @@ Chemistry is RDKit's; lengths are in Å. Free of torch, so that screening worker
 from typing import Any
 
 import numpy as np
-from ase.data import covalent_radii
-from ase.neighborlist import primitive_neighbor_list
-from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds, rdDistGeom, rdForceFieldHelpers, rdqueries
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from rdkit.Geometry import Point3D
 
-from sciwm.core.frame import Array, Frame
-
-BOND_SCALE = 1.25
-"""Atoms nearer than this many sums of covalent radii (Cordero et al. 2008) count as bonded."""
+from sciwm.core.frame import Frame
 
 EMBEDDING_SECONDS = 30
 """Longest time spent looking for one conformer."""
@@ -132,43 +126,6 @@ def _relax(molecule: Chem.Mol, smiles: str) -> None:
         raise ValueError(
             f"relaxing {smiles!r} gave positions that are not finite; try another seed"
         )
-
-
-def bonds(
-    numbers: NDArray[np.int64],
-    positions: Array,
-    cell: Array | None = None,
-    pbc: NDArray[np.bool_] | None = None,
-    scale: float = BOND_SCALE,
-) -> NDArray[np.int64]:
-    """(B, 2) bonded pairs i < j in ascending order, by covalent radii, through periodic images.
-
-    Raises:
-        ValueError: If an atomic number names no element.
-    """
-    pbc = np.zeros(3, dtype=bool) if pbc is None else np.asarray(pbc, dtype=bool)
-    cell = np.zeros((3, 3)) if cell is None else cell
-    radii = scale * radii_of(numbers)
-    first, second = primitive_neighbor_list("ij", pbc, cell, positions, radii)
-    # Both directions and several images of a pair are one bond; an atom's own image is none.
-    pairs = np.stack([first, second], axis=1)[first < second]
-    return np.unique(pairs, axis=0).astype(np.int64)
-
-
-def radii_of(numbers: NDArray[np.int64]) -> Array:
-    """(N,) covalent radii in Å.
-
-    Raises:
-        ValueError: If an atomic number names no element with a known radius.
-    """
-    numbers = np.asarray(numbers)
-    known = (numbers > 0) & (numbers < len(covalent_radii))
-    if not known.all():
-        raise ValueError(
-            f"particle type {numbers[~known][0]} is not an element, so it has no covalent radius; "
-            "bonds exist in molecular systems only"
-        )
-    return covalent_radii[numbers]
 
 
 def smiles_from_frame(frame: Frame) -> str | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from sciwm.core.bonds import bonds, radii_of
 from sciwm.core.frame import Array, Frame
-from sciwm.core.molecules import bonds, radii_of
 from sciwm.core.neighbours import neighbour_pairs
 from sciwm.core.state import State
 from sciwm.core.units import BOLTZMANN

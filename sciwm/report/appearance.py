@@ -5,8 +5,8 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from numpy.typing import NDArray
 
+from sciwm.core.bonds import bonds
 from sciwm.core.frame import Array
-from sciwm.core.molecules import bonds
 from sciwm.core.units import MOLECULAR
 from sciwm.report.plots import COLOURS
 from sciwm.simulation.observables.motion import Motion

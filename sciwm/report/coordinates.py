@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
+from sciwm.core.bonds import bonds
 from sciwm.core.frame import Array
-from sciwm.core.molecules import bonds
 from sciwm.core.units import MOLECULAR
 from sciwm.simulation.observables.motion import Motion
 

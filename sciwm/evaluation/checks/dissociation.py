@@ -13,8 +13,8 @@ import torch
 from ase.data import chemical_symbols, covalent_radii
 from torch import Tensor
 
+from sciwm.core.bonds import bonds
 from sciwm.core.frame import Frame
-from sciwm.core.molecules import bonds
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.evaluation.checks.check import Check, Status, bare_evaluation, judged

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from sciwm.core.bonds import bonds, radii_of
 from sciwm.core.geometry import minimum_image
-from sciwm.core.molecules import bonds, radii_of
 from sciwm.simulation.observables.motion import Motion
 
 BROKEN = 1.7

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.bonds import bonds, radii_of
 from sciwm.core.geometry import minimum_image
-from sciwm.core.molecules import bonds, radii_of
 from sciwm.core.state import State
 from sciwm.simulation.observables.bonding import BROKEN
 

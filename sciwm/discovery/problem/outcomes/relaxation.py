@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sciwm.core.bonds import bonds
 from sciwm.core.electrons import ionised
 from sciwm.core.frame import Frame
-from sciwm.core.molecules import bonds
 from sciwm.core.state import State
 from sciwm.discovery.problem.hypothesis import Failure
 from sciwm.discovery.problem.outcomes.outcome import failure_of
