@@ -1,5 +1,5 @@
 # make        sets up, then the main job on real data: import, train, evaluate, check, simulate, report;
-#             and a small discovery campaign in learned worlds
+#             and a small discovery campaign in the world that comes with the package
 # make test   sets up, then every test
 # make quick  the tests that take no time, for after each change
 # make dist   wheel and source archive, the same to the last byte each time, in build/dist
@@ -47,24 +47,10 @@ $(RUN)/imagined.h5md: $(RUN)/check.json $(TRUE)
 $(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md
 	$(BIN)/sciwm report $(RUN) --true $(TRUE) --imagined $(RUN)/imagined.h5md
 
-MOLECULES := runs/molecules
-
-$(MOLECULES)/molecules.h5md: datasets/molecules_xtb/recipe.py | .venv/.done
-	$(BIN)/python $< --out $(MOLECULES)
-
-$(MOLECULES)/kept/molecules.h5md: datasets/molecules_xtb/recipe.py | .venv/.done
-	$(BIN)/python $< --out $(MOLECULES)/kept --geometries 4 --seed 1
-
-# Two worlds that differ in their seed and their draw of the data: what they disagree on, neither knows.
-$(MOLECULES)/world%/model.pt: configs/molecules.yaml $(MOLECULES)/molecules.h5md | .venv/.done
+# An interrupted campaign is continued; one whose job has changed starts anew.
+runs/polar/report.html: configs/polar.yaml | .venv/.done
 	test ! -f $@ || rm -rf $(@D)
-	$(BIN)/sciwm train $< --folder $(MOLECULES) --name world$* --seed $* --task.cpu_seconds 90 --data.bootstrap true --program false
-
-# An interrupted campaign is continued; one whose worlds were trained anew starts anew.
-runs/polar/report.html: configs/polar.yaml $(MOLECULES)/world0/model.pt $(MOLECULES)/world1/model.pt \
-		$(MOLECULES)/kept/molecules.h5md
-	for world in $(MOLECULES)/world?/model.pt; do \
-		if test $(@D)/ledger.sqlite -ot $$world; then rm -rf $(@D); fi; done
+	-$(BIN)/sciwm compile organic
 	$(BIN)/sciwm discover $<
 
 test: .venv/.done

@@ -1,9 +1,11 @@
 """The shipped world on molecules that it never saw, beside GFN2-xTB, which it learned from.
 
-Held-back molecules of the lists (datasets/organic_xtb) with at least 8 heavy atoms. Three parts:
+Held-back molecules of the lists (datasets/organic_xtb) with at least 8 heavy atoms. Four parts:
 
 - forces: errors of forces and energies on frames of GFN2's own Langevin dynamics at 300, 500 and 1000 K,
   40 fs after frames that were heated in MMFF94s, beside the null model of no force at all;
+- outcomes: errors of dipoles, charges and gaps on the same frames, beside no dipole, the mean charge of the
+  element and the mean gap of these frames;
 - relaxed: minima and energies of conformers of drug-like ones (QED of at least 0.5), against those that
   GFN2 finds from the world's minima;
 - cost: seconds for forces of one structure of oligoglycine, one thread each, in turns.
@@ -35,19 +37,22 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import spearmanr
 
 import sciwm
+from sciwm.core.bonds import bonds
 from sciwm.core.frame import Array, Frame
-from sciwm.core.molecules import bonds, frame_from_smiles, parsed
+from sciwm.core.molecules import frame_from_smiles, parsed
 from sciwm.core.progress import Bar
+from sciwm.core.properties import PROPERTIES
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.interfaces.world import World
+from sciwm.models.dynamics.potential import DerivedPotential
 from sciwm.simulation.propagators import Langevin
 from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Simulator
 
-Part = Literal["forces", "relaxed", "cost"]
+Part = Literal["forces", "outcomes", "relaxed", "cost"]
 Figures = dict[str, dict[str, Any]]
 
 LISTS = [f"../shared/data/{name}" for name in (
@@ -99,11 +104,14 @@ def main(
     unseen = [s for s in every if recipe["held_back"](s) and parsed(s).GetNumAtoms() >= FEWEST]
     figures: Figures = {}
     wanted = only or get_args(Part)
-    if "forces" in wanted:
+    if {"forces", "outcomes"} & set(wanted):
         frames = _frames(unseen[:molecules], recipe["Heated"], folder / "test.h5md")
         world = sciwm.load(model, threads=1)
-        figures |= forces(world.simulator(), frames)
-        figures |= expected_errors(world, frames)
+        if "forces" in wanted:
+            figures |= forces(world.simulator(), frames)
+            figures |= expected_errors(world, frames)
+        if "outcomes" in wanted:
+            figures |= outcomes(world, frames)
     if "relaxed" in wanted:
         chosen = [s for s in unseen if QED.qed(parsed(s)) >= 0.5][:drug_like]
         figures |= relaxed(sciwm.load(model, threads=1).simulator(), chosen, conformers)
@@ -229,7 +237,9 @@ def forces(world: Simulator, frames: Sequence[Frame]) -> Figures:
 
 def expected_errors(world: World, frames: Sequence[Frame]) -> Figures:
     """How well the world tells how wrong its forces are, on molecules that it was not calibrated on."""
-    bound = getattr(getattr(world.model, "force_error", None), "bound", None)
+    model = world.model
+    field = model.base if isinstance(model, DerivedPotential) else model
+    bound = getattr(getattr(field, "force_error", None), "bound", None)
     if bound is None:
         return {}
     told, wrong = [], []
@@ -254,6 +264,38 @@ def expected_errors(world: World, frames: Sequence[Frame]) -> Figures:
             "unit": "%",
         },
     }
+
+
+def outcomes(world: World, frames: Sequence[Frame]) -> Figures:
+    """Mean absolute errors of what the world's heads tell, against GFN2's."""
+    simulator = world.simulator()
+    names = getattr(world.model, "properties", ())
+    true: dict[str, list[Array]] = {name: [] for name in names}
+    told: dict[str, list[Array]] = {name: [] for name in names}
+    for frame in Bar(frames, desc="outcomes", unit="frame"):
+        answer = GFN2().properties([frame])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        observed = simulator.observe(State.from_frame(frame, torch.float64), names)
+        for name in names:
+            true[name].append(np.asarray(getattr(answer, name), dtype=float).reshape(-1))
+            told[name].append(observed[name].double().numpy().reshape(-1))
+    elements = np.concatenate([frame.numbers for frame in frames])
+    figures: Figures = {}
+    for name in names:
+        truth, found = np.concatenate(true[name]), np.concatenate(told[name])
+        guess = np.zeros_like(truth)
+        if name == "charges":
+            for z in np.unique(elements):
+                guess[elements == z] = truth[elements == z].mean()
+        elif name != "dipole":
+            guess += truth.mean()
+        figures[f"outcome: {name} MAE"] = {
+            "value": float(np.abs(found - truth).mean()),
+            "unit": PROPERTIES[name].unit,
+            "null": float(np.abs(guess - truth).mean()),
+        }
+    return figures
 
 
 def relaxed(world: Simulator, chosen: Sequence[str], conformers: int) -> Figures:

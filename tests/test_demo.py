@@ -21,9 +21,7 @@ run=runs/ethanol
 leave() { mkdir -p "$(dirname "$1")"; sleep 0.02; touch "$1"; }
 case "$1" in
   import) leave $run/train.h5md ;;
-  train)
-    case "$2" in *molecules*) run=$4/$6 ;; esac
-    test ! -e $run/model.pt; leave $run/model.pt ;;
+  train) test ! -e $run/model.pt; leave $run/model.pt ;;
   check) leave $run/model.pt; leave $run/check.json; exit 1 ;;
   evaluate) leave $run/evaluation/metrics.json ;;
   simulate) test ! -e $run/imagined.h5md; leave $run/imagined.h5md ;;
@@ -32,18 +30,12 @@ case "$1" in
 esac
 """
 
-# Writes the molecules that a recipe is asked for: recipe.py --out FOLDER ...
-RECIPE = """#!/bin/sh
-set -eu
-mkdir -p "$3"; sleep 0.02; touch "$3/molecules.h5md"
-"""
-
 
 @pytest.fixture
 def project(tmp_path):
     """The project's Makefile with stand-ins for everything that it runs."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    jobs = [f"configs/{name}.yaml" for name in ("ethanol", "molecules", "polar")]
+    jobs = [f"configs/{name}.yaml" for name in ("ethanol", "polar")]
     for name in ("pyproject.toml", "constraints.txt", *jobs):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -53,12 +45,8 @@ def project(tmp_path):
         (data / name).touch()
     binaries = tmp_path / ".venv" / "bin"
     binaries.mkdir(parents=True)
-    recipe = tmp_path / "datasets" / "molecules_xtb" / "recipe.py"
-    recipe.parent.mkdir()
-    recipe.touch()
-    for name, script in (("sciwm", STAND_IN), ("python", RECIPE)):
-        (binaries / name).write_text(script)
-        (binaries / name).chmod(0o755)
+    (binaries / "sciwm").write_text(STAND_IN)
+    (binaries / "sciwm").chmod(0o755)
     (tmp_path / ".venv" / ".done").touch()
     return tmp_path
 
@@ -87,19 +75,18 @@ def verbs(commands):
 
 def test_make_does_the_whole_job_in_order_and_nothing_the_second_time(project):
     whole = ["import", "train", "check", "evaluate", "simulate", "report"]
-    assert verbs(made(project)) == [*whole, "train", "train", "discover"]
+    assert verbs(made(project)) == [*whole, "compile", "discover"]
     assert made(project) == []
 
 
-def test_worlds_that_are_trained_anew_begin_another_campaign(project):
-    made(project)
+def test_a_campaign_whose_job_has_changed_starts_anew_and_an_interrupted_one_goes_on(project):
     relic = project / "runs" / "polar" / "relic"
+    relic.parent.mkdir(parents=True)
     relic.touch()
-    edit(project / "configs" / "polar.yaml")
-    assert verbs(made(project)) == ["discover"]
+    made(project)
     assert relic.exists()
-    edit(project / "configs" / "molecules.yaml")
-    assert verbs(made(project)) == ["train", "train", "discover"]
+    edit(project / "configs" / "polar.yaml")
+    assert verbs(made(project)) == ["compile", "discover"]
     assert not relic.exists()
 
 
