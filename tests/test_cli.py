@@ -262,10 +262,10 @@ def test_a_simulation_that_cannot_start_says_why(tmp_path, capsys, options, said
 
 @pytest.mark.parametrize("kind", [CompilationError, DeviationError])
 def test_a_program_that_cannot_be_built_is_no_failure_of_training(monkeypatch, capsys, kind):
-    def without_compiler(model):
+    def without_compiler(model, threads):
         raise kind("there is no compiler")
 
-    monkeypatch.setattr("sciwm.models.programs.compilation.compile_model", without_compiler)
+    monkeypatch.setattr("sciwm.interfaces.world.compile_model", without_compiler)
     build_program(Path("organic"))
     assert "there is no compiler. The model is complete" in capsys.readouterr().out
 

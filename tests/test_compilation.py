@@ -219,7 +219,7 @@ def test_a_program_that_deviates_is_refused(program):
 
     other = force_field(seed=1)
     with pytest.raises(DeviationError, match=r"delete it to build it anew.* is off by"):
-        compilation._checked(other, program_file(program.model))
+        compilation._checked(other, compilation.ENERGIES, program_file(program.model))
     ones = torch.ones(3)
     require_same([ones], [ones + 1e-6], never, "close enough")
     with pytest.raises(DeviationError, match="result 0"):

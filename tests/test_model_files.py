@@ -200,7 +200,7 @@ MALFORMED = {
         lambda c: c["model"].update(class_path="sciwm.models.dynamics.potential.Potential"),
         "not a model class",
     ),
-    "no potential": (lambda c: c.update(model=arguments(c)["encoder"]), "not a potential"),
+    "no potential": (lambda c: c.update(model=arguments(c)["encoder"]), "not a model"),
     "channels of words": (lambda c: encoder_arguments(c).update(channels="4"), "cannot be '4'"),
     "channels by half": (lambda c: encoder_arguments(c).update(channels=4.5), "cannot be 4.5"),
     "no channels": (lambda c: encoder_arguments(c).update(channels=0), "channels must lie"),
@@ -211,7 +211,7 @@ MALFORMED = {
     "functions": (lambda c: encoder_arguments(c).update(basis_size=-1), "basis_size must lie"),
     "cutoff": (lambda c: encoder_arguments(c).update(cutoff=float("nan")), "cutoff"),
     "cutoff of words": (lambda c: encoder_arguments(c).update(cutoff="5"), "cannot be '5'"),
-    "a far cutoff": (lambda c: encoder_arguments(c).update(cutoff=1e9), "other energies"),
+    "a far cutoff": (lambda c: encoder_arguments(c).update(cutoff=1e9), "other numbers"),
     "other units of the model": (lambda c: arguments(c).update(unit_system="stone"), "cannot be built"),
     "energies of words": (lambda c: arguments(c).update(reference_energies={"H": "x"}), "cannot"),
     "weights of another kind": (

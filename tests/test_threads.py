@@ -206,7 +206,7 @@ def built(monkeypatch, tmp_path):
                 torch.zeros(1, 3, 3),
             )
 
-    monkeypatch.setattr(compilation, "_checked", lambda model, file: programs[file])
+    monkeypatch.setattr(compilation, "_checked", lambda model, traced, file: programs[file])
     monkeypatch.setattr(compilation, "export_program", lambda *_: pytest.fail("built without need"))
     return build
 

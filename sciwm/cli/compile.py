@@ -18,18 +18,27 @@ def compile(model: str, *, threads: int | None = None) -> int:
     from sciwm.evaluation.run import model_file
     from sciwm.evaluation.timing import median_seconds
     from sciwm.models import archive
+    from sciwm.models.dynamics.flow_map import FlowMap
     from sciwm.models.programs.compilation import compile_model, example, program_file
+    from sciwm.models.programs.flow_program import (
+        CompiledFlowMap,
+        compile_flow_map,
+        strides_example,
+    )
 
     original = archive.load(model_file(model)).model
     file = program_file(original)
     found, began = file.is_file(), time.monotonic()
-    program = compile_model(original, threads)
+    if isinstance(original, FlowMap):
+        flow, compiled = CompiledFlowMap(original, None), compile_flow_map(original)
+        ways = [partial(one, *strides_example(original)) for one in (flow, compiled)]
+    else:
+        potential = archive.load(model_file(model)).potential
+        program = compile_model(potential, threads)
+        ways = [partial(one, *example(potential)) for one in (potential, program)]
     what = "found" if found else f"built in {time.monotonic() - began:.0f} s"
     print(f"{file}: {what}, gives the model's numbers")
-    state, table = example(original)
-    before, after = (
-        1e3 * median_seconds(partial(one, state, table), 20, state.positions.device)
-        for one in (original, program)
-    )
+    state, _ = example(original)
+    before, after = (1e3 * median_seconds(one, 20, state.positions.device) for one in ways)
     print(f"{len(state.numbers)} atoms: {before:.2f} ms without, {after:.2f} ms with the program")
     return 0

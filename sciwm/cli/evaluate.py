@@ -56,7 +56,7 @@ def evaluate(
         raise OSError(
             f"{folder} cannot be made ({error.strerror}); name another folder with --out"
         ) from error
-    model = archive.load(file).model
+    model = archive.load(file).potential
     collection = Collection([data] if isinstance(data, str) else data)
     fields = {field for f in collection.files for t in f.trajectories for field in t.fields}
     outcome: EvaluationResult | MotionResult

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
     from sciwm.core.frame import Frame
     from sciwm.core.units import UnitSystem
+    from sciwm.models.programs.flow_program import CompiledFlowMap
     from sciwm.simulation.simulator import Simulator
 
 
@@ -23,7 +24,9 @@ def simulate(
     thermostat: str | None = None,
     friction: str | None = None,
     pressure: str | None = None,
-    dt: str = "0.5",
+    cheap: str | None = None,
+    cheap_steps: int | None = None,
+    dt: str | None = None,
     every: int = 10,
     frames: str = "-1",
     copies: int = 1,
@@ -48,11 +51,16 @@ def simulate(
         time: How long, such as 10ps (a bare number is in the model's units).
         out: The H5MD file to write, one group per system.
         temperature: Such as 300K; without it the energy is conserved.
-        thermostat: "langevin" (BAOAB), the usual one, or "csvr" (stochastic velocity rescaling).
+        thermostat: "langevin" (BAOAB), the usual one, "csvr" (stochastic velocity rescaling), or "ghmc"
+            (Langevin dynamics whose steps are accepted or refused, so that averages are right at any step).
         friction: How fast the thermostat takes hold, such as 0.01/fs, which is the default (1 in reduced
             units); weaker friction disturbs the motion less.
         pressure: Such as 1bar, at which the size of the cell fluctuates (stochastic cell rescaling).
-        dt: Time step, such as 0.5fs.
+        cheap: A model whose forces stand in for those of the first within a time step, which is then a
+            stride of several (reversible multiple time steps).
+        cheap_steps: Of them in a time step.
+        dt: Time step, such as 0.5fs, which is the usual one; of a flow map a stride that it was trained
+            on, the longest where absent.
         every: Steps between written frames.
         frames: Frames of each trajectory to start from: numbers or slices separated by commas, such as
             0,10 or :20 or ::5; -1 is the last, and -2: the last two. Of H5MD files only.
@@ -69,68 +77,45 @@ def simulate(
 
     import torch
 
-    from sciwm.core.bounds import require_counts, require_positive, require_seed
+    from sciwm.core.bounds import require_counts, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
-    from sciwm.simulation.actions import acted, read_actions
-    from sciwm.simulation.propagators import (
-        CSVR,
-        CellRescaling,
-        Integrator,
-        Langevin,
-        VelocityVerlet,
-        strides_within,
-    )
+    from sciwm.interfaces.motion import Motion, driven
+    from sciwm.models.programs.flow_program import CompiledFlowMap
+    from sciwm.simulation.actions import read_actions
+    from sciwm.simulation.propagators import GHMC, strides_within
     from sciwm.simulation.rollout import Rollout
-    from sciwm.simulation.thermostats import FRICTION
     from sciwm.simulation.velocities import maxwell_boltzmann
 
-    if thermostat not in (None, "langevin", "csvr"):
-        raise ValueError(f'no thermostat {thermostat!r}; use "langevin" or "csvr"')
-    options = {"thermostat": thermostat, "friction": friction, "pressure": pressure}
-    for option, value in options.items():
-        if value is not None and temperature is None:
-            raise ValueError(
-                f"a {option} of {value!r} needs a --temperature; without both, energy is conserved"
-            )
     require_counts(copies=copies)
     require_seed(seed)
-    simulator = simulator_named(model, threads, device)
-    units = simulator.units
+    motion = Motion(
+        dt, temperature, thermostat, friction, pressure,
+        None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed,
+    )  # fmt: skip
+    mover = mover_named(model, threads, device)
+    units = mover.model.units if isinstance(mover, CompiledFlowMap) else mover.units
     found = starting_frames(start, frames, units, seed)
     states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
     state = State.collate(states).to(device)
     for label in ("energy", "forces", "stress"):
         if label in state:
             del state[label]
-    step = parse_quantity(dt, "time", units)
-    steps = strides_within(parse_quantity(time, "time", units), step)
-    integrator: Integrator = VelocityVerlet(simulator, step)
-    barostat: CellRescaling | None = None
-    if temperature is not None:
-        kelvin = parse_quantity(temperature, "temperature", units)
-        require_positive(temperature=kelvin)  # a thermostat at zero only takes motion away
-        rate = FRICTION[units.name]
-        if friction is not None:
-            rate = parse_quantity(friction, "rate", units)
-            require_positive(friction=rate)  # without any, nothing holds the temperature
-        if thermostat in (None, "langevin"):
-            integrator = Langevin(simulator, step, kelvin, rate, seed)
-        else:
-            integrator = CSVR(simulator, step, kelvin, 1 / rate, seed)
-        if pressure is not None:
-            held = parse_quantity(pressure, "stress", units)
-            # Volumes relax ten times slower than velocities, which must follow them.
-            barostat = CellRescaling(integrator, held, 10 / rate, seed=seed)
+    moving = motion.propagator(mover)
+    steps = strides_within(parse_quantity(time, "time", units), moving.stride)
+    kelvin = motion.kelvin(units)
+    if kelvin is not None:
         state = maxwell_boltzmann(state, kelvin, units, seed)
     done_to_it = read_actions(Path(actions)) if actions is not None else []
-    propagator, state = acted(barostat or integrator, state, done_to_it)
+    propagator, state = driven(moving, state, done_to_it)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)
     result = Rollout(propagator, output, every).run(state, steps, resume=resume)
     for number, (done, reason) in enumerate(zip(result.steps, result.reasons, strict=True)):
         ended = "completed" if reason is None else f"stopped: {reason}"
         print(f"system {number}: {done} of {steps} steps, {ended}")
+    if isinstance(propagator, GHMC):
+        print(f"accepted: {propagator.acceptance:.1%} of {propagator.tried} steps")
     print(f"trajectory: {output}")
     for line in expected_errors(output, units):
         print(line)
@@ -194,6 +179,22 @@ def expected_errors(output: "Path", units: "UnitSystem") -> list[str]:
                 f"at most {errors.max():.3g} on atom {worst[1]} in frame {worst[0]}"
             )
     return lines
+
+
+def mover_named(
+    model: str, threads: int | None = None, device: str = "cpu"
+) -> "Simulator | CompiledFlowMap":
+    """As `simulator_named`, or a flow map."""
+    from pathlib import Path
+
+    from sciwm.evaluation.run import shipped_worlds
+    from sciwm.simulation.references.registry import names_reference
+
+    if not names_reference(model) and (model in shipped_worlds() or Path(model).exists()):
+        from sciwm.interfaces.world import load
+
+        return load(model, threads, device).mover()
+    return simulator_named(model, threads, device)
 
 
 def simulator_named(model: str, threads: int | None = None, device: str = "cpu") -> "Simulator":

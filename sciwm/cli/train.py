@@ -85,16 +85,14 @@ def run(arguments: list[str]) -> int:
 
 def build_program(run: Path) -> None:
     """Compiles the model of a finished run; says so where it cannot, which is no failure."""
-    from sciwm.evaluation.run import model_file
-    from sciwm.models import archive
-    from sciwm.models.programs.compilation import compile_model
+    from sciwm.interfaces.world import load
     from sciwm.models.programs.tracing import CompilationError, DeviationError
 
     print(
         "building a program for fast simulations, about a minute; Ctrl-C leaves it out", flush=True
     )
     try:
-        compile_model(archive.load(model_file(run)).model)
+        load(run).compile()
     except (CompilationError, DeviationError) as error:
         print(f"{error}. The model is complete; simulations are slower without")
     except KeyboardInterrupt:

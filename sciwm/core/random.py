@@ -17,7 +17,7 @@ from sciwm.core.bounds import require_seed
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 
-VELOCITIES, KICKS, RESCALING, VOLUMES, NUDGES = range(5)
+VELOCITIES, KICKS, RESCALING, VOLUMES, NUDGES, ACCEPTANCE = range(6)
 """What random numbers are for; streams of equal seed and different purpose are independent."""
 
 BLOCK = 16

@@ -16,6 +16,9 @@ from sciwm.data.collection import Collection, Entry
 KEPT_BYTES = 256 << 20
 """States kept in memory after their first reading, at most; the rest is read again each time."""
 
+LARGEST_KEPT = 8 << 20
+"""Bytes of a trajectory that is read whole, at most, where windows are drawn from it."""
+
 
 class FrameDataset(Dataset[State]):
     """Frames as states with neighbour pairs.
@@ -163,7 +166,7 @@ class WindowDataset(Dataset[State]):
             size = 48 * trajectory.n_frames * trajectory.n_particles
             start = Entry(*key, 0)
             first = self.data.frame(start)
-            if first.pbc.any() or len(trajectory.breaks) or size > min(self._room, 1 << 20):
+            if first.pbc.any() or len(trajectory.breaks) or size > min(self._room, LARGEST_KEPT):
                 self._kept[key] = None
             else:
                 self._room -= size

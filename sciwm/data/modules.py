@@ -88,6 +88,10 @@ class Data(LightningDataModule, abc.ABC):
         """Frames that belong to an item, counted from its first."""
         return range(1)
 
+    def compared(self, held: list[Entry]) -> list[Entry]:
+        """Which held-back items the model is validated on."""
+        return held
+
     def divide(self, seed: int) -> None:
         """Decides which items are for training and which for validation.
 
@@ -124,7 +128,7 @@ class Data(LightningDataModule, abc.ABC):
             training, held = offered, self.entries(held_in)
         self.training_entries = training
         self._refuse_copies(training, held_in, held)
-        self._validation = self.dataset(held_in, held)
+        self._validation = self.dataset(held_in, self.compared(held))
 
     def _among_frames(self, entries: list[Entry]) -> list[Entry]:
         if self.frames is None:
@@ -330,6 +334,19 @@ class WindowData(Data):
     @property
     def offsets(self) -> range:
         return range(0, self.length * self.stride, self.stride)
+
+    def compared(self, held: list[Entry]) -> list[Entry]:
+        """Windows that follow one another: those that overlap say little new."""
+        chosen: list[Entry] = []
+        for entry in held:
+            last = chosen[-1] if chosen else None
+            same = last is not None and (last.file, last.trajectory) == (
+                entry.file,
+                entry.trajectory,
+            )
+            if last is None or not same or entry.frame - last.frame >= self.offsets[-1]:
+                chosen.append(entry)
+        return chosen
 
     def entries(self, collection: Collection) -> list[Entry]:
         return collection.windows(self.length, self.stride)

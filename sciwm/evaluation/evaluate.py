@@ -18,6 +18,7 @@ from sciwm.evaluation.metrics import Comparison, compare, reported_in
 from sciwm.evaluation.result import EvaluationResult, Row, WorstFrame
 from sciwm.models.domain import UnseenSpeciesError
 from sciwm.models.dynamics.potential import Potential
+from sciwm.models.model import Model
 from sciwm.simulation.learned import outside, predict
 from sciwm.simulation.simulator import Evaluation
 
@@ -71,7 +72,7 @@ def evaluate(model: Potential, data: Collection, batch_size: int = 16) -> Evalua
     return tally.result()
 
 
-def require_units(model: Potential, data: Collection) -> None:
+def require_units(model: Model, data: Collection) -> None:
     """Raises ValueError if the data is in another unit system than the model."""
     if data.units != model.units:
         raise ValueError(

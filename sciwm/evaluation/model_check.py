@@ -22,13 +22,16 @@ from sciwm.evaluation.checks.conservation import Thermal, conservation_checks, s
 from sciwm.evaluation.checks.cost import cost_checks
 from sciwm.evaluation.checks.derivatives import derivative_checks
 from sciwm.evaluation.checks.dissociation import dissociation_checks
+from sciwm.evaluation.checks.flow import flow_checks
 from sciwm.evaluation.checks.smoothness import smoothness_checks
 from sciwm.evaluation.checks.statistics import statistics_checks
 from sciwm.evaluation.checks.symmetry import symmetry_checks
 from sciwm.evaluation.evaluate import require_units
 from sciwm.evaluation.table import aligned, number
 from sciwm.models.construction import in_double_precision
+from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.dynamics.potential import Potential
+from sciwm.models.model import Model
 from sciwm.simulation.observables.motion import Motion
 
 SYSTEMS, ATOMS = 4, 500
@@ -95,7 +98,7 @@ class Licence:
         return "\n".join(lines)
 
 
-def check_model(model: Potential, data: Collection, temperature: float | None = None) -> Licence:
+def check_model(model: Model, data: Collection, temperature: float | None = None) -> Licence:
     """Runs every family of checks on states spread over the data.
 
     Args:
@@ -113,10 +116,28 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
     if temperature is None:
         temperature = _temperature_of(data)
     model = copy.deepcopy(model).eval()  # simulators switch gradients of weights off
+    families = _families(model, systems, dimension, temperature, data)
+    checks: list[Check] = []
+    progress = Bar(families.items(), unit="family")
+    for name, family in progress:
+        progress.set_description(name)
+        checks += family()
+    return Licence(checks, temperature, [str(path) for path in data.paths])
+
+
+def _families(
+    model: Model, systems: list[State], dimension: int, temperature: float, data: Collection
+) -> dict[str, Callable[[], list[Check]]]:
+    """What makes the checks of a kind of model, by name."""
     double = in_double_precision(model)
+    if isinstance(model, FlowMap):
+        assert isinstance(double, FlowMap)
+        return flow_checks(model, double, systems, temperature, data)
+    assert isinstance(model, Potential)
+    assert isinstance(double, Potential)
     step = suitable_step(double, systems, temperature)
     thermal = Thermal(temperature, step, dimension)
-    families: dict[str, Callable[[], list[Check]]] = {
+    return {
         "symmetry": lambda: symmetry_checks(double, systems),
         "derivatives": lambda: derivative_checks(double, systems),
         "smoothness": lambda: smoothness_checks(double, systems),
@@ -125,12 +146,6 @@ def check_model(model: Potential, data: Collection, temperature: float | None = 
         "statistics": lambda: statistics_checks(model, systems, thermal),
         "cost": lambda: cost_checks(model, systems),
     }
-    checks: list[Check] = []
-    progress = Bar(families.items(), unit="family")
-    for name, family in progress:
-        progress.set_description(name)
-        checks += family()
-    return Licence(checks, temperature, [str(path) for path in data.paths])
 
 
 def chosen_states(data: Collection) -> tuple[list[State], int]:

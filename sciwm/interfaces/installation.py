@@ -91,7 +91,7 @@ def _compiler() -> str:
 
 def _programs() -> str:
     try:
-        place = program_file(archive.load(model_file(shipped_worlds()[0])).model).parent
+        place = program_file(archive.load(model_file(shipped_worlds()[0])).potential).parent
     except CompilationError as error:
         return f"SLOW: {error}"
     if not place.is_dir():

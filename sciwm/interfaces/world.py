@@ -20,19 +20,25 @@ from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.evaluation.run import model_file
 from sciwm.interfaces.calculator import SciwmCalculator
+from sciwm.interfaces.motion import Motion, driven
 from sciwm.interfaces.what_if import WhatIf
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.domain import OutsideDomainWarning
+from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated, compile_model
-from sciwm.simulation.actions import Action, acted, numbers_before
+from sciwm.models.programs.flow_program import (
+    CompiledFlowMap,
+    accelerated_flow_map,
+    compile_flow_map,
+)
+from sciwm.simulation.actions import Action, numbers_before
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.propagators import Integrator, Langevin, VelocityVerlet, strides_within
+from sciwm.simulation.propagators import Propagator, strides_within
 from sciwm.simulation.relaxation import relax
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation
-from sciwm.simulation.thermostats import FRICTION
 from sciwm.simulation.velocities import maxwell_boltzmann
 
 System = State | Atoms | str
@@ -85,7 +91,11 @@ class World:
         self.model = source.model
         self._warned = False
         self.threads = threads
-        self._use(accelerated(source.model, threads))
+        self._mover: Potential | CompiledFlowMap
+        if isinstance(source.model, FlowMap):
+            self._use(accelerated_flow_map(source.model))
+        else:
+            self._use(accelerated(source.potential, threads))
 
     @property
     def units(self) -> UnitSystem:
@@ -101,10 +111,23 @@ class World:
         Raises:
             sciwm.models.programs.tracing.CompilationError: If it cannot be built, such as without a compiler.
         """
-        self._use(compile_model(self.model, self.threads))
+        if isinstance(self.model, FlowMap):
+            self._use(compile_flow_map(self.model))
+        else:
+            self._use(compile_model(self.archive.potential, self.threads))
+
+    def mover(self) -> LearnedSimulator | CompiledFlowMap:
+        """What moves systems: its forces, or its strides."""
+        if isinstance(self._mover, CompiledFlowMap):
+            return self._mover
+        return LearnedSimulator(self._mover)
 
     def simulator(self) -> LearnedSimulator:
-        """For integrators, rollouts and relaxation."""
+        """For integrators, rollouts and relaxation.
+
+        Raises:
+            ValueError: If it has no energies, as a flow map.
+        """
         return LearnedSimulator(self._potential)
 
     def evaluate(self, system: System, stress: bool = False) -> Evaluation:
@@ -166,19 +189,19 @@ class World:
         system: System,
         time: str | float,
         temperature: str | float | None = None,
-        dt: str | float = 0.5,
+        dt: str | float | None = None,
         every: int = 4,
         seed: int = 0,
         friction: str | float | None = None,
         actions: Sequence[Action] = (),
     ) -> "Imagination":
-        """Molecular dynamics in the learned world.
+        """Molecular dynamics in the learned world; of a flow map, its long strides.
 
         Args:
             system: Where to start. Without velocities, and with a temperature, it is given thermal ones.
             time: How long, such as "2ps"; a bare number is in the model's units.
             temperature: Of a Langevin thermostat; without one, energy is conserved.
-            dt: Time step.
+            dt: Time step: 0.5 where absent, and of a flow map its longest stride.
             every: Steps between frames.
             seed: Of velocities and thermostat.
             friction: Of the thermostat, such as "0.002/fs"; by default 0.01/fs, or 1 in reduced units.
@@ -188,9 +211,10 @@ class World:
             ValueError: If an action cannot be taken on this system.
             KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
-        integrator, state = self._integrator(self.state(system), dt, temperature, friction, seed)
-        steps = self._strides(time, integrator)
-        propagator, state = acted(integrator, state, actions)
+        motion = Motion(dt, temperature, friction=friction, seed=seed)
+        propagator, state = self._started(motion, self.state(system))
+        steps = self._strides(time, propagator)
+        propagator, state = driven(propagator, state, actions)
         result = Rollout(propagator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
 
@@ -200,7 +224,7 @@ class World:
         time: str | float,
         actions: Sequence[Action],
         temperature: str | float | None = None,
-        dt: str | float = 0.5,
+        dt: str | float | None = None,
         every: int = 4,
         seeds: int = 8,
         friction: str | float | None = None,
@@ -214,7 +238,7 @@ class World:
             actions: What is done (see `sciwm.simulation.actions`).
             temperature: Of a Langevin thermostat, and of velocities where the system has none; without it,
                 energy is conserved.
-            dt: Time step.
+            dt: Time step: 0.5 where absent, and of a flow map its longest stride.
             every: Steps between frames.
             seeds: Runs, which differ in velocities and noise wherever these are drawn.
             friction: Of the thermostat.
@@ -226,46 +250,39 @@ class World:
         """
         require_counts(seeds=seeds)
         state = State.collate([self.state(system)] * seeds)
-        integrator, state = self._integrator(state, dt, temperature, friction, 0)
-        steps = self._strides(time, integrator)
-        rollout = Rollout(integrator, every=every)
+        propagator, state = self._started(Motion(dt, temperature, friction=friction), state)
+        steps = self._strides(time, propagator)
+        rollout = Rollout(propagator, every=every)
         without = rollout.run(state, steps)
         away = parse_quantity(str(resolution), "length", self.units)
         nudges = RandomStreams(0, NUDGES).at(0, state).to(state.positions)
         moved = state.positions + away / 3**0.5 * state.within_dimensions(nudges)
         twins = rollout.run(state.moved(moved, state.velocities), steps)
-        driven, changed = acted(integrator, state, actions)
-        done = Rollout(driven, every=every).run(changed, steps)
+        acting, changed = driven(propagator, state, actions)
+        done = Rollout(acting, every=every).run(changed, steps)
         before = numbers_before(actions, int(state.counts[0]))
         return WhatIf(without.frames, done.frames, twins.frames, before, done.reasons, self.units)
 
-    def _integrator(
-        self,
-        state: State,
-        dt: str | float,
-        temperature: str | float | None,
-        friction: str | float | None,
-        seed: int,
-    ) -> tuple[Integrator, State]:
+    def _started(self, motion: Motion, state: State) -> tuple[Propagator, State]:
         """What moves a state, and the state with thermal velocities where it has none."""
-        step = parse_quantity(str(dt), "time", self.units)
-        simulator = self.simulator()
-        if temperature is None:
-            return VelocityVerlet(simulator, step), state
-        kelvin = parse_quantity(str(temperature), "temperature", self.units)
-        rate = FRICTION[self.units.name]
-        if friction is not None:
-            rate = parse_quantity(str(friction), "rate", self.units)
-        if not bool(state.velocities.any()):
-            state = maxwell_boltzmann(state, kelvin, self.units, seed)
-        return Langevin(simulator, step, kelvin, rate, seed), state
+        kelvin = motion.kelvin(self.units)
+        if kelvin is not None and not bool(state.velocities.any()):
+            state = maxwell_boltzmann(state, kelvin, self.units, motion.seed)
+        return motion.propagator(self.mover()), state
 
-    def _strides(self, time: str | float, propagator: Integrator) -> int:
+    def _strides(self, time: str | float, propagator: Propagator) -> int:
         return strides_within(parse_quantity(str(time), "time", self.units), propagator.stride)
 
-    def _use(self, potential: Potential) -> None:
-        self._potential = potential
-        potential.threads = self.threads
+    def _use(self, mover: Potential | CompiledFlowMap) -> None:
+        self._mover = mover
+        model = mover.model if isinstance(mover, CompiledFlowMap) else mover
+        model.threads = self.threads
+
+    @property
+    def _potential(self) -> Potential:
+        if isinstance(self._mover, CompiledFlowMap):
+            return self.archive.potential  # which says that there is none
+        return self._mover
 
     def state(self, system: System) -> State:
         """Any of the accepted descriptions as a state, in the model's precision and where it is."""

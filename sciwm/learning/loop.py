@@ -86,7 +86,7 @@ def learn(
     new_force_field(plan, None)  # a mistake in it must show before anything is paid
     parent = None if start is None else model_file(start)
     if parent is not None:
-        _require_known(archive.load(parent).model, structure, str(start))
+        _require_known(archive.load(parent).potential, structure, str(start))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder, "wait until it ends, or name another folder"):
         claim(folder, structure, reference, plan, parent)
@@ -116,7 +116,7 @@ class _Learner:
             number = 1
         while True:
             source = self._world(number)
-            world = source.model
+            world = source.potential
             self._measure(world, number)
             done = round_of(self._ledger, self._structure, number)
             if tell is not None:
@@ -217,7 +217,7 @@ class _Learner:
         if not source.check:
             write_labels(labels, [one.frame(self._structure) for one in known])
             source.check = check_model(
-                source.model, Collection([labels]), self._plan.temperature
+                source.potential, Collection([labels]), self._plan.temperature
             ).content()
             if number:
                 archive.save(source, self._place(number) / "world" / "model.pt")

@@ -1,5 +1,5 @@
-"""What is learned: perception (`encoder`), dynamics (`force_field`, `pair_potential`), and outcomes
-(`heads`, joined to a force field in `outcome_model`)."""
+"""What is learned: perception (`encoders`), dynamics (`force_field`, `pair_potential`, `flow_map`), and
+outcomes (`heads`, joined to a force field in `outcome_model`)."""
 
 from importlib import import_module
 from typing import Any
@@ -10,9 +10,12 @@ _HOME = {
     "DipoleHead": "sciwm.models.heads.charges",
     "Encoder": "sciwm.models.encoders.encoder",
     "ExtensiveHead": "sciwm.models.heads.scalars",
+    "FlowMap": "sciwm.models.dynamics.flow_map",
     "ForceField": "sciwm.models.dynamics.force_field",
     "IntensiveHead": "sciwm.models.heads.scalars",
     "InverseMultiquadricBasis": "sciwm.models.encoders.radial",
+    "Model": "sciwm.models.model",
+    "MotionEncoder": "sciwm.models.encoders.motion_encoder",
     "OutcomeModel": "sciwm.models.outcome_model",
     "PairPotential": "sciwm.models.dynamics.pair_potential",
     "Potential": "sciwm.models.dynamics.potential",

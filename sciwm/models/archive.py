@@ -25,6 +25,7 @@ from sciwm.core.state import State
 from sciwm.models.construction import ModelFileError, build, describe, in_double_precision
 from sciwm.models.content import content_digest, require_layout, weights_digest
 from sciwm.models.dynamics.potential import Potential
+from sciwm.models.model import Model
 
 __all__ = [
     "Archive", "ModelFileError", "build", "describe", "load", "probe", "save", "weights_digest",
@@ -57,17 +58,31 @@ class Archive:
         versions: Of the packages that wrote the file.
     """
 
-    model: Potential
+    model: Model
     data: dict[str, Any] = field(default_factory=dict)
     check: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def potential(self) -> Potential:
+        """The model where it is one.
 
-def probe(model: Potential) -> list[float] | None:
+        Raises:
+            ValueError: If it has no energies.
+        """
+        if not isinstance(self.model, Potential):
+            raise ValueError(
+                f"the model is a {type(self.model).__name__}: it moves things by long strides and has no "
+                "energies or forces; use `sciwm simulate` or `sciwm check`, or give a force field"
+            )
+        return self.model
+
+
+def probe(model: Model) -> list[float] | None:
     """What a model gives, in float64, for two fixed arrangements of the particles that it knows.
 
-    First their energies without the constant parts, then the components of all forces; None before
-    it knows any particle. Stored with the model and compared at loading: code or coupling
+    Of potentials, first their energies without the constant parts, then the components of all forces;
+    None before it knows any particle. Stored with the model and compared at loading: code or coupling
     coefficients that changed since would otherwise give other numbers in silence.
     """
     species = torch.nonzero(model.domain.seen)[:, 0]
@@ -87,8 +102,8 @@ def probe(model: Potential) -> list[float] | None:
         for share in (0.3, 0.5)  # as near as bonds, and where only the learned part acts
     ]
     state = attach_pairs(State.collate(states), model.cutoff).to(species.device)
-    energy, forces, *_ = exact(state, NeighbourTable.from_pairs(state))
-    return [*energy.tolist(), *forces.flatten().tolist()]
+    answers = exact.answers(state, NeighbourTable.from_pairs(state))
+    return [number for one in answers for number in one.flatten().tolist()]
 
 
 def save(archive: Archive, path: str | os.PathLike[str]) -> None:
@@ -181,8 +196,8 @@ def _archive(content: dict[str, Any], path: Path, device: str) -> Archive:
     state = content["state"]
     held = sum(value.numel() for value in state.values())
     model = build(content["model"], SHARE * held + CONSTANTS)
-    if not isinstance(model, Potential):
-        raise ModelFileError(f"it holds a {type(model).__name__}, which is not a potential")
+    if not isinstance(model, Model):
+        raise ModelFileError(f"it holds a {type(model).__name__}, which is not a model")
     if model.unit_system != content["units"]:
         raise ModelFileError(f"it is in {content['units']} units, its model in {model.unit_system}")
     model = model.to(getattr(torch, content["dtype"]))
@@ -226,6 +241,6 @@ def _require_same_numbers(
         )
     if not same:
         raise ModelFileError(
-            f"it gives other energies and forces than when it was written by {versions}: the code "
+            f"it gives other numbers than when it was written by {versions}: the code "
             "has changed since. Install those versions, or train again"
         )

@@ -43,7 +43,7 @@ class RunRecord:
 
     @property
     def model(self) -> Potential:
-        return self.archive.model
+        return self.archive.potential
 
     @property
     def parameters(self) -> int:

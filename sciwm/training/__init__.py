@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "FlowTask": "sciwm.training.flow_task",
     "ForceTask": "sciwm.training.force_task",
     "MotionTask": "sciwm.training.motion_task",
     "OutcomeTask": "sciwm.training.outcome_task",

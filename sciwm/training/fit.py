@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
@@ -22,21 +21,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from sciwm.core.bounds import require_counts, require_positive, require_seed
 from sciwm.core.file_lock import sole_writer
-from sciwm.core.properties import PROPERTIES
 from sciwm.core.replacement import replacing
-from sciwm.core.state import State
 from sciwm.core.threads import on_threads, threads_for
-from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data
 from sciwm.models import archive
 from sciwm.models.statistics import Statistics
 from sciwm.training.averaging import RunningAverage
 from sciwm.training.callbacks import ErrorBar
 from sciwm.training.checkpoint import WholeCheckpoints
-from sciwm.training.force_task import ForceTask
 from sciwm.training.log import put_back, rows_before
-from sciwm.training.motion_task import straight_motion
-from sciwm.training.outcome_task import OutcomeTask
 from sciwm.training.task import Task
 
 PACKAGES = ("sciwm", "torch", "torch-geometric", "e3nn", "lightning", "numpy", "h5py", "ase")
@@ -86,7 +79,7 @@ def fit(
 
     Args:
         data: What to learn from: FrameData or WindowData.
-        task: What to fit: ForceTask, OutcomeTask or MotionTask, with the model inside.
+        task: What to fit, with the model inside.
         name: Of the run; results go to `folder`/`name`.
         seed: Of weights, splits and shuffling.
         max_steps: Optimiser steps; without it and without the task's `cpu_seconds`, 20,000.
@@ -240,7 +233,7 @@ def _fit(
             "best": {task.monitored: score},
             "last": errors,
             "null": nulls,
-            "units": units_of(task),
+            "units": task.units_of_errors,
             "steps": engine.global_step,
             "cpu_seconds": task.spent(),
             "build_cpu_seconds": task.build_cpu_seconds,
@@ -304,41 +297,19 @@ def built_trainer(options: dict[str, Any], further: dict[str, Any]) -> Trainer:
         raise ValueError(f"the trainer cannot be had with {further}: {error}") from error
 
 
-def units_of(task: Task) -> dict[str, str]:
-    """Of what the errors are in."""
-    units = {"length": task.units.length, "energy": task.units.energy}
-    if isinstance(task, OutcomeTask) and task.units is MOLECULAR:
-        units |= {name: PROPERTIES[name].unit for name in task.model.properties}
-    return units
-
-
 def null_errors(data: Data, task: Task, statistics: Statistics) -> dict[str, float]:
-    """Root mean square validation errors of the null model: mean energy and no force, mean labels, or
-    straight motion.
+    """Root mean square validation errors of the task's null model.
 
     Raises:
         ValueError: If no validation frame has a label that is to be learned.
     """
     squares: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
-    mean_energies = np.asarray(statistics.reference_energies) + statistics.energy_shift
     for index in range(len(data.validation_set)):  # type: ignore[arg-type]
-        state: State = data.validation_set[index]
-        if isinstance(task, ForceTask):
-            rest = float(state.energy) - mean_energies[state.numbers.numpy()].sum()
-            squares.setdefault("energy", []).append(rest**2)
-            counts["energy"] = counts.get("energy", 0) + 1
-            squares.setdefault("force", []).append(float(state.forces.double().square().sum()))
-            counts["force"] = counts.get("force", 0) + state.forces.numel()
-        elif isinstance(task, OutcomeTask):
-            for name, (total, known) in task.null_errors(state).items():
-                squares.setdefault(name, []).append(float(total))
-                counts[name] = counts.get(name, 0) + int(known)
-        else:
-            straight, first = straight_motion(state)
-            stray = (state.path - straight)[:, first:]
-            squares.setdefault("position", []).append(float(stray.square().sum()))
-            counts["position"] = counts.get("position", 0) + stray.numel()
+        found = task.null_errors(data.validation_set[index], statistics)
+        for name, (total, known) in found.items():
+            squares.setdefault(name, []).append(float(total))
+            counts[name] = counts.get(name, 0) + int(known)
     for key, count in counts.items():
         if count == 0:
             raise ValueError(

@@ -29,7 +29,7 @@ from sciwm.training.force_errors import (
     squared_errors,
 )
 from sciwm.training.inheritance import descendant, force_field_of, inherit
-from sciwm.training.muon import Muon
+from sciwm.training.muon import Muon, matrices_of
 from sciwm.training.processor_time import processor_seconds
 from sciwm.training.replay import Replay, imagine_frames
 from sciwm.training.task import SURVEYED, Task
@@ -163,15 +163,18 @@ class ForceTask(Task):
                 self.replayed = Replay(base, self.model, path, data.batch_size, data.seed)
         return statistics
 
+    def null_errors(self, state: State, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of the mean energy of each element, and of no force."""
+        means = torch.as_tensor(statistics.reference_energies) + statistics.energy_shift
+        rest = state.energy.double().sum() - means[state.numbers].sum()
+        count = torch.tensor(state.forces.numel())
+        return {
+            "energy": (rest.square(), torch.tensor(1)),
+            "force": (state.forces.double().square().sum(), count),
+        }
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        embeddings = {m.weight for m in self.modules() if isinstance(m, torch.nn.Embedding)}
-        matrices = [
-            p
-            for p in self.learned
-            if p.dim() >= 2 and min(p.shape[-2:]) > 1 and p not in embeddings
-        ]
-        chosen = set(matrices)
-        others = [p for p in self.learned if p not in chosen]
+        matrices, others = matrices_of(self, self.learned)
         return Muon(matrices, others, self.matrix_rate, self.learning_rate, self.matrix_rounds)
 
     def on_train_start(self) -> None:

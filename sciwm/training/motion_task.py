@@ -37,6 +37,7 @@ class MotionTask(Task):
         cpu_seconds: Processor time to spend on training.
     """
 
+    model: Potential
     typical_stray: Tensor
 
     def __init__(
@@ -90,6 +91,12 @@ class MotionTask(Task):
         statistics.force_rms = max(force, 1e-12)
         self.model.adapt(statistics)
         return statistics
+
+    def null_errors(self, state: State, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of straight motion."""
+        straight, first = straight_motion(state)
+        stray = (state.path - straight)[:, first:]
+        return {"position": (stray.square().sum(), torch.tensor(stray.numel()))}
 
     def errors(self, batch: State) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
         path, velocities = self.unrolled(batch)

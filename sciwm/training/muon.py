@@ -1,6 +1,6 @@
 """Muon: steps of equal size along every singular direction of a weight matrix."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -130,3 +130,15 @@ class Muon(torch.optim.Optimizer):
                 if name not in self.state[one]:
                     self.state[one][name] = torch.zeros_like(one)
         return [[self.state[one][name] for one in params] for name in names]
+
+
+def matrices_of(
+    module: nn.Module, parameters: Sequence[nn.Parameter]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Those parameters that map vectors to vectors, and the others, embeddings among them."""
+    embeddings = {one.weight for one in module.modules() if isinstance(one, nn.Embedding)}
+    matrices = [
+        p for p in parameters if p.dim() >= 2 and min(p.shape[-2:]) > 1 and p not in embeddings
+    ]
+    chosen = set(matrices)
+    return matrices, [p for p in parameters if p not in chosen]

@@ -11,6 +11,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.properties import PROPERTIES, property_field
 from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR
 from sciwm.data.modules import Data, FrameData
 from sciwm.evaluation.run import model_file
 from sciwm.models import archive
@@ -99,7 +100,7 @@ class OutcomeTask(Task):
         self.model.adapt(statistics)
         if self.start is not None:
             if not self.resumed:
-                self.model.start_from(archive.load(model_file(self.start)).model)
+                self.model.start_from(archive.load(model_file(self.start)).potential)
                 self.model.domain.widen(statistics)
             if not (self.energy_weight or self.force_weight):
                 self.model.force_field.requires_grad_(False)
@@ -140,23 +141,30 @@ class OutcomeTask(Task):
         metrics["score"] = (score * batch.n_systems, torch.tensor(float(batch.n_systems)).to(score))
         return terms, metrics
 
-    def null_errors(self, state: State) -> Terms:
+    def null_errors(self, state: State, statistics: Statistics) -> Terms:
         """Of the mean training label (for atoms, of their element), the mean energy and no force."""
         metrics: Terms = {}
         if self.energy_weight or self.force_weight:
             still = torch.zeros_like(state.positions)
             metrics |= self._dynamics(state, still.new_zeros(state.n_systems), still)
             metrics.pop("energy_per_atom", None)
-        for name, statistics in self._labels.items():
+        for name, known in self._labels.items():
             if name not in self.model.properties:
                 continue
             label = state[property_field(name)]
-            guess = torch.as_tensor(statistics.mean).expand(label.shape)
+            guess = torch.as_tensor(known.mean).expand(label.shape)
             if PROPERTIES[name].per_atom:
-                guess = torch.as_tensor(statistics.elements)[state.numbers]
+                guess = torch.as_tensor(known.elements)[state.numbers]
             off = (label - guess)[~label.isnan()]
             metrics[name] = (off.square().sum(), torch.tensor(float(off.numel())))
         return metrics
+
+    @property
+    def units_of_errors(self) -> dict[str, str]:
+        units = super().units_of_errors
+        if self.units is MOLECULAR:
+            units |= {name: PROPERTIES[name].unit for name in self.model.properties}
+        return units
 
     def _dynamics(self, batch: State, energy: Tensor, forces: Tensor) -> Terms:
         """Errors of energies without offsets and of forces, for those that have a weight."""

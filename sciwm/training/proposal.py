@@ -129,7 +129,7 @@ def _from_forces(data: Collection, frames: list[Frame]) -> Proposal:
             f"Few frames: it starts from the world {start!r}, which knows the elements, and practises what "
             "that knew beside the new data."
         )
-        model: Potential = archive.load(model_file(start)).model
+        model: Potential = archive.load(model_file(start)).potential
     else:
         model, described = _new_model(data, frames, species, periodic)
         settings["model"] = described

@@ -104,7 +104,7 @@ def imagine_frames(parent: Archive, own: Sequence[Frame], output: Path, seed: in
     Raises:
         ValueError: If it is no model of molecules.
     """
-    model = parent.model
+    model = parent.potential
     if model.units is not MOLECULAR:
         raise ValueError(
             "only models of molecules imagine frames to replay; name a file of frames to replay"

@@ -1,7 +1,8 @@
 """What every kind of fitting shares: schedule, guard against divergence, metrics over processes.
 
 `ForceTask` fits energies, forces and stress of single frames; `MotionTask` fits the path that the
-model's forces take through the integrator, for data that holds no forces.
+model's forces take through the integrator, for data that holds no forces; `FlowTask` fits where a
+system is one long stride later.
 """
 
 import abc
@@ -20,7 +21,7 @@ from sciwm.core.bounds import HIGHEST_RATE, LONGEST_TRAINING, require_counts, re
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.data.modules import Data
-from sciwm.models.dynamics.potential import Potential
+from sciwm.models.model import Model
 from sciwm.models.statistics import Statistics
 
 SURVEYED = 500
@@ -48,7 +49,7 @@ class Task(LightningModule, abc.ABC):
         folder: Of the run; what is made for it is kept there.
     """
 
-    model: Potential
+    model: Model
 
     def __init__(self, learning_rate: float, warmup: int, cpu_seconds: float | None):
         super().__init__()
@@ -85,6 +86,19 @@ class Task(LightningModule, abc.ABC):
     @abc.abstractmethod
     def weights(self) -> dict[str, float]:
         """Weight of each term of the loss at this point of the run."""
+
+    @abc.abstractmethod
+    def null_errors(self, state: State, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of the null model on one validation item, as (sum of squares, count) by name.
+
+        Args:
+            statistics: What `adapt` found.
+        """
+
+    @property
+    def units_of_errors(self) -> dict[str, str]:
+        """What the errors are in."""
+        return {"length": self.units.length, "energy": self.units.energy}
 
     @property
     @abc.abstractmethod

@@ -183,7 +183,7 @@ class WorldLearner:
         not add up.
         """
         kept = Collection(self.learning.kept)
-        before, model = _errors(archive.load(first).model, kept), archive.load(new).model
+        before, model = _errors(archive.load(first).potential, kept), archive.load(new).potential
         after = _errors(model, kept)
         for name, error in after.items():
             if error > TOLERANCE * before[name]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sciwm.core.state import State
-from sciwm.core.units import MOLECULAR
+from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.evaluation.checks.check import Check, Status, collated
 from sciwm.evaluation.checks.conservation import Thermal, thermal_state
 from sciwm.evaluation.evaluate import species_name
@@ -47,7 +47,11 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
         LearnedSimulator(model), thermal.step, thermal.temperature, friction, seed=2
     )
     result = Rollout(langevin, every=EVERY).run(start, steps)
-    checks = [_stability(result.steps, result.reasons, steps, thermal, model)]
+    checks = [
+        stability_check(
+            result.steps, result.reasons, steps, thermal.step, thermal.temperature, model.units
+        )
+    ]
     whole = [
         frames
         for frames, reason in zip(result.frames, result.reasons, strict=True)
@@ -59,20 +63,25 @@ def statistics_checks(model: Potential, systems: Sequence[State], thermal: Therm
     for frames in whole:
         kept = [frame.with_(dimension=thermal.dimension) for frame in frames[len(frames) // 3 :]]
         motions.append(Motion.from_frames(kept, model.units))
-    return [*checks, *_heat_checks(motions, thermal)]
+    return [*checks, *heat_checks(motions, thermal.temperature)]
 
 
-def _stability(
-    done: list[int], reasons: list[str | None], steps: int, thermal: Thermal, model: Potential
+def stability_check(
+    done: list[int],
+    reasons: list[str | None],
+    steps: int,
+    dt: float,
+    temperature: float,
+    units: UnitSystem,
 ) -> Check:
-    units = model.units
+    """How far simulations at a temperature came, of so many steps each."""
     unit, factor = ("ps", 1e-3) if units is MOLECULAR else ("", 1.0)
     status: Status = "pass"
     stopped = [(step, reason) for step, reason in zip(done, reasons, strict=True) if reason]
-    limit = factor * thermal.step * steps
+    limit = factor * dt * steps
     tried = f"{limit:.3g} {unit} ({steps} steps)" if unit else f"{limit:.3g} ({steps} steps)"
     explanation = (
-        f"{len(done)} Langevin simulations at {thermal.temperature:g} {units.temperature}".rstrip()
+        f"{len(done)} Langevin simulations at {temperature:g} {units.temperature}".rstrip()
         + f" all went on for {tried}, which is all that was tried: nothing is said of longer ones"
     )
     if stopped:
@@ -82,15 +91,17 @@ def _stability(
         explanation = (
             f"{len(stopped)} of {len(done)} simulations stopped within {tried}, the first: {reason}"
         )
-    reached = factor * thermal.step * min(done)
+    reached = factor * dt * min(done)
     return Check("stability", status, reached, unit, limit, explanation, told=True)
 
 
-def _heat_checks(motions: list[Motion], thermal: Thermal) -> list[Check]:
-    """Temperature and equipartition, each with the error that the copies' scatter gives."""
-    ratios = [
-        float(temperature(motion, "nothing").value) / thermal.temperature for motion in motions
-    ]
+def heat_checks(motions: list[Motion], held: float) -> list[Check]:
+    """Temperature and equipartition, each with the error that the copies' scatter gives.
+
+    Args:
+        held: What the thermostat is at.
+    """
+    ratios = [float(temperature(motion, "nothing").value) / held for motion in motions]
     checks = [_even("temperature", np.array(ratios), "kinetic over thermostat temperature")]
     shares = [equipartition(motion, "nothing") for motion in motions]
     species = sorted(set.intersection(*(set(share) for share in shares)))

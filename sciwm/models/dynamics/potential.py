@@ -11,13 +11,12 @@ import abc
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sciwm.core.frame import Array
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
 from sciwm.core.threads import on_threads, threads_for
-from sciwm.core.units import UnitSystem, unit_system
 from sciwm.models.domain import Domain
 from sciwm.models.dynamics.passes import (
     CACHED_SLOTS,
@@ -27,32 +26,15 @@ from sciwm.models.dynamics.passes import (
     slots_that_fit,
 )
 from sciwm.models.geometry import Geometry
-from sciwm.models.statistics import Statistics
+from sciwm.models.model import Model
 
 
-class Potential(nn.Module, abc.ABC):
-    """A learned energy of a system of particles.
-
-    Attributes:
-        cutoff: Distance beyond which particles are not neighbours.
-        unit_system: Name of the units of everything it takes and gives.
-        domain: What the training data covered.
-        threads: That evaluations take; None for as many as their size pays.
-    """
-
-    cutoff: float
-    unit_system: str
-    domain: Domain
-    threads: int | None
+class Potential(Model, abc.ABC):
+    """A learned energy of a system of particles."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.threads = None
         self._bytes_per_slot: dict[tuple[torch.device, torch.dtype], float] = {}
-
-    @property
-    def units(self) -> UnitSystem:
-        return unit_system(self.unit_system)
 
     @abc.abstractmethod
     def energy(self, geometry: Geometry) -> Tensor:
@@ -67,9 +49,9 @@ class Potential(nn.Module, abc.ABC):
         """The expected error of a force above which a particle is outside; infinite where none is known."""
         return math.inf
 
-    @abc.abstractmethod
-    def adapt(self, statistics: Statistics) -> None:
-        """Sets what is computed rather than learned: scales, shifts, reference energies, domain."""
+    def answers(self, state: State, table: NeighbourTable) -> list[Tensor]:
+        energy, forces, *_ = self(state, table)
+        return [energy, forces]
 
     def reference_table(self) -> Array | None:
         """(119,) given energies of isolated particles; None where there are none."""
@@ -154,11 +136,6 @@ class Potential(nn.Module, abc.ABC):
         """(S,) float64 constant part of the energy of each system."""
         offsets = self.offsets(state.numbers)
         return offsets.new_zeros(state.n_systems).index_add(0, state.batch, offsets)
-
-    @property
-    def beyond(self) -> float:
-        """A distance at which nothing is felt, for empty slots of the neighbour table."""
-        return self.cutoff if self.cutoff != float("inf") else 1e6
 
 
 def largest_table(state: State, table: NeighbourTable) -> int:

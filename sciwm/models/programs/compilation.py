@@ -18,9 +18,11 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from sciwm.core.state import State
 from sciwm.core.threads import fixed_threads, most_threads
 from sciwm.models.archive import describe, weights_digest
 from sciwm.models.dynamics.potential import DerivedPotential, Potential
+from sciwm.models.model import Model
 from sciwm.models.programs.tracing import (
     CompilationError,
     Function,
@@ -109,15 +112,36 @@ def compile_model(model: Potential, threads: int | None = None) -> CompiledPoten
     """
     threads = fixed_threads(threads) or 1
     model.eval().requires_grad_(False)
-    spread = (threads, _find_or_build(model, threads)) if threads > 1 else None
-    return CompiledPotential(model, _find_or_build(model), spread)
+    spread = (threads, find_or_build(model, ENERGIES, threads)) if threads > 1 else None
+    return CompiledPotential(model, find_or_build(model, ENERGIES), spread)
 
 
-def _find_or_build(model: Potential, threads: int = 1) -> Function:
+@dataclass(frozen=True)
+class Traced:
+    """What of a model becomes a program.
+
+    Attributes:
+        function: Of a model, what the program computes.
+        inputs: Of a model, examples of what it takes.
+        varying: Of each input, the dimensions whose size may change from call to call.
+    """
+
+    function: Callable[[Any], Function]
+    inputs: Callable[[Any], tuple[Tensor, ...]]
+    varying: Sequence[tuple[int, ...]]
+
+
+def find_or_build(model: Model, traced: Traced, threads: int = 1) -> Function:
+    """The program of a model, from the cache or newly built.
+
+    Raises:
+        CompilationError: If it cannot be built.
+        DeviationError: If its results are not the model's.
+    """
     file = program_file(model, threads)
     if _is_there(file):
         with suppress(CompilationError):
-            return _checked(model, file)
+            return _checked(model, traced, file)
     unfinished = file.with_name(f"{os.getpid()}-{file.name}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,11 +149,12 @@ def _find_or_build(model: Potential, threads: int = 1) -> Function:
         # Built elsewhere first: where the disk is full, torch ends the process instead of raising.
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / file.name
-            inputs = program_inputs(*example(model))
-            export_program(_evaluation(model), inputs, VARYING, fresh, threads)
+            export_program(
+                traced.function(model), traced.inputs(model), traced.varying, fresh, threads
+            )
             shutil.copyfile(fresh, unfinished)
         unfinished.chmod(0o600)
-        built = _checked(model, unfinished)
+        built = _checked(model, traced, unfinished)
         os.replace(unfinished, file)
     except OSError as error:
         raise CompilationError(
@@ -153,22 +178,23 @@ def accelerated(model: Potential, threads: int | None = None) -> Potential:
     Raises:
         DeviationError: If there is one that does not give the model's results.
     """
-    found = _find(model)
+    found = find(model, ENERGIES)
     if found is None:
         return model
     many = _widest(model, most_threads(threads))
-    wide = None if many is None else _find(model, many)
+    wide = None if many is None else find(model, ENERGIES, many)
     return CompiledPotential(model, found, None if many is None or wide is None else (many, wide))
 
 
-def _find(model: Potential, threads: int = 1) -> Function | None:
+def find(model: Model, traced: Traced, threads: int = 1) -> Function | None:
+    """The program that was built for exactly this model, if there is one."""
     try:
         file = program_file(model, threads)
     except CompilationError:
         return None  # where there is no cache, nothing was put
     if _is_there(file):
         try:
-            return _checked(model, file)
+            return _checked(model, traced, file)
         except CompilationError as error:
             warnings.warn(f"{error}. The model runs without it, slower", stacklevel=4)
     return None
@@ -192,26 +218,23 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _checked(model: Potential, file: Path) -> Function:
+def _checked(model: Model, traced: Traced, file: Path) -> Function:
     """The program of a file, compared with the model it claims to be."""
     _require_private(file)
     _require_private(file.parent)
     program = load_program(file, next(model.parameters()).device)
-    state, table = example(model)
+    inputs = traced.inputs(model)
     with torch.no_grad():
-        found = program(*program_inputs(state, table))
-    require_same(
-        found,
-        differentiated(model, state, table),
-        lambda: _in_double_precision(model),
-        f"{file} (delete it to build it anew)",
-    )
+        found = program(*inputs)
+        expected = traced.function(model)(*inputs)
+
+    def exactly() -> tuple[Tensor, ...]:
+        exact = copy.deepcopy(model).double()
+        with torch.no_grad():
+            return traced.function(exact)(*traced.inputs(exact))
+
+    require_same(found, expected, exactly, f"{file} (delete it to build it anew)")
     return program
-
-
-def _in_double_precision(model: Potential) -> tuple[Tensor, ...]:
-    exact = copy.deepcopy(model).double()
-    return differentiated(exact, *example(exact))
 
 
 def differentiated(model: Potential, state: State, table: NeighbourTable) -> tuple[Tensor, ...]:
@@ -228,7 +251,7 @@ def _require_private(place: Path) -> None:
         )
 
 
-def program_file(model: Potential, threads: int = 1) -> Path:
+def program_file(model: Model, threads: int = 1) -> Path:
     """Where the program of a model is kept: $SCIWM_CACHE or ~/.cache/sciwm, by weights and machine.
 
     The machine is its processor's instruction set and the GPU.
@@ -289,7 +312,7 @@ def from_inputs(inputs: Sequence[Tensor]) -> tuple[State, NeighbourTable]:
     return State(**fields), NeighbourTable(sender, real, shift, reverse)
 
 
-def example(model: Potential) -> tuple[State, NeighbourTable]:
+def example(model: Model) -> tuple[State, NeighbourTable]:
     """A charged cluster and a small crystal of the particles that the model knows.
 
     Their numbers of atoms, neighbours and systems all differ. They are loose: in tight ones energies of
@@ -324,3 +347,7 @@ def _evaluation(model: Potential) -> Function:
         return differentiated(model, *from_inputs(inputs))
 
     return evaluation
+
+
+ENERGIES = Traced(_evaluation, lambda model: program_inputs(*example(model)), VARYING)
+"""Of a potential: energies, forces, virials and expected errors."""

@@ -1,17 +1,25 @@
 """What moves a state on: integrators on a simulator's forces, and the protocol they share."""
 
 from sciwm.simulation.propagators.csvr import CSVR
+from sciwm.simulation.propagators.flow import FlowPropagator
+from sciwm.simulation.propagators.ghmc import GHMC
 from sciwm.simulation.propagators.integrator import Integrator
 from sciwm.simulation.propagators.langevin import Langevin
 from sciwm.simulation.propagators.pressure import CellRescaling
 from sciwm.simulation.propagators.propagator import Propagator, strides_within
+from sciwm.simulation.propagators.respa import RESPA
+from sciwm.simulation.propagators.splitting import LangevinSplitting
 from sciwm.simulation.propagators.verlet import VelocityVerlet
 
 __all__ = [
     "CSVR",
+    "GHMC",
+    "RESPA",
     "CellRescaling",
+    "FlowPropagator",
     "Integrator",
     "Langevin",
+    "LangevinSplitting",
     "Propagator",
     "VelocityVerlet",
     "strides_within",

@@ -66,7 +66,7 @@ class ImaginedOutcomes:
             sciwm.models.archive.ModelFileError: If one cannot be read.
         """
         files = [model_file(path) for path in paths]
-        members = [LearnedSimulator(archive.load(file).model) for file in files]
+        members = [LearnedSimulator(archive.load(file).potential) for file in files]
         return ImaginedOutcomes(members, recipes, seed, version_of(files))
 
     def require(self, properties: Sequence[str]) -> None:

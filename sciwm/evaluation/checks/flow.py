@@ -1,0 +1,231 @@
+"""Checks of maps that take long strides: what holds by construction, and what had to be learned.
+
+Symmetries and conserved momenta are to hold at round-off. Energy, reversibility and the share of heat of
+every element are learned, and a map that errs in them drifts, or heats one element at another's cost.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.rotations import random_rotation
+from sciwm.core.state import State
+from sciwm.data.collection import Collection
+from sciwm.data.datasets import WindowDataset
+from sciwm.evaluation.checks.check import Check, collated, judged, largest
+from sciwm.evaluation.checks.statistics import heat_checks, stability_check
+from sciwm.evaluation.checks.symmetry import BROKEN, ROUND_OFF
+from sciwm.models.dynamics.flow_map import FlowMap
+from sciwm.models.programs.flow_program import accelerated_flow_map
+from sciwm.simulation.observables.motion import Motion
+from sciwm.simulation.propagators import FlowPropagator, LangevinSplitting
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.thermostats import FRICTION
+from sciwm.simulation.velocities import maxwell_boltzmann
+
+COPIES = 16
+"""Independent simulations, from whose scatter the errors follow."""
+
+STRIDES = 2000
+"""Of a copy."""
+
+WINDOWS = 200
+"""Of the data, at most, that one stride is compared with."""
+
+ACCURATE, POOR = 0.05, 0.5
+"""Errors of velocities after a stride, as shares of the usual change, that are no fault and that are one."""
+
+Ends = tuple[Tensor, Tensor]
+
+
+def flow_checks(
+    model: FlowMap, double: FlowMap, systems: Sequence[State], temperature: float, data: Collection
+) -> dict[str, Callable[[], list[Check]]]:
+    """By the name of its family, what makes the checks of a map.
+
+    Args:
+        model: As it is used.
+        double: The same in float64.
+        systems: One system each, in float64.
+        temperature: Of the motion.
+        data: What one stride is compared with, where it has velocities.
+    """
+    moving = [maxwell_boltzmann(one, temperature, model.units, 0) for one in systems]
+    return {
+        "symmetry": lambda: symmetry_checks(double, moving),
+        "conservation": lambda: conservation_checks(double, moving),
+        "accuracy": lambda: accuracy_checks(model, data),
+        "statistics": lambda: thermal_checks(model, moving, temperature),
+    }
+
+
+def symmetry_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
+    """That systems turned, mirrored, shifted, renumbered, moving or batched otherwise move alike."""
+    generator = torch.Generator().manual_seed(0)
+    state = collated(systems)
+    ends = _after(model, state)
+    scale = _usual(model, state)
+
+    def compared(name: str, found: Ends, expected: Ends, explanation: str) -> Check:
+        apart = largest((found[1] - expected[1]) / scale)
+        stride = float(model.strides[1])
+        apart = max(apart, largest((found[0] - expected[0]) / (stride * scale)))
+        return judged(name, apart, "", ROUND_OFF, BROKEN, explanation)
+
+    checks = []
+    for name, reflect in (("rotation", False), ("reflection", True)):
+        turn = random_rotation(generator, reflect).to(state.positions)
+        changed = state.moved(state.positions @ turn.T, state.velocities @ turn.T)
+        changed.cell = state.cell @ turn.T
+        expected = ends[0] @ turn.T, ends[1] @ turn.T
+        checks.append(
+            compared(name, _after(model, changed), expected, "what is turned so moves turned so")
+        )
+    shift, speed = torch.randn(2, 3, generator=generator, dtype=torch.float64).to(state.positions)
+    shifted = state.moved(state.positions + 3.0 * shift, state.velocities)
+    checks.append(
+        compared(
+            "translation", _after(model, shifted), (ends[0] + 3.0 * shift, ends[1]),
+            "where a system is does not matter",
+        )
+    )  # fmt: skip
+    speed = speed * scale
+    boosted = state.moved(state.positions, state.velocities + speed)
+    expected = ends[0] + float(model.strides[1]) * speed, ends[1] + speed
+    checks.append(
+        compared(
+            "uniform motion", _after(model, boosted), expected, "nor how fast it moves as a whole"
+        )
+    )
+    order = torch.randperm(state.num_nodes, generator=generator)
+    order = order[torch.argsort(state.batch[order], stable=True)]
+    changed = state.clone()
+    for key in ("numbers", "positions", "velocities", "masses", "charges"):
+        changed[key] = state[key][order]
+    expected = ends[0][order], ends[1][order]
+    checks.append(
+        compared("permutation", _after(model, changed), expected, "the order of atoms is arbitrary")
+    )
+    alone = [_after(model, one) for one in systems]
+    apart = torch.cat([one[0] for one in alone]), torch.cat([one[1] for one in alone])
+    checks.append(
+        compared("batch independence", ends, apart, "a batch of many moves as many batches of one")
+    )
+    return checks
+
+
+def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
+    """Momenta, which hold by construction, and the way back, which is learned."""
+    state = collated(systems)
+    positions, velocities = _after(model, state)
+    scale = _usual(model, state)
+    masses = state.masses[:, None]
+    lost = _sums(masses * (velocities - state.velocities), state)
+    mass = _sums(masses, state)
+    checks = [
+        judged(
+            "momentum", largest(lost / mass) / scale, "", ROUND_OFF, BROKEN,
+            "a stride leaves the total momentum as it was",
+        )
+    ]  # fmt: skip
+    free = ~state.pbc.any(dim=1)
+    if bool(free.any()):
+        before = _sums(masses * torch.linalg.cross(state.positions, state.velocities), state)
+        after = _sums(masses * torch.linalg.cross(positions, velocities), state)
+        size = _sums(masses * state.positions.square().sum(1, keepdim=True).sqrt(), state) * scale
+        checks.append(
+            judged(
+                "angular momentum", largest(((after - before) / size)[free]), "", ROUND_OFF, BROKEN,
+                "and the angular momentum of what does not repeat",
+            )
+        )  # fmt: skip
+    back = _after(model, state.moved(positions, -velocities))
+    off = float((back[1] + state.velocities).square().mean().sqrt()) / scale
+    checks.append(
+        judged(
+            "reversibility", off, "", 3 * ACCURATE, POOR,
+            "a stride, velocities turned round, and a stride lead back: error of velocities over usual ones",
+        )
+    )  # fmt: skip
+    return checks
+
+
+def accuracy_checks(model: FlowMap, data: Collection) -> list[Check]:
+    """One stride, the longest, against what the data did; nothing where the data cannot tell."""
+    trajectory = data.trajectories[0]
+    spacing = trajectory.timestep
+    if spacing is None or "velocities" not in trajectory.fields:
+        return []
+    ahead = round(float(model.strides[1]) / spacing)
+    if ahead < 1 or abs(ahead * spacing - float(model.strides[1])) > 1e-3 * spacing:
+        return []
+    entries = data.windows(2, ahead)
+    chosen = np.unique(np.linspace(0, len(entries) - 1, WINDOWS).astype(int))
+    if not entries:
+        return []
+    windows = WindowDataset(data, [entries[k] for k in chosen], 2, ahead)
+    off, usual = [], []
+    for k in range(len(windows)):
+        window = windows[k]
+        start = window.moved(window.path[:, 0], window.path_velocities[:, 0])
+        for key in ("positions", "velocities", "masses", "charges", "total_charge", "cell"):
+            start[key] = start[key].to(next(model.parameters()).dtype)
+        _, found = _after(model, start)
+        weight = window.masses.sqrt()[:, None]
+        off.append((weight * (found - window.path_velocities[:, 1])).square().sum())
+        usual.append(
+            (weight * (window.path_velocities[:, 1] - window.path_velocities[:, 0])).square().sum()
+        )
+    value = float((torch.stack(off).sum() / torch.stack(usual).sum()).sqrt())
+    return [
+        judged(
+            "one stride", value, "", ACCURATE, POOR,
+            f"error of velocities after {float(model.strides[1]):g} {model.units.time} of the data, by "
+            "mass, over the change that they underwent",
+        )
+    ]  # fmt: skip
+
+
+def thermal_checks(model: FlowMap, systems: Sequence[State], temperature: float) -> list[Check]:
+    """The longest strides under a thermostat: how far they come, how warm it is, and how evenly."""
+    start = collated([systems[k % len(systems)] for k in range(COPIES)])
+    start = maxwell_boltzmann(start, temperature, model.units, 1)
+    stride = float(model.strides[1])
+    motion = LangevinSplitting(
+        FlowPropagator(accelerated_flow_map(model), stride),
+        temperature,
+        FRICTION[model.units.name],
+        2,
+    )
+    result = Rollout(motion, every=5).run(start, STRIDES)
+    checks = [
+        stability_check(result.steps, result.reasons, STRIDES, stride, temperature, model.units)
+    ]
+    whole = [
+        Motion.from_frames(frames[len(frames) // 10 :], model.units)
+        for frames, reason in zip(result.frames, result.reasons, strict=True)
+        if reason is None
+    ]
+    return [*checks, *heat_checks(whole, temperature)] if len(whole) > 1 else checks
+
+
+def _after(model: FlowMap, state: State) -> Ends:
+    """Positions and velocities the longest stride later."""
+    state = attach_pairs(state.clone(), model.cutoff)
+    stride = model.strides[1].to(state.positions).expand(state.n_systems)
+    with torch.no_grad():
+        positions, velocities = model(state, NeighbourTable.from_pairs(state), stride)
+    return positions.detach(), velocities.detach()
+
+
+def _usual(model: FlowMap, state: State) -> float:
+    """The usual speed of what is there."""
+    return float(model.speeds[state.numbers].square().mean().sqrt())
+
+
+def _sums(values: Tensor, state: State) -> Tensor:
+    """(S, ...) sums over the particles of each system."""
+    return values.new_zeros(state.n_systems, *values.shape[1:]).index_add(0, state.batch, values)

@@ -1,0 +1,159 @@
+"""How a system is to be moved, in a user's words, and what moves it so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sciwm.core.bounds import require_counts, require_positive
+from sciwm.core.state import State
+from sciwm.core.units import UnitSystem, parse_quantity
+from sciwm.models.programs.flow_program import CompiledFlowMap
+from sciwm.simulation.actions import Action, acted
+from sciwm.simulation.propagators import (
+    CSVR,
+    GHMC,
+    RESPA,
+    CellRescaling,
+    FlowPropagator,
+    Integrator,
+    Langevin,
+    LangevinSplitting,
+    Propagator,
+    VelocityVerlet,
+)
+from sciwm.simulation.simulator import Simulator
+from sciwm.simulation.thermostats import FRICTION
+
+Thermostat = Literal["langevin", "csvr", "ghmc"]
+
+STEP = 0.5
+"""Usual time step of forces, in the units' time."""
+
+SLOWER = 10
+"""Times slower than velocities, which must follow them, volumes relax."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Quantities may be texts with units; bare numbers are in the model's.
+
+    Attributes:
+        dt: Time step; without it 0.5 of the units' time, and of a flow map its longest stride.
+        temperature: Without it, energy is conserved.
+        thermostat: "langevin" without it.
+        friction: How fast the thermostat takes hold; without it 0.01/fs, or 1 in reduced units.
+        pressure: At which the size of the cell fluctuates.
+        cheap: Forces that stand in for the dear ones within a step (see `RESPA`).
+        cheap_steps: Of them in a step.
+        seed: Of the noise.
+    """
+
+    dt: str | float | None = None
+    temperature: str | float | None = None
+    thermostat: str | None = None
+    friction: str | float | None = None
+    pressure: str | float | None = None
+    cheap: Simulator | None = None
+    cheap_steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.thermostat is not None and self.thermostat not in get_args(Thermostat):
+            raise ValueError(f'no thermostat {self.thermostat!r}; use "langevin", "csvr" or "ghmc"')
+        for option in ("thermostat", "friction", "pressure"):
+            value = getattr(self, option)
+            if value is not None and self.temperature is None:
+                raise ValueError(
+                    f"a {option} of {value!r} needs a temperature; without both, energy is conserved"
+                )
+        if (self.cheap is None) != (self.cheap_steps is None):
+            raise ValueError("cheap forces and the number of cheap steps go together; give both")
+        require_counts(cheap_steps=self.cheap_steps)
+
+    def kelvin(self, units: UnitSystem) -> float | None:
+        """The temperature as a number.
+
+        Raises:
+            ValueError: If it is not positive: a thermostat at zero only takes motion away.
+        """
+        if self.temperature is None:
+            return None
+        found = parse_quantity(str(self.temperature), "temperature", units)
+        require_positive(temperature=found)
+        return found
+
+    def propagator(self, mover: Simulator | CompiledFlowMap) -> Propagator:
+        """What moves systems so.
+
+        Raises:
+            ValueError: If the mover cannot.
+        """
+        units = mover.model.units if isinstance(mover, CompiledFlowMap) else mover.units
+        kelvin, rate = self.kelvin(units), FRICTION[units.name]
+        if self.friction is not None:
+            rate = parse_quantity(str(self.friction), "rate", units)
+            require_positive(friction=rate)  # without any, nothing holds the temperature
+        if isinstance(mover, CompiledFlowMap):
+            return self._strides(mover, kelvin, rate)
+        step = self._step(units, STEP)
+        integrator: Integrator = VelocityVerlet(mover, step)
+        if self.cheap is not None:
+            assert self.cheap_steps is not None
+            integrator = RESPA(mover, self.cheap, step, self.cheap_steps)
+        if kelvin is None:
+            return integrator
+        held = self._held(integrator, kelvin, rate)
+        if self.pressure is None:
+            return held
+        if not isinstance(held, Integrator):
+            raise ValueError(
+                f"a pressure of {self.pressure!r} needs one time step and a thermostat that is langevin or "
+                "csvr; leave cheap forces and ghmc out"
+            )
+        pressure = parse_quantity(str(self.pressure), "stress", units)
+        return CellRescaling(held, pressure, SLOWER / rate, seed=self.seed)
+
+    def _held(self, integrator: Integrator, kelvin: float, rate: float) -> Propagator:
+        if self.thermostat == "ghmc":
+            return GHMC(integrator, kelvin, rate, self.seed)
+        if self.cheap is not None:
+            if self.thermostat == "csvr":
+                raise ValueError("with cheap forces the thermostat is langevin or ghmc, not csvr")
+            return LangevinSplitting(integrator, kelvin, rate, self.seed)
+        if self.thermostat == "csvr":
+            return CSVR(integrator.simulator, integrator.stride, kelvin, 1 / rate, self.seed)
+        return Langevin(integrator.simulator, integrator.stride, kelvin, rate, self.seed)
+
+    def _strides(self, flow: CompiledFlowMap, kelvin: float | None, rate: float) -> Propagator:
+        """Of a flow map."""
+        if self.thermostat not in (None, "langevin"):
+            raise ValueError(f"a flow map takes the thermostat langevin, not {self.thermostat}")
+        if self.pressure is not None or self.cheap is not None:
+            what = "cheap forces" if self.pressure is None else "a pressure"
+            raise ValueError(f"a flow map has no forces, and takes no {what.removeprefix('a ')}")
+        model = flow.model
+        motion = FlowPropagator(flow, self._step(model.units, float(model.strides[1])))
+        if kelvin is None:
+            return motion
+        return LangevinSplitting(motion, kelvin, rate, self.seed)
+
+    def _step(self, units: UnitSystem, usual: float) -> float:
+        return usual if self.dt is None else parse_quantity(str(self.dt), "time", units)
+
+
+def driven(
+    propagator: Propagator, state: State, actions: Sequence[Action]
+) -> tuple[Propagator, State]:
+    """What moves a state under actions, and where it starts; both as they are where there are none.
+
+    Raises:
+        ValueError: If an action cannot be taken on some system, or by this motion.
+    """
+    if not actions:
+        return propagator, state
+    if not isinstance(propagator, (Integrator, CellRescaling)):
+        raise ValueError(
+            f"actions work on forces in every step, which {type(propagator).__name__} does not take; move by "
+            "a force field and one time step, with langevin, csvr or no thermostat"
+        )
+    return acted(propagator, state, actions)

@@ -1,0 +1,100 @@
+"""Flow maps as programs: what `compilation` does for potentials."""
+
+import torch
+from torch import Tensor
+
+from sciwm.core.neighbours import NeighbourTable
+from sciwm.core.state import State
+from sciwm.models.dynamics.flow_map import FlowMap
+from sciwm.models.programs.compilation import (
+    VARYING,
+    Traced,
+    example,
+    find,
+    find_or_build,
+    from_inputs,
+    program_inputs,
+)
+from sciwm.models.programs.tracing import Function
+
+FLOW_VARYING = (*VARYING, (0,), (0,), (0,))
+"""`compilation.VARYING`, with those of velocities, masses and strides."""
+
+
+def flow_inputs(state: State, table: NeighbourTable, stride: Tensor) -> tuple[Tensor, ...]:
+    """What a program of a flow map takes."""
+    further = (state.velocities, state.masses, stride)
+    dtype = state.positions.dtype
+    return *program_inputs(state, table), *(one.to(dtype).contiguous() for one in further)
+
+
+def changes(model: FlowMap, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """`FlowMap.changes` as a function of tensors alone."""
+    state, table = from_inputs(inputs[: len(VARYING)])
+    state.velocities, state.masses, stride = inputs[len(VARYING) : len(VARYING) + 3]
+    return model.changes(state, table, stride)
+
+
+def strides_example(model: FlowMap) -> tuple[State, NeighbourTable, Tensor]:
+    """What `FlowMap.changes` takes, for particles that the map knows."""
+    state, table = example(model)
+    turned = state.positions.roll(1, dims=1).sin()
+    state.velocities = model.speeds[state.numbers][:, None] * turned
+    return state, table, model.strides[1].expand(state.n_systems)
+
+
+def flow_example(model: FlowMap) -> tuple[Tensor, ...]:
+    """Inputs of `changes` to trace with."""
+    return flow_inputs(*strides_example(model))
+
+
+class CompiledFlowMap:
+    """A flow map, and its program where there is one for its precision and place.
+
+    Args:
+        model: In evaluation mode, its weights fixed.
+        program: What was built from it.
+    """
+
+    def __init__(self, model: FlowMap, program: Function | None):
+        self.model = model.eval().requires_grad_(False)
+        self._program = program
+
+    def __call__(
+        self, state: State, table: NeighbourTable, stride: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `FlowMap.changes`."""
+        if self._program is None:
+            with torch.no_grad():
+                return self.model.changes(state, table, stride)
+        stray, gain = self._program(*flow_inputs(state, table, stride))
+        return stray, gain
+
+
+def compile_flow_map(model: FlowMap) -> CompiledFlowMap:
+    """The map as a program, from the cache or newly built, which takes about a minute.
+
+    Raises:
+        CompilationError: If it cannot be built.
+        DeviationError: If its results are not the map's.
+    """
+    model.eval().requires_grad_(False)
+    return CompiledFlowMap(model, find_or_build(model, CHANGES))
+
+
+def accelerated_flow_map(model: FlowMap) -> CompiledFlowMap:
+    """The program built for exactly this map, if there is one, else the map.
+
+    Raises:
+        DeviationError: If there is one that does not give the map's results.
+    """
+    model.eval().requires_grad_(False)
+    return CompiledFlowMap(model, find(model, CHANGES))
+
+
+def _changes_of(model: FlowMap) -> Function:
+    return lambda *inputs: changes(model, *inputs)
+
+
+CHANGES = Traced(_changes_of, flow_example, FLOW_VARYING)
+"""Of a flow map: what it adds to straight motion."""

@@ -1,0 +1,87 @@
+"""Long strides by a learned map."""
+
+import copy
+from collections.abc import Sequence
+
+from sciwm.core.neighbours import SkinTable
+from sciwm.core.state import State
+from sciwm.core.threads import on_threads, threads_for
+from sciwm.core.units import UnitSystem
+from sciwm.models.archive import weights_digest
+from sciwm.models.dynamics.potential import largest_table
+from sciwm.models.programs.flow_program import CompiledFlowMap
+from sciwm.simulation.propagators.propagator import Conserved, Propagator, require_stride
+from sciwm.simulation.simulator import Evaluation
+
+SKIN = 0.5
+"""Extra neighbour distance; the table is rebuilt when an atom has moved half of it."""
+
+READ = ("positions", "velocities", "masses", "charges", "total_charge", "cell")
+"""Of a state, the fields that a map reads and that have a precision."""
+
+
+class FlowPropagator(Propagator):
+    """Strides of a flow map, at no energy of its own: trajectories hold none.
+
+    Args:
+        flow: The map, with its program where there is one.
+        stride: In the units' time.
+
+    Raises:
+        ValueError: If such a stride was never trained.
+    """
+
+    conserves: frozenset[Conserved] = frozenset({"momentum", "angular momentum"})
+    temperature = None
+
+    def __init__(self, flow: CompiledFlowMap, stride: float):
+        self.flow = flow
+        self.stride = require_stride(stride)
+        flow.model.require_stride(stride)
+        self._dtype = next(flow.model.parameters()).dtype
+        self._neighbours = SkinTable(flow.model.cutoff, SKIN)
+
+    @property
+    def units(self) -> UnitSystem:
+        return self.flow.model.units
+
+    def start(self, state: State) -> None:
+        """Nothing that the first stride needs to know.
+
+        Raises:
+            UnseenSpeciesError: If a particle type was not in the training data.
+        """
+        self.flow.model.domain.require_species(state.numbers, state.batch)
+
+    def advance(
+        self, state: State, evaluation: Evaluation | None, index: int
+    ) -> tuple[State, Evaluation | None]:
+        seen = self._in_model_precision(state)
+        table = self._neighbours.update(seen)
+        stride = seen.positions.new_full((state.n_systems,), self.stride)
+        with on_threads(threads_for(largest_table(seen, table), self.flow.model.threads)):
+            stray, gain = self.flow(seen, table, stride)
+        to = state.positions
+        moved = self.flow.model.moved(state, stride.to(to), stray.to(to), gain.to(to))
+        return state.moved(*moved), None
+
+    def outside(self, state: State, evaluation: Evaluation | None) -> dict[int, str]:
+        seen = self._in_model_precision(state)
+        return self.flow.model.outside(seen, self._neighbours.update(seen))
+
+    def select(self, keep: Sequence[int]) -> "FlowPropagator":
+        return FlowPropagator(self.flow, self.stride)
+
+    def _in_model_precision(self, state: State) -> State:
+        cast = copy.copy(state)
+        for key in READ:
+            cast[key] = state[key].to(self._dtype)
+        return cast
+
+    @property
+    def parameters(self) -> dict[str, str | float]:
+        return {"integrator": "flow map", "dt": self.stride}
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        return type(self.flow.model).__name__, weights_digest(self.flow.model)

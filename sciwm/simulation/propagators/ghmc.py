@@ -1,0 +1,96 @@
+"""Canonical averages that no error of the motion can bend."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sciwm.core.random import ACCEPTANCE, RandomStreams
+from sciwm.core.state import State
+from sciwm.simulation.propagators.integrator import Integrator
+from sciwm.simulation.propagators.splitting import Splitting
+from sciwm.simulation.simulator import Evaluation
+from sciwm.simulation.velocities import kinetic_energy, temperature_of_systems
+
+
+class GHMC(Splitting):
+    """Langevin dynamics whose strides are accepted or refused (generalised hybrid Monte Carlo: Horowitz,
+    Phys. Lett. B 268, 247 (1991); Lelièvre, Rousset & Stoltz, Free Energy Computations, algorithm 2.11).
+
+    A stride that raises the energy by ΔE is taken with probability min(1, exp(-ΔE / k T)); otherwise
+    positions stay and velocities turn round. With a motion that is reversible and preserves volume,
+    averages are canonical at any stride, for the energy of its simulator.
+
+    Args:
+        motion: Reversible, and of constant energy but for the error of the stride.
+        temperature: Above zero, one for all systems, or (S,).
+        friction: Inverse time, in the units' time.
+        seed: Of the noise, together with each system's `State.streams`.
+
+    Attributes:
+        tried: Strides of all systems so far.
+        accepted: Of them, as a sum of probabilities.
+
+    Raises:
+        ValueError: If the motion does not conserve energy.
+    """
+
+    name = "GHMC"
+    motion: Integrator
+
+    def __init__(
+        self, motion: Integrator, temperature: float | Tensor, friction: float, seed: int = 0
+    ):
+        super().__init__(motion, temperature, friction, seed)
+        if "energy" not in motion.conserves:
+            raise ValueError(
+                f"{type(motion).__name__} does not conserve energy, so its strides cannot be accepted or "
+                "refused by it; give VelocityVerlet or RESPA"
+            )
+        self._uniform = RandomStreams(seed, ACCEPTANCE)
+        self.tried = 0
+        self.accepted = 0.0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of strides that were accepted; NaN before the first."""
+        return self.accepted / self.tried if self.tried else math.nan
+
+    def advance(
+        self, state: State, evaluation: Evaluation | None, index: int
+    ) -> tuple[State, Evaluation | None]:
+        assert evaluation is not None
+        state = self._disturbed(state, 2 * index)
+        moved, after = self.motion.advance(state, evaluation, index)
+        assert after is not None
+        rise = after.energy - evaluation.energy
+        rise = rise + kinetic_energy(moved, self.units) - kinetic_energy(state, self.units)
+        thermal = self.units.boltzmann * temperature_of_systems(self.temperature, state)
+        probability = (-rise / thermal.to(rise)).exp().clamp(max=1.0).nan_to_num(0.0)
+        chosen = self._draws(index, state).to(probability) < probability
+        self.tried += len(chosen)
+        self.accepted += float(probability.sum())
+        if not bool(chosen.all()):
+            taken = chosen[state.batch][:, None]
+            moved = state.moved(
+                torch.where(taken, moved.positions, state.positions),
+                torch.where(taken, moved.velocities, -state.velocities),
+            )
+            after = Evaluation(
+                torch.where(chosen, after.energy, evaluation.energy),
+                torch.where(taken, after.forces, evaluation.forces.to(after.forces)),
+                force_error=_of_taken(chosen[state.batch], after, evaluation),
+            )
+        return self._disturbed(moved, 2 * index + 1), after
+
+    def _draws(self, index: int, state: State) -> Tensor:
+        """(S,) uniform random numbers, one for each system."""
+        first = torch.cumsum(state.counts, 0) - state.counts
+        normal = self._uniform.at(index, state)[first, 0].double()
+        return torch.special.ndtr(normal)
+
+
+def _of_taken(taken: Tensor, after: Evaluation, before: Evaluation) -> Tensor | None:
+    if after.force_error is None or before.force_error is None:
+        return None
+    return torch.where(taken, after.force_error, before.force_error)

@@ -1,0 +1,521 @@
+"""Several steps in one, strides that are accepted or refused, and learned maps."""
+
+import copy
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import sciwm
+from sciwm.cli import main
+from sciwm.core.frame import Frame
+from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.state import State
+from sciwm.core.units import MOLECULAR, REDUCED
+from sciwm.data import FrameData, WindowData
+from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.evaluation.checks.flow import conservation_checks, symmetry_checks
+from sciwm.interfaces.motion import Motion, driven
+from sciwm.models import FlowMap, MotionEncoder, archive
+from sciwm.models.archive import Archive
+from sciwm.models.programs.flow_program import CompiledFlowMap
+from sciwm.models.statistics import survey
+from sciwm.simulation.actions import Frozen
+from sciwm.simulation.propagators import (
+    CSVR,
+    GHMC,
+    RESPA,
+    FlowPropagator,
+    LangevinSplitting,
+    VelocityVerlet,
+)
+from sciwm.simulation.rollout import Rollout, unroll
+from sciwm.simulation.simulator import Evaluation
+from sciwm.simulation.velocities import kinetic_energy, maxwell_boltzmann
+from sciwm.training.flow_task import FlowTask, squared_errors
+
+
+class Springs:
+    """Stiff springs between neighbours of a chain, and soft ones between all others."""
+
+    units = REDUCED
+
+    def __init__(self, stiff=400.0, soft=1.0):
+        self.stiff, self.soft, self.calls = stiff, soft, 0
+
+    def evaluate(self, state, stress=False):
+        self.calls += 1
+        n = int(state.counts[0])
+        i, j = torch.triu_indices(n, n, 1)
+        i, j = ((one + n * torch.arange(state.n_systems)[:, None]).flatten() for one in (i, j))
+        strength = torch.where(j - i == 1, self.stiff, self.soft).to(state.positions)
+        with torch.enable_grad():
+            positions = state.positions.detach().requires_grad_()
+            stretch = (positions[i] - positions[j]).norm(dim=-1) - (j - i).to(positions)
+            energies = 0.5 * strength * stretch**2
+            total = energies.new_zeros(state.n_systems).index_add_(0, state.batch[i], energies)
+            (gradient,) = torch.autograd.grad(total.sum(), positions)
+        return Evaluation(total.detach(), -gradient)
+
+    def outside(self, state, evaluation):
+        return {}
+
+
+class Trap:
+    """Every particle on a spring of its own to the origin: k x² / 2."""
+
+    units = REDUCED
+
+    def __init__(self, stiffness=1.0):
+        self.stiffness = stiffness
+
+    def evaluate(self, state, stress=False):
+        each = 0.5 * self.stiffness * state.positions.square().sum(-1)
+        total = each.new_zeros(state.n_systems).index_add_(0, state.batch, each)
+        return Evaluation(total, -self.stiffness * state.positions)
+
+    def outside(self, state, evaluation):
+        return {}
+
+
+def chain(n=4, systems=1, seed=0):
+    rng = np.random.default_rng(seed)
+    frames = [
+        Frame(
+            numbers=np.arange(n) % 2,
+            positions=np.arange(n)[:, None] * [1.0, 0.0, 0.0] + 0.02 * rng.standard_normal((n, 3)),
+            velocities=0.3 * rng.standard_normal((n, 3)),
+            masses=1.0 + np.arange(n),
+        )
+        for _ in range(systems)
+    ]
+    return State.collate([State.from_frame(one, torch.float64) for one in frames])
+
+
+def end(propagator, state, steps):
+    last = state
+    for one, _ in unroll(propagator, state, propagator.start(state), steps):
+        last = one
+    return last
+
+
+def energy(simulator, state):
+    return float(simulator.evaluate(state).energy[0] + kinetic_energy(state, REDUCED)[0])
+
+
+def worst_energy_error(propagator, simulator, steps):
+    state = chain()
+    first = energy(simulator, state)
+    path = unroll(propagator, state, propagator.start(state), steps)
+    return max(abs(energy(simulator, one) - first) for one, _ in path)
+
+
+def respa(dt, steps, kind=RESPA, cheap=None):
+    return kind(Springs(), cheap or Springs(soft=0.0), dt, steps)
+
+
+class ForgetfulRESPA(RESPA):
+    """Kicks by the whole dear force, on top of the cheap one."""
+
+    def _corrected(self, state, dear, cheap):
+        return torch.addcdiv(
+            state.velocities, dear.forces, state.masses[:, None], value=self.impulse
+        )
+
+
+class TestRESPA:
+    def test_cheap_forces_that_are_the_dear_ones_give_velocity_verlet(self):
+        exact = Springs()
+        one = end(RESPA(exact, Springs(), 0.08, 4), chain(), 25)
+        other = end(VelocityVerlet(exact, 0.02), chain(), 100)
+        assert torch.allclose(one.positions, other.positions, atol=1e-10)
+        assert torch.allclose(one.velocities, other.velocities, atol=1e-10)
+
+    @pytest.mark.parametrize(("kind", "second"), [(RESPA, True), (ForgetfulRESPA, False)])
+    def test_the_error_falls_with_the_square_of_the_stride(self, kind, second):
+        """Of the dear motion, whatever the cheap forces; and a map that forgets them has no order."""
+        errors = [
+            worst_energy_error(respa(dt, 8, kind), Springs(), round(4 / dt)) for dt in (0.08, 0.04)
+        ]
+        assert (3.0 < errors[0] / errors[1] < 5.5) == second
+
+    def test_stiff_springs_are_no_limit_of_the_stride(self):
+        """Verlet at that step flies apart."""
+        assert worst_energy_error(respa(0.12, 12), Springs(), 200) < 0.02
+        assert not worst_energy_error(VelocityVerlet(Springs(), 0.12), Springs(), 200) < 10.0
+
+    def test_turned_velocities_lead_back(self):
+        start = chain()
+        there = end(respa(0.1, 6), start, 30)
+        back = end(respa(0.1, 6), there.moved(there.positions, -there.velocities), 30)
+        assert torch.allclose(back.positions, start.positions, atol=1e-9)
+
+    def test_each_stride_asks_the_dear_forces_once(self):
+        dear, cheap = Springs(), Springs(soft=0.0)
+        end(RESPA(dear, cheap, 0.1, 5), chain(), 10)
+        assert dear.calls == 11
+        assert cheap.calls == 51
+
+    def test_momenta_stay(self):
+        start = chain()
+        there = end(respa(0.1, 5), start, 20)
+
+        def momenta(state):
+            each = state.masses[:, None] * state.velocities
+            return each.sum(0), torch.linalg.cross(state.positions, each).sum(0)
+
+        for one, other in zip(momenta(start), momenta(there), strict=True):
+            assert torch.allclose(one, other, atol=1e-11)
+
+    def test_units_that_differ_are_refused(self):
+        other = Springs()
+        other.units = MOLECULAR
+        with pytest.raises(ValueError, match="units"):
+            RESPA(Springs(), other, 0.1, 5)
+
+    def test_no_steps_are_refused(self):
+        with pytest.raises(ValueError, match="steps"):
+            RESPA(Springs(), Springs(), 0.1, 0)
+
+
+class Metropolis(GHMC):
+    """Refuses nothing."""
+
+    def _draws(self, index, state):
+        return torch.zeros(state.n_systems, dtype=torch.float64)
+
+
+def trapped(n=400):
+    frame = Frame(numbers=np.zeros(1, int), positions=np.full((1, 3), 0.1), masses=np.ones(1))
+    return State.collate([State.from_frame(frame, torch.float64)] * n)
+
+
+class TestGHMC:
+    @pytest.mark.parametrize(("kind", "right"), [(GHMC, True), (Metropolis, False)])
+    def test_positions_are_canonical_at_a_stride_that_distorts_them(self, kind, right):
+        """At 1.5 over the frequency velocity Verlet samples a well that is half as steep."""
+        motion = kind(VelocityVerlet(Trap(), 1.5), 1.0, 1.0, seed=3)
+        state, squares = trapped(), []
+        path = unroll(motion, state, motion.start(state), 300)
+        for k, (one, _) in enumerate(path):
+            if k >= 100:
+                squares.append(one.positions.square().mean())
+        mean = float(torch.stack(squares).mean())
+        assert (abs(mean - 1.0) < 0.03) == right
+        assert mean > 1.3 or right
+
+    def test_the_energy_of_positions_is_boltzmann_distributed(self):
+        motion = GHMC(VelocityVerlet(Trap(), 1.5), 0.7, 1.0, seed=1)
+        state = end(motion, trapped(1500), 60)
+        values = state.positions.flatten().numpy() / 0.7**0.5
+        assert stats.kstest(values, "norm").pvalue > 1e-3
+
+    def test_refused_strides_turn_velocities_round(self):
+        class Never(GHMC):
+            def _draws(self, index, state):
+                return torch.full((state.n_systems,), 2.0, dtype=torch.float64)
+
+        start = chain()
+        motion = Never(VelocityVerlet(Springs(), 0.05), 1.0, 0.0)
+        state, evaluation = motion.advance(start, motion.start(start), 0)
+        assert torch.equal(state.positions, start.positions)
+        assert torch.equal(state.velocities, -start.velocities)
+        assert torch.equal(evaluation.energy, motion.start(start).energy)
+
+    def test_acceptance_is_told_and_falls_with_the_stride(self):
+        found = []
+        for dt in (0.02, 0.09):
+            motion = GHMC(VelocityVerlet(Springs(), dt), 1.0, 1.0)
+            end(motion, chain(systems=20), 50)
+            found.append(motion.acceptance)
+            assert motion.tried == 1000
+        assert 1.0 > found[0] > 0.98 > found[1]
+
+    def test_a_motion_without_constant_energy_is_refused(self):
+        with pytest.raises(ValueError, match="conserve energy"):
+            GHMC(CSVR(Springs(), 0.1, 1.0, 1.0), 1.0, 1.0)
+
+    def test_a_system_does_not_know_what_shares_its_batch(self):
+        state = maxwell_boltzmann(chain(systems=3), 1.0, REDUCED, 5)
+        motion = GHMC(RESPA(Springs(), Springs(soft=0.0), 0.12, 6), 1.0, 0.5, seed=2)
+        together = end(motion, state, 40)
+        alone = State.collate([state.systems()[1]])
+        alone.stream = state.streams[1:2]
+        apart = end(copy.deepcopy(motion).select([1]), alone, 40)
+        assert torch.allclose(together.systems()[1].positions, apart.positions, atol=1e-9)
+
+
+def test_a_thermostat_around_several_steps_holds_the_temperature():
+    motion = LangevinSplitting(RESPA(Springs(), Springs(soft=0.0), 0.1, 8), 2.0, 1.0, seed=4)
+    state, heat = chain(systems=200), []
+    for k, (one, _) in enumerate(unroll(motion, state, motion.start(state), 150)):
+        if k > 50:
+            heat.append(kinetic_energy(one, REDUCED).mean())
+    assert float(torch.stack(heat).mean()) == pytest.approx(2.0 * 12 / 2, rel=0.03)
+
+
+def test_several_steps_and_refused_ones_are_continued_as_if_never_stopped(tmp_path):
+    def motion():
+        return GHMC(RESPA(Springs(), Springs(soft=0.0), 0.12, 6), 1.0, 0.5, seed=2)
+
+    start = chain(systems=2)
+    whole = Rollout(motion(), tmp_path / "whole.h5md", every=5).run(start, 40)
+    Rollout(motion(), tmp_path / "parts.h5md", every=5).run(start, 20)
+    parts = Rollout(motion(), tmp_path / "parts.h5md", every=5).run(start, 40, resume=True)
+    assert torch.allclose(whole.state.positions, parts.state.positions, atol=1e-9)
+
+
+def known_map(seed=0, periodic=False, dtype=torch.float64):
+    """An untrained map that knows chains, and a state for it."""
+    torch.manual_seed(seed)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        model = FlowMap(MotionEncoder(4.0, channels=8), "reduced")
+        frames = [chain(5, seed=k).frame(0) for k in range(6)]
+        model.adapt(survey(frames, model.cutoff, REDUCED, None))
+        ones = np.full(119, 0.5)
+        model.measure((0.1, 0.8), ones, 3 * ones, ones, ones)
+    finally:
+        torch.set_default_dtype(default)
+    return model.to(dtype).eval()
+
+
+class Leaning(FlowMap):
+    """Adds a little of a fixed direction."""
+
+    def changes(self, state, table, stride):
+        stray, gain = super().changes(state, table, stride)
+        return stray, gain + 1e-4 * torch.tensor([1.0, 0.0, 0.0], dtype=gain.dtype)
+
+
+class Spinning(FlowMap):
+    """Forgets angular momentum."""
+
+    @staticmethod
+    def moved(state, stride, stray, gain):
+        duration = stride[state.batch][:, None]
+        return state.positions + duration * (state.velocities + stray), state.velocities + gain
+
+
+def of_class(kind, model):
+    model.__class__ = kind
+    return model
+
+
+class TestFlowMap:
+    def systems(self):
+        return [chain(5, seed=1), chain(5, seed=2)]
+
+    def statuses(self, model):
+        found = symmetry_checks(model, self.systems()) + conservation_checks(model, self.systems())
+        return {check.name: check.status for check in found if check.name != "reversibility"}
+
+    def test_symmetries_and_momenta_hold_at_round_off(self):
+        assert set(self.statuses(known_map()).values()) == {"pass"}
+        assert len(self.statuses(known_map())) == 8
+
+    @pytest.mark.parametrize(
+        ("kind", "caught"),
+        [(Leaning, {"rotation", "reflection", "momentum"}), (Spinning, {"angular momentum"})],
+    )
+    def test_the_checks_catch_a_map_without_them(self, kind, caught):
+        found = self.statuses(of_class(kind, known_map()))
+        assert caught <= {name for name, status in found.items() if status == "fail"}
+
+    def test_periodic_images_do_not_matter(self):
+        model = known_map()
+        frame = chain(5).frame(0).with_(cell=9.0 * np.eye(3), pbc=np.full(3, True))
+        images = 9.0 * np.array([[1, 0, -2]] * 2 + [[0, 1, 0]] * 3)
+        far = frame.with_(positions=frame.positions + images)
+        flow = FlowPropagator(CompiledFlowMap(model, None), 0.5)
+        ends = [end(flow, State.from_frame(one, torch.float64), 3) for one in (frame, far)]
+        assert torch.allclose(ends[0].velocities, ends[1].velocities, atol=1e-10)
+        moved = [torch.from_numpy(one.positions) for one in (frame, far)]
+        assert torch.allclose(ends[0].positions - moved[0], ends[1].positions - moved[1], atol=1e-9)
+
+    def test_a_lone_particle_moves_straight_on(self):
+        model = known_map()
+        one = Frame(
+            numbers=np.zeros(1, int), positions=np.ones((1, 3)), velocities=np.full((1, 3), 0.2),
+            masses=np.ones(1),
+        )  # fmt: skip
+        state = end(
+            FlowPropagator(CompiledFlowMap(model, None), 0.5),
+            State.from_frame(one, torch.float64),
+            4,
+        )
+        assert torch.allclose(state.positions, torch.full((1, 3), 1.4, dtype=torch.float64))
+        assert torch.allclose(state.velocities, torch.full((1, 3), 0.2, dtype=torch.float64))
+
+    @pytest.mark.parametrize("stride", [0.05, 0.9])
+    def test_strides_that_were_never_trained_are_refused(self, stride):
+        with pytest.raises(ValueError, match=r"never trained; this map knows 0\.1 to 0\.8"):
+            FlowPropagator(CompiledFlowMap(known_map(), None), stride)
+
+    def test_particles_faster_than_any_in_training_are_flagged(self):
+        model = known_map()
+        state = chain(5)
+        state = attach_pairs(state, model.cutoff)
+        assert model.outside(state, NeighbourTable.from_pairs(state)) == {}
+        fast = state.moved(state.positions, 20 * state.velocities)
+        assert "times as fast" in model.outside(fast, NeighbourTable.from_pairs(state))[0]
+
+    def test_a_file_gives_the_same_map(self, tmp_path):
+        model = known_map(dtype=torch.float32)
+        archive.save(Archive(model), tmp_path / "model.pt")
+        again = archive.load(tmp_path / "model.pt").model
+        flows = [FlowPropagator(CompiledFlowMap(one, None), 0.5) for one in (model, again)]
+        one, other = (end(flow, chain(5), 3) for flow in flows)
+        assert torch.equal(one.positions, other.positions)
+
+    def test_it_is_asked_for_no_energies(self, tmp_path):
+        archive.save(Archive(known_map(dtype=torch.float32)), tmp_path / "model.pt")
+        world = sciwm.load(tmp_path / "model.pt")
+        with pytest.raises(ValueError, match="no energies"):
+            world.energy(chain(5))
+
+    def test_actions_and_pressures_are_refused(self):
+        flow = CompiledFlowMap(known_map(), None)
+        with pytest.raises(ValueError, match="no forces"):
+            Motion(temperature=1.0, pressure=1.0).propagator(flow)
+        with pytest.raises(ValueError, match="langevin"):
+            Motion(temperature=1.0, thermostat="ghmc").propagator(flow)
+        with pytest.raises(ValueError, match="actions work on forces"):
+            driven(FlowPropagator(flow, 0.5), chain(5), [Frozen([0])])
+
+
+@pytest.fixture(scope="module")
+def swinging(tmp_path_factory):
+    """Trajectories of chains on springs, 0.05 apart."""
+    path = tmp_path_factory.mktemp("swinging") / "chains.h5md"
+    start = maxwell_boltzmann(chain(3, systems=12), 0.05, REDUCED, 1)
+    Rollout(VelocityVerlet(Springs(40.0), 0.01), path, every=5).run(start, 1000)
+    return path
+
+
+def data(path, **changes):
+    found = WindowData(str(path), valid=2, split="trajectory", length=9, batch_size=16, **changes)
+    found.divide(0)
+    return found
+
+
+class TestFlowTask:
+    def test_what_is_sought_of_a_window_leads_from_its_start_to_its_end_and_back(self, swinging):
+        """Forwards and, with velocities turned round, backwards."""
+        chosen = data(swinging)
+        task = FlowTask(FlowMap(MotionEncoder(4.0, channels=8), "reduced"))
+        task.adapt(chosen)
+        batch = State.collate([chosen.training_set[k] for k in (3, 50)])
+        ends = torch.tensor([8, 5])
+        for backwards in (False, True):
+            *_, stray, gain = task._inputs(batch, ends, backwards)
+            first, last = batch.path[:, 0], batch.path[torch.arange(6), ends[batch.batch]]
+            v0, v1 = (
+                batch.path_velocities[:, 0],
+                batch.path_velocities[torch.arange(6), ends[batch.batch]],
+            )
+            if backwards:
+                first, last, v0, v1 = last, first, -v1, -v0
+            state = batch.moved(first, v0)
+            stride = batch.interval * ends
+            found = FlowMap.moved(state, stride, stray.double(), gain.double())
+            assert torch.allclose(found[0], last, atol=1e-5)
+            assert torch.allclose(found[1], v1, atol=1e-5)
+
+    def test_a_trained_map_moves_as_its_teacher(self, swinging, tmp_path):
+        """A stride of forty steps, better than straight on, from the command line on."""
+        job = {
+            "data": {
+                "class_path": "sciwm.data.WindowData",
+                "init_args": {
+                    "train": str(swinging), "valid": 2, "split": "trajectory", "length": 9,
+                    "batch_size": 16,
+                },
+            },
+            "task": {
+                "class_path": "sciwm.training.FlowTask",
+                "init_args": {
+                    "model": {
+                        "class_path": "sciwm.models.FlowMap",
+                        "init_args": {
+                            "encoder": {"cutoff": 4.0, "channels": 16},
+                            "unit_system": "reduced",
+                        },
+                    },
+                },
+            },
+            "max_steps": 300,
+            "validate_every": 300,
+            "program": False,
+        }  # fmt: skip
+        (tmp_path / "job.yaml").write_text(json.dumps(job))
+        assert (
+            main(["train", str(tmp_path / "job.yaml"), "--folder", str(tmp_path), "--name", "flow"])
+            == 0
+        )
+        metrics = json.loads((tmp_path / "flow" / "metrics.json").read_text())
+        assert metrics["best"]["valid/velocity"] < 0.5 * metrics["null"]["velocity"]
+        out = tmp_path / "strides.h5md"
+        command = [
+            "simulate",
+            str(tmp_path / "flow"),
+            str(swinging),
+            "8",
+            "--frames",
+            "-1",
+            "--out",
+            str(out),
+        ]
+        assert main([*command, "--dt", "0.4", "--every", "2"]) in (0, 3)
+        with H5MDFile(out) as file:
+            trajectory = file.trajectories[0]
+            assert "energy" not in trajectory.fields
+            assert trajectory.timestep == pytest.approx(0.8)
+
+    def test_a_program_of_the_loss_gives_its_numbers(self, swinging):
+        """Which `CompiledLoss` compares; and serves batches of any size."""
+        chosen = data(swinging)
+        task = FlowTask(FlowMap(MotionEncoder(4.0, channels=8), "reduced"), compiled=True)
+        task.adapt(chosen)
+        task.on_train_start()
+        for count in (3, 7):
+            batch = State.collate([chosen.training_set[k] for k in range(count)])
+            inputs = task._inputs(batch, torch.full((count,), 8), False)
+            expected = squared_errors(task.model, *inputs).sum().detach()
+            found = task._compiled(torch.ones(2), inputs).detach()
+            assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+    def test_frames_are_refused(self):
+        with pytest.raises(ValueError, match="WindowData"):
+            FlowTask(FlowMap(MotionEncoder(4.0))).adapt(FrameData.__new__(FrameData))
+
+    def test_missing_velocities_are_told(self, tmp_path):
+        path = tmp_path / "still.h5md"
+        with H5MDWriter(path, units=REDUCED) as writer:
+            for k in range(30):
+                frame = chain(3, seed=k).frame(0)
+                writer.append(frame.with_(velocities=None, time=0.1 * k, step=k), group="one")
+        task = FlowTask(FlowMap(MotionEncoder(4.0), "reduced"))
+        chosen = WindowData(str(path), valid=0.2, split="time", length=3)
+        chosen.divide(0)
+        with pytest.raises(ValueError, match="holds no velocities"):
+            task.adapt(chosen)
+
+    def test_intervals_that_differ_are_told(self, swinging, tmp_path):
+        path = tmp_path / "other.h5md"
+        Rollout(VelocityVerlet(Springs(40.0), 0.01), path, every=10).run(chain(3, systems=3), 400)
+        chosen = WindowData([str(swinging), str(path)], valid=2, split="trajectory", length=9)
+        chosen.divide(0)
+        with pytest.raises(ValueError, match="apart"):
+            FlowTask(FlowMap(MotionEncoder(4.0), "reduced")).adapt(chosen)
+
+
+def test_validation_windows_follow_one_another(swinging):
+    chosen = data(swinging)
+    frames = [entry.frame for entry in chosen._validation.entries]
+    assert len(set(frames)) > 10
+    assert min(b - a for a, b in pairwise(frames) if b > a) == 8
