@@ -24,7 +24,7 @@ from sciwm.models.statistics import Statistics
 FASTER = 1.5
 """Times the fastest particle of its type in training, from which on one is outside of it."""
 
-SLACK = 1e-6
+SLACK = 1e-5
 """Share by which a stride may be off those that were trained: files hold rounded times."""
 
 ROUNDS = 3
@@ -86,13 +86,15 @@ class FlowMap(Model):
             getattr(self, name).copy_(torch.as_tensor(values))
 
     def require_stride(self, stride: float) -> None:
-        """Raises ValueError unless a stride lies between those that were trained."""
+        """Raises ValueError unless a stride is one of those that were trained: multiples of the shortest."""
         shortest, longest = self.strides.tolist()
-        if not shortest * (1 - SLACK) <= stride <= longest * (1 + SLACK):
+        parts = stride / shortest
+        off = abs(parts - round(parts))
+        if off > SLACK * parts or not 1 <= round(parts) <= round(longest / shortest):
             unit = self.units.time
             raise ValueError(
-                f"a stride of {stride:g} {unit} was never trained; this map knows {shortest:g} to "
-                f"{longest:g} {unit}"
+                f"a stride of {stride:g} {unit} was never trained; this map knows multiples of {shortest:g} "
+                f"up to {longest:g} {unit}"
             )
 
     def forward(self, state: State, table: NeighbourTable, stride: Tensor) -> tuple[Tensor, Tensor]:
