@@ -49,7 +49,7 @@ def test_an_example_project_overwrites_nothing(tmp_path, monkeypatch, capsys, pr
 
 def test_an_unknown_project_is_told_which_there_are(capsys):
     assert main(["new", "proteins"]) == 2
-    assert "ethanol, particles" in capsys.readouterr().err
+    assert "ethanol, particles, campaign" in capsys.readouterr().err
 
 
 def test_the_doctor_knows_what_is_there_and_what_is_not(capsys, monkeypatch):

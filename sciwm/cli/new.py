@@ -55,15 +55,29 @@ PROJECTS = {
             ("sciwm analyse imagined.h5md", "energy, momenta, temperature"),
         ),
     ),
+    "campaign": Project(
+        "a search for the most polar small molecule as it moves, without any training",
+        "polar",
+        (),
+        (
+            ("sciwm compile organic", "a minute, once: motion is then several times faster"),
+            ("sciwm discover polar.yaml", "two minutes; ends with a page: runs/polar/report.html"),
+            (
+                "sciwm discover polar.yaml --plan.calls 40",
+                "goes on where it ended, with more runs of the reference",
+            ),
+        ),
+    ),
 }
 
 
 def new(project: str, *, folder: str | None = None) -> int:
-    """Writes an example project: a job file, its data, and a README with the commands, in order.
+    """Writes an example project: a job file, its data if it has any, and a README with the commands in order.
 
     Args:
-        project: "ethanol" (one molecule, from data to a checked model and a film) or "particles" (charges
-            whose law is found from the forces on them).
+        project: "ethanol" (one molecule, from data to a checked model and a film), "particles" (charges
+            whose law is found from the forces on them) or "campaign" (a search for a molecule, without any
+            training).
         folder: Where to; by default a new folder of that name. Nothing that is there is overwritten.
     """
     import shlex

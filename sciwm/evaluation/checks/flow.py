@@ -29,7 +29,7 @@ from sciwm.simulation.velocities import maxwell_boltzmann
 COPIES = 16
 """Independent simulations, from whose scatter the errors follow."""
 
-STRIDES = 2000
+STRIDES = 1000
 """Of a copy."""
 
 WINDOWS = 200
