@@ -49,7 +49,7 @@ $(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md
 
 # An interrupted campaign is continued; one whose job has changed starts anew.
 runs/polar/report.html: configs/polar.yaml | .venv/.done
-	test ! -f $@ || rm -rf $(@D)
+	if test -f $@ || test $(@D)/ledger.sqlite -ot $<; then rm -rf $(@D); fi
 	-$(BIN)/sciwm compile organic
 	$(BIN)/sciwm discover $<
 

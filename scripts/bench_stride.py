@@ -170,9 +170,10 @@ def drift(flow: World, truth: World, motion: list[Path]) -> Figures:
         start = starts(path, 16)
         propagator = Motion().propagator(flow.mover())
         steps = round(2000 / propagator.stride)
-        ends = Rollout(propagator, every=steps).run(start, steps).state
-        change = total(truth, ends) - total(truth, start)
-        each = change / 9 / (steps * propagator.stride * 1e-3) * 1e3
+        ends = Rollout(propagator, every=steps).run(start, steps)
+        change = total(truth, ends.state) - total(truth, start)
+        times = np.array(ends.steps) * propagator.stride * 1e-3
+        each = (change / start.counts.numpy() / times * 1e3)[times > 0]
         figures[f"drift, map, 16 fs, {kelvin:.0f} K"] = {
             "value": float(each.mean()),
             "error": float(each.std(ddof=1) / len(each) ** 0.5),
@@ -205,7 +206,7 @@ def averages(
         lost = sum(reason is not None for reason in found.reasons)
         figures[f"{where}: stopped early"] = {"value": lost, "unit": f"of {len(found.reasons)}"}
         if isinstance(propagator, GHMC):
-            figures[f"{where}: accepted"] = {"value": 100 * propagator.acceptance, "unit": "%"}
+            figures[f"{where}: accepted"] = {"value": 100 * propagator.score.share, "unit": "%"}
         frames = [
             one[len(one) // 10 :]
             for one, why in zip(found.frames, found.reasons, strict=True)

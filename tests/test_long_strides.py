@@ -13,6 +13,7 @@ import sciwm
 from sciwm.cli import main
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
+from sciwm.core.properties import property_field
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data import FrameData, WindowData
@@ -230,9 +231,23 @@ class TestGHMC:
         for dt in (0.02, 0.09):
             motion = GHMC(VelocityVerlet(Springs(), dt), 1.0, 1.0)
             end(motion, chain(systems=20), 50)
-            found.append(motion.acceptance)
-            assert motion.tried == 1000
+            found.append(motion.score.share)
+            assert motion.score.tried == 1000
         assert 1.0 > found[0] > 0.98 > found[1]
+
+    def test_what_is_counted_goes_on_when_a_system_stops(self):
+        motion = GHMC(VelocityVerlet(Springs(), 0.05), 1.0, 1.0)
+        fewer = motion.select([0])
+        end(fewer, chain(), 5)
+        assert motion.score.tried == 5
+
+    def test_no_temperature_is_refused(self):
+        with pytest.raises(ValueError, match="temperature"):
+            GHMC(VelocityVerlet(Springs(), 0.05), 0.0, 1.0)
+
+    def test_cheap_forces_need_a_time_step(self):
+        with pytest.raises(ValueError, match="give dt"):
+            Motion(cheap=Springs(), cheap_steps=8)
 
     def test_a_motion_without_constant_energy_is_refused(self):
         with pytest.raises(ValueError, match="conserve energy"):
@@ -246,6 +261,36 @@ class TestGHMC:
         alone.stream = state.streams[1:2]
         apart = end(copy.deepcopy(motion).select([1]), alone, 40)
         assert torch.allclose(together.systems()[1].positions, apart.positions, atol=1e-9)
+
+
+def test_the_domain_is_watched_in_every_long_stride():
+    """Though frames are far apart; an untrained map lets particles collide at once."""
+    found = []
+    for watched in (True, False):
+        flow = FlowPropagator(CompiledFlowMap(known_map(), None), 0.5)
+        flow.always_watched = watched
+        found.append(Rollout(flow, every=10).run(chain(5), 10))
+    assert "training came no nearer" in found[0].reasons[0]
+    assert found[0].steps[0] < found[1].steps[0]
+
+
+def test_expected_errors_go_on_where_a_run_of_refused_strides_does(tmp_path):
+    world = sciwm.load("organic")
+
+    def run(steps, name):
+        motion = Motion(dt=2.0, temperature=300.0, thermostat="ghmc").propagator(world.mover())
+        start = State.collate([State.from_smiles("CO", dtype=torch.float64)] * 3)
+        start.stream = torch.arange(3)
+        start = maxwell_boltzmann(start, 300.0, MOLECULAR, 1)
+        Rollout(motion, tmp_path / name, every=1).run(start, steps, resume=True)
+        with H5MDFile(tmp_path / name) as file:
+            return [one.read(property_field("force_error")) for one in file.trajectories]
+
+    for steps in (3, 8):
+        parts = run(steps, "parts.h5md")
+    assert all(np.isfinite(one).all() for one in parts)
+    for one, other in zip(parts, run(8, "whole.h5md"), strict=True):
+        assert np.allclose(one, other, rtol=1e-4)
 
 
 def test_a_thermostat_around_several_steps_holds_the_temperature():
@@ -338,18 +383,33 @@ class TestFlowMap:
         assert torch.allclose(ends[0].positions - moved[0], ends[1].positions - moved[1], atol=1e-9)
 
     def test_a_lone_particle_moves_straight_on(self):
+        """Wherever it is: round-off of its own position is no lever to turn it by."""
         model = known_map()
         one = Frame(
-            numbers=np.zeros(1, int), positions=np.ones((1, 3)), velocities=np.full((1, 3), 0.2),
-            masses=np.ones(1),
+            numbers=np.zeros(1, int), positions=np.array([[1.7, -2.3, 3.13]]),
+            velocities=np.full((1, 3), 0.2), masses=np.ones(1),
         )  # fmt: skip
         state = end(
             FlowPropagator(CompiledFlowMap(model, None), 0.5),
             State.from_frame(one, torch.float64),
             4,
         )
-        assert torch.allclose(state.positions, torch.full((1, 3), 1.4, dtype=torch.float64))
+        assert torch.allclose(state.positions, torch.from_numpy(one.positions) + 0.4)
         assert torch.allclose(state.velocities, torch.full((1, 3), 0.2, dtype=torch.float64))
+
+    def test_atoms_nearly_on_a_line_are_not_shaken_about_it(self):
+        """A wrong change of velocities is corrected by no more than its own size."""
+        rng = np.random.default_rng(0)
+        frame = Frame(
+            numbers=np.array([8, 6, 8]),
+            positions=np.array([[-1.16, 0.0, 0.0], [0.0, 0.003, 0.0], [1.16, 0.0, 0.0]]),
+            velocities=0.005 * rng.standard_normal((3, 3)),
+        )
+        state = State.from_frame(frame, torch.float64)
+        stray, gain = 1e-4 * torch.from_numpy(rng.standard_normal((2, 3, 3)))
+        wrong = state.velocities + gain
+        _, velocities = FlowMap.moved(state, torch.tensor([16.0]).double(), stray, gain)
+        assert (velocities - wrong).norm() < 2.0 * gain.norm()
 
     @pytest.mark.parametrize("stride", [0.05, 0.25, 0.9])
     def test_strides_that_were_never_trained_are_refused(self, stride):

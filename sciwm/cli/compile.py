@@ -30,6 +30,8 @@ def compile(model: str, *, threads: int | None = None) -> int:
     file = program_file(original)
     found, began = file.is_file(), time.monotonic()
     if isinstance(original, FlowMap):
+        if threads is not None:
+            raise ValueError("programs of flow maps take one thread; leave --threads out")
         flow, compiled = CompiledFlowMap(original, None), compile_flow_map(original)
         ways = [partial(one, *strides_example(original)) for one in (flow, compiled)]
     else:

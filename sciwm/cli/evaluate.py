@@ -49,6 +49,7 @@ def evaluate(
     from sciwm.report import plots
 
     file = model_file(run)
+    model = archive.load(file).potential
     folder = file.parent / "evaluation" if out is None else Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,6 @@ def evaluate(
         raise OSError(
             f"{folder} cannot be made ({error.strerror}); name another folder with --out"
         ) from error
-    model = archive.load(file).potential
     collection = Collection([data] if isinstance(data, str) else data)
     fields = {field for f in collection.files for t in f.trajectories for field in t.fields}
     outcome: EvaluationResult | MotionResult

@@ -58,7 +58,7 @@ def simulate(
         pressure: Such as 1bar, at which the size of the cell fluctuates (stochastic cell rescaling).
         cheap: A model whose forces stand in for those of the first within a time step, which is then a
             stride of several (reversible multiple time steps).
-        cheap_steps: Of them in a time step.
+        cheap_steps: How many steps with the cheap forces make up a time step.
         dt: Time step, such as 0.5fs, which is the usual one; of a flow map a stride that it was trained
             on, the longest where absent.
         every: Steps between written frames.
@@ -84,6 +84,7 @@ def simulate(
     from sciwm.models.programs.flow_program import CompiledFlowMap
     from sciwm.simulation.actions import read_actions
     from sciwm.simulation.propagators import GHMC, strides_within
+    from sciwm.simulation.references.registry import names_reference
     from sciwm.simulation.rollout import Rollout
     from sciwm.simulation.velocities import maxwell_boltzmann
 
@@ -93,7 +94,10 @@ def simulate(
         dt, temperature, thermostat, friction, pressure,
         None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed,
     )  # fmt: skip
-    mover = mover_named(model, threads, device)
+    if cheap is not None and names_reference(model):  # the options are the cheap model's
+        mover = mover_named(model)
+    else:
+        mover = mover_named(model, threads, device)
     units = mover.model.units if isinstance(mover, CompiledFlowMap) else mover.units
     found = starting_frames(start, frames, units, seed)
     states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
@@ -114,8 +118,10 @@ def simulate(
     for number, (done, reason) in enumerate(zip(result.steps, result.reasons, strict=True)):
         ended = "completed" if reason is None else f"stopped: {reason}"
         print(f"system {number}: {done} of {steps} steps, {ended}")
-    if isinstance(propagator, GHMC):
-        print(f"accepted: {propagator.acceptance:.1%} of {propagator.tried} steps")
+    if isinstance(propagator, GHMC) and propagator.score.tried:
+        print(
+            f"accepted: {propagator.score.share:.1%} of {propagator.score.tried} steps, this time"
+        )
     print(f"trajectory: {output}")
     for line in expected_errors(output, units):
         print(line)
@@ -219,6 +225,7 @@ def simulator_named(model: str, threads: int | None = None, device: str = "cpu")
             )
         return reference_from(model)
     from sciwm.interfaces.world import load
+    from sciwm.models.programs.flow_program import CompiledFlowMap
 
     # A folder may have a comma in its name.
     names = [model] if Path(model).exists() else [name.strip() for name in model.split(",")]
@@ -234,7 +241,13 @@ def simulator_named(model: str, threads: int | None = None, device: str = "cpu")
             f"there is no run folder or model file {model!r}, and no reference or shipped world of that "
             f"name; worlds are {', '.join(shipped_worlds())}, {references_known()}"
         )
-    simulators = [load(name, threads, device).simulator() for name in names]
+    worlds = [load(name, threads, device) for name in names]
+    for name, world in zip(names, worlds, strict=True):
+        if isinstance(world.mover(), CompiledFlowMap):
+            raise ValueError(
+                f"{name} is a flow map, which has no forces to take a mean of or to stand in for others"
+            )
+    simulators = [world.simulator() for world in worlds]
     if len(simulators) == 1:
         return simulators[0]
     from sciwm.simulation.ensemble import Ensemble

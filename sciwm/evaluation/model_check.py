@@ -132,7 +132,7 @@ def _families(
     double = in_double_precision(model)
     if isinstance(model, FlowMap):
         assert isinstance(double, FlowMap)
-        return flow_checks(model, double, systems, temperature, data)
+        return flow_checks(model, double, systems, dimension, temperature, data)
     assert isinstance(model, Potential)
     assert isinstance(double, Potential)
     step = suitable_step(double, systems, temperature)

@@ -69,6 +69,11 @@ class Motion:
         if (self.cheap is None) != (self.cheap_steps is None):
             raise ValueError("cheap forces and the number of cheap steps go together; give both")
         require_counts(cheap_steps=self.cheap_steps)
+        if self.cheap is not None and self.dt is None:
+            raise ValueError(
+                f"cheap forces are for longer time steps than usual; give dt, such as {STEP:g} times the "
+                f"{self.cheap_steps} cheap steps"
+            )
 
     def kelvin(self, units: UnitSystem) -> float | None:
         """The temperature as a number.
@@ -153,7 +158,7 @@ def driven(
         return propagator, state
     if not isinstance(propagator, (Integrator, CellRescaling)):
         raise ValueError(
-            f"actions work on forces in every step, which {type(propagator).__name__} does not take; move by "
-            "a force field and one time step, with langevin, csvr or no thermostat"
+            "actions work on forces, and this motion takes none: a flow map, ghmc, or cheap forces under a "
+            "thermostat. Move by a force field, with langevin, csvr or no thermostat"
         )
     return acted(propagator, state, actions)

@@ -11,7 +11,7 @@ from sciwm.core.state import MAX_NUMBER
 from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import Statistics
 
-CLOSER = 0.9
+CLOSER = 0.92
 """A pair nearer than this share of its closest approach in training is outside. Above it, all but a
 thousandth of what was learned of its atoms counts (`short_range`)."""
 

@@ -90,8 +90,11 @@ class FlowTask(Task):
     def _measure(self, data: WindowData) -> None:
         """Sets the scales of the motion, from windows spread over the data."""
         dataset = data.training_set
-        chosen = torch.linspace(0, len(dataset) - 1, SURVEYED).long().unique()  # type: ignore[arg-type]
-        windows = [dataset[index] for index in chosen.tolist()]
+        chosen = set(np.linspace(0, len(data.training_entries) - 1, SURVEYED).astype(int).tolist())
+        firsts: dict[tuple[int, int], int] = {}  # of every trajectory, for particles that few have
+        for index, entry in enumerate(data.training_entries):
+            firsts.setdefault((entry.file, entry.trajectory), index)
+        windows = [dataset[index] for index in sorted(chosen | set(firsts.values()))]
         intervals = {float(window.interval) for window in windows}
         shortest, most = min(intervals), max(intervals)
         longest = (data.length - 1) * shortest

@@ -42,7 +42,12 @@ Ends = tuple[Tensor, Tensor]
 
 
 def flow_checks(
-    model: FlowMap, double: FlowMap, systems: Sequence[State], temperature: float, data: Collection
+    model: FlowMap,
+    double: FlowMap,
+    systems: Sequence[State],
+    dimension: int,
+    temperature: float,
+    data: Collection,
 ) -> dict[str, Callable[[], list[Check]]]:
     """By the name of its family, what makes the checks of a map.
 
@@ -50,6 +55,7 @@ def flow_checks(
         model: As it is used.
         double: The same in float64.
         systems: One system each, in float64.
+        dimension: That they lie in.
         temperature: Of the motion.
         data: What one stride is compared with, where it has velocities.
     """
@@ -57,8 +63,8 @@ def flow_checks(
     return {
         "symmetry": lambda: symmetry_checks(double, moving),
         "conservation": lambda: conservation_checks(double, moving),
-        "accuracy": lambda: accuracy_checks(model, data),
-        "statistics": lambda: thermal_checks(model, moving, temperature),
+        "accuracy": lambda: [accuracy_check(model, data)],
+        "statistics": lambda: thermal_checks(model, moving, temperature, dimension),
     }
 
 
@@ -153,19 +159,24 @@ def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]
     return checks
 
 
-def accuracy_checks(model: FlowMap, data: Collection) -> list[Check]:
-    """One stride, the longest, against what the data did; nothing where the data cannot tell."""
-    trajectory = data.trajectories[0]
-    spacing = trajectory.timestep
-    if spacing is None or "velocities" not in trajectory.fields:
-        return []
-    ahead = round(float(model.strides[1]) / spacing)
-    if ahead < 1 or abs(ahead * spacing - float(model.strides[1])) > 1e-3 * spacing:
-        return []
-    entries = data.windows(2, ahead)
-    chosen = np.unique(np.linspace(0, len(entries) - 1, WINDOWS).astype(int))
+def accuracy_check(model: FlowMap, data: Collection) -> Check:
+    """One stride, the longest, against what the data did; a warning where the data cannot tell."""
+    stride = float(model.strides[1])
+    spacing = data.trajectories[0].timestep
+    ahead = 0 if spacing is None else round(stride / spacing)
+    fitting = spacing is not None and abs(ahead * spacing - stride) <= 1e-3 * spacing
+    lacking = [one.name for one in data.trajectories if "velocities" not in one.fields]
+    entries = data.windows(2, ahead) if ahead and fitting and not lacking else []
     if not entries:
-        return []
+        reason = (
+            f"its frames are {spacing} apart" if not lacking else f"{lacking[0]} has no velocities"
+        )
+        return Check(
+            "one stride", "warn", float("nan"), "", ACCURATE,
+            f"the data cannot tell how good a stride of {stride:g} is ({reason}); give --data with "
+            "trajectories like those that were trained on",
+        )  # fmt: skip
+    chosen = np.unique(np.linspace(0, len(entries) - 1, WINDOWS).astype(int))
     windows = WindowDataset(data, [entries[k] for k in chosen], 2, ahead)
     off, usual = [], []
     for k in range(len(windows)):
@@ -180,16 +191,16 @@ def accuracy_checks(model: FlowMap, data: Collection) -> list[Check]:
             (weight * (window.path_velocities[:, 1] - window.path_velocities[:, 0])).square().sum()
         )
     value = float((torch.stack(off).sum() / torch.stack(usual).sum()).sqrt())
-    return [
-        judged(
-            "one stride", value, "", ACCURATE, POOR,
-            f"error of velocities after {float(model.strides[1]):g} {model.units.time} of the data, by "
-            "mass, over the change that they underwent",
-        )
-    ]  # fmt: skip
+    return judged(
+        "one stride", value, "", ACCURATE, POOR,
+        f"error of velocities after {stride:g} {model.units.time} of the data, by mass, over the change that "
+        "they underwent",
+    )  # fmt: skip
 
 
-def thermal_checks(model: FlowMap, systems: Sequence[State], temperature: float) -> list[Check]:
+def thermal_checks(
+    model: FlowMap, systems: Sequence[State], temperature: float, dimension: int
+) -> list[Check]:
     """The longest strides under a thermostat: how far they come, how warm it is, and how evenly."""
     start = collated([systems[k % len(systems)] for k in range(COPIES)])
     start = maxwell_boltzmann(start, temperature, model.units, 1)
@@ -205,7 +216,9 @@ def thermal_checks(model: FlowMap, systems: Sequence[State], temperature: float)
         stability_check(result.steps, result.reasons, STRIDES, stride, temperature, model.units)
     ]
     whole = [
-        Motion.from_frames(frames[len(frames) // 10 :], model.units)
+        Motion.from_frames(
+            [one.with_(dimension=dimension) for one in frames[len(frames) // 10 :]], model.units
+        )
         for frames, reason in zip(result.frames, result.reasons, strict=True)
         if reason is None
     ]

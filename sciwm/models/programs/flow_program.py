@@ -49,7 +49,10 @@ def flow_example(model: FlowMap) -> tuple[Tensor, ...]:
 
 
 class CompiledFlowMap:
-    """A flow map, and its program where there is one for its precision and place.
+    """A flow map, and its program where there is one.
+
+    The map itself is asked in other precisions or places than the program was built for, and once its
+    weights have changed.
 
     Args:
         model: In evaluation mode, its weights fixed.
@@ -59,16 +62,26 @@ class CompiledFlowMap:
     def __init__(self, model: FlowMap, program: Function | None):
         self.model = model.eval().requires_grad_(False)
         self._program = program
+        weight = next(model.parameters())
+        self._built_for = (weight.dtype, weight.device)
+        self._numbers = (*model.parameters(), *model.buffers())
+        self._changes = self._counted_changes()
 
     def __call__(
         self, state: State, table: NeighbourTable, stride: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `FlowMap.changes`."""
-        if self._program is None:
+        here = (state.positions.dtype, state.positions.device)
+        other = here != self._built_for or self._counted_changes() != self._changes
+        if self._program is None or other:
             with torch.no_grad():
                 return self.model.changes(state, table, stride)
         stray, gain = self._program(*flow_inputs(state, table, stride))
         return stray, gain
+
+    def _counted_changes(self) -> int:
+        """Grows whenever a number of the map is written in place."""
+        return sum([one._version for one in self._numbers])  # a list: asked at every stride
 
 
 def compile_flow_map(model: FlowMap) -> CompiledFlowMap:

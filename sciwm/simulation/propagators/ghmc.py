@@ -1,6 +1,7 @@
 """Canonical averages that no error of the motion can bend."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,22 @@ from sciwm.simulation.propagators.integrator import Integrator
 from sciwm.simulation.propagators.splitting import Splitting
 from sciwm.simulation.simulator import Evaluation
 from sciwm.simulation.velocities import kinetic_energy, temperature_of_systems
+
+
+@dataclass
+class Acceptance:
+    """Strides that were tried, and of them, as a sum of probabilities, those accepted.
+
+    Strides that were taken again, because another system of the batch stopped in them, count again.
+    """
+
+    tried: int = 0
+    accepted: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """NaN before the first."""
+        return self.accepted / self.tried if self.tried else math.nan
 
 
 class GHMC(Splitting):
@@ -27,12 +44,13 @@ class GHMC(Splitting):
         friction: Inverse time, in the units' time.
         seed: Of the noise, together with each system's `State.streams`.
 
+    A system whose stride cannot be evaluated stops, as in any motion.
+
     Attributes:
-        tried: Strides of all systems so far.
-        accepted: Of them, as a sum of probabilities.
+        score: What was accepted since it was made, by it and whatever `select` and `held_at` made of it.
 
     Raises:
-        ValueError: If the motion does not conserve energy.
+        ValueError: If the motion does not conserve energy, or the temperature is not positive.
     """
 
     name = "GHMC"
@@ -42,19 +60,15 @@ class GHMC(Splitting):
         self, motion: Integrator, temperature: float | Tensor, friction: float, seed: int = 0
     ):
         super().__init__(motion, temperature, friction, seed)
-        if "energy" not in motion.conserves:
+        if not bool((torch.as_tensor(temperature) > 0).all()):
+            raise ValueError(f"at a temperature of {temperature} every rise of energy is refused")
+        if not isinstance(motion, Integrator) or "energy" not in motion.conserves:
             raise ValueError(
                 f"{type(motion).__name__} does not conserve energy, so its strides cannot be accepted or "
                 "refused by it; give VelocityVerlet or RESPA"
             )
         self._uniform = RandomStreams(seed, ACCEPTANCE)
-        self.tried = 0
-        self.accepted = 0.0
-
-    @property
-    def acceptance(self) -> float:
-        """Share of strides that were accepted; NaN before the first."""
-        return self.accepted / self.tried if self.tried else math.nan
+        self.score = Acceptance()
 
     def advance(
         self, state: State, evaluation: Evaluation | None, index: int
@@ -68,8 +82,8 @@ class GHMC(Splitting):
         thermal = self.units.boltzmann * temperature_of_systems(self.temperature, state)
         probability = (-rise / thermal.to(rise)).exp().clamp(max=1.0).nan_to_num(0.0)
         chosen = self._draws(index, state).to(probability) < probability
-        self.tried += len(chosen)
-        self.accepted += float(probability.sum())
+        self.score.tried += len(chosen)
+        self.score.accepted += float(probability.sum())
         if not bool(chosen.all()):
             taken = chosen[state.batch][:, None]
             moved = state.moved(
@@ -91,6 +105,10 @@ class GHMC(Splitting):
 
 
 def _of_taken(taken: Tensor, after: Evaluation, before: Evaluation) -> Tensor | None:
-    if after.force_error is None or before.force_error is None:
+    """(A,) expected errors; not numbers where those of a refused stride's start are unknown."""
+    if after.force_error is None:
         return None
-    return torch.where(taken, after.force_error, before.force_error)
+    known = before.force_error
+    if known is None:  # checkpoints of before it was kept
+        known = torch.full_like(after.force_error, math.nan)
+    return torch.where(taken, after.force_error, known.to(after.force_error))

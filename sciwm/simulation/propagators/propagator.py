@@ -27,10 +27,13 @@ class Propagator(abc.ABC):
     Attributes:
         stride: Physical time that one call moves by, in the units' time.
         conserves: What stays constant, but for round-off and the error of the stride.
+        always_watched: Whether `outside` is asked after every stride and not at frames only, because a
+            stride is as long as many steps.
     """
 
     stride: float
     conserves: frozenset[Conserved]
+    always_watched: bool = False
 
     @property
     @abc.abstractmethod

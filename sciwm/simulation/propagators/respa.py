@@ -46,7 +46,11 @@ class RESPA(Integrator):
         self.steps = steps
         self._inner = VelocityVerlet(cheap, dt / steps)
         # The cheap forces where the last stride ended, which is where the next begins.
-        self._known: tuple[Tensor, Evaluation] | None = None
+        self._known: tuple[Tensor, int, Evaluation] | None = None
+
+    def start(self, state: State) -> Evaluation:
+        self._remember(state, self.cheap.evaluate(state))
+        return super().start(state)
 
     def advance(
         self, state: State, evaluation: Evaluation | None, index: int
@@ -57,12 +61,17 @@ class RESPA(Integrator):
             state, cheap = self._inner.advance(state, cheap, self.steps * index + step)
         evaluation = self.simulator.evaluate(state)
         state.velocities = self._corrected(state, evaluation, cheap)
-        self._known = state.positions, cheap
+        self._remember(state, cheap)
         return state, evaluation
 
+    def _remember(self, state: State, cheap: Evaluation) -> None:
+        self._known = state.positions, state.positions._version, cheap
+
     def _cheap_at(self, state: State) -> Evaluation:
-        if self._known is not None and self._known[0] is state.positions:
-            return self._known[1]
+        known = self._known
+        # The very same numbers: not another state's, nor changed in place since.
+        if known is not None and known[0] is state.positions and known[1] == known[0]._version:
+            return known[2]
         return self.cheap.evaluate(state)
 
     def _corrected(self, state: State, dear: Evaluation | None, cheap: Evaluation) -> Tensor:

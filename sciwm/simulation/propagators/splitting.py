@@ -32,6 +32,7 @@ class Splitting(Propagator, ABC):
     ):
         self.motion = motion
         self.stride = motion.stride
+        self.always_watched = motion.always_watched
         self._thermostat = OrnsteinUhlenbeck(temperature, friction, seed)
 
     @property

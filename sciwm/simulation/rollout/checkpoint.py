@@ -51,6 +51,8 @@ class Checkpoint:
             "forces": snapshot.forces.cpu().numpy(),
             "start_energy": snapshot.start_energy.cpu().numpy(),
         }
+        if snapshot.force_error is not None:
+            content["force_error"] = snapshot.force_error.cpu().numpy()
         if "work" in snapshot.whole:
             content["work"] = snapshot.whole.work.cpu().numpy()
         with replacing(self._path) as file:
@@ -90,6 +92,7 @@ class Checkpoint:
                 start_energy=tensor("start_energy"),
                 steps=content["steps"].tolist(),
                 reasons=[reason or None for reason in content["reasons"].tolist()],
+                force_error=tensor("force_error") if "force_error" in content else None,
             )
             evaluated = bool(snapshot.start_energy.isfinite().any())
             return snapshot.resumed(blank.propagator, evaluated), content["written"].tolist()

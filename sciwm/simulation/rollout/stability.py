@@ -104,13 +104,14 @@ class Stability:
             f"blew up in step {after.step} ({after.step * dt:g} {units.time}): its temperature is "
             f"{heat:.4g} {units.temperature} ({allowed:.4g} is allowed){energy}; before it atom "
             f"{fastest} (type {kind}) was the fastest, at {float(speeds[fastest]):.3g} "
-            f"{units.velocity}. Use a shorter step than {dt:g} {units.time}, or check the "
-            "simulator's forces around that atom"
+            f"{units.velocity}. Use a shorter step than {dt:g} {units.time}, or check what "
+            "moves that atom there"
         )
 
 
 class Trust:
-    """Ends systems that blow up and, at frames, those that have left their propagator's domain.
+    """Ends systems that blow up and, at frames, those that have left their propagator's domain; those of
+    long strides after each.
 
     Args:
         start: The state the run begins with.
@@ -122,7 +123,8 @@ class Trust:
     def stopped(self, before: Snapshot, after: Snapshot, at_frame: bool) -> dict[int, str]:
         """See `Guard`."""
         blown = self._stability.stopped(before, after, at_frame)
-        return systems_outside(after) | blown if at_frame else blown
+        look = at_frame or after.propagator.always_watched
+        return systems_outside(after) | blown if look else blown
 
 
 def systems_outside(snapshot: Snapshot) -> dict[int, str]:
