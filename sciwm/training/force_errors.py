@@ -18,11 +18,17 @@ LOSS_VARYING = (*VARYING, (0,), (0,), (0,), (0,))
 
 
 def loss_inputs(model: Potential, batch: State, table: NeighbourTable) -> tuple[Tensor, ...]:
-    """What `squared_errors` takes: the program's inputs, atoms per system, and labels."""
+    """What `squared_errors` takes: the program's inputs, atoms per system, and labels.
+
+    Zeros stand for labels that the batch has none of, and their sums mean nothing.
+    """
     inputs = program_inputs(batch, table)
     dtype = batch.positions.dtype
-    target = (batch.energy - model.total_offset(batch)).to(dtype)
-    labels = [batch.counts.to(dtype), target, batch.forces]
+    target = batch.positions.new_zeros(batch.n_systems)
+    if "energy" in batch:
+        target = (batch.energy - model.total_offset(batch)).to(dtype)
+    forces = batch.forces if "forces" in batch else torch.zeros_like(batch.positions)
+    labels = [batch.counts.to(dtype), target, forces]
     return (*inputs, *labels, batch.stress) if "stress" in batch else (*inputs, *labels)
 
 

@@ -18,6 +18,7 @@ from sciwm.models import archive
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.statistics import LabelStatistics, Statistics, survey
 from sciwm.training.calibration import calibrate_errors
+from sciwm.training.force_errors import SUMS, loss_inputs, squared_errors
 from sciwm.training.task import SURVEYED, Task
 
 Terms = dict[str, tuple[Tensor, Tensor]]
@@ -119,8 +120,9 @@ class OutcomeTask(Task):
         metrics: Terms = {}
         scaled: Terms = {}
         if self.energy_weight or self.force_weight:
-            energy, forces, *_ = self.model(batch, table, differentiable=self.training)
-            metrics |= self._dynamics(batch, energy, forces)
+            inputs = loss_inputs(self.model, batch, table)
+            found = squared_errors(self.model, *inputs, differentiable=self.training)
+            metrics |= self._weighted(dict(zip(SUMS, found.unbind(), strict=True)), batch)
             for name, source in (("energy", "energy_per_atom"), ("force", "force")):
                 if source in metrics:
                     total, count = metrics[source]
@@ -144,10 +146,12 @@ class OutcomeTask(Task):
     def null_errors(self, state: State, statistics: Statistics) -> Terms:
         """Of the mean training label (for atoms, of their element), the mean energy and no force."""
         metrics: Terms = {}
-        if self.energy_weight or self.force_weight:
-            still = torch.zeros_like(state.positions)
-            metrics |= self._dynamics(state, still.new_zeros(state.n_systems), still)
-            metrics.pop("energy_per_atom", None)
+        if self.energy_weight:
+            target = state.energy - self.model.total_offset(state)
+            metrics["energy"] = (target.square().sum(), torch.tensor(float(state.n_systems)))
+        if self.force_weight:
+            count = torch.tensor(float(state.forces.numel()))
+            metrics["force"] = (state.forces.square().sum(), count)
         for name, known in self._labels.items():
             if name not in self.model.properties:
                 continue
@@ -166,19 +170,14 @@ class OutcomeTask(Task):
             units |= {name: PROPERTIES[name].unit for name in self.model.properties}
         return units
 
-    def _dynamics(self, batch: State, energy: Tensor, forces: Tensor) -> Terms:
-        """Errors of energies without offsets and of forces, for those that have a weight."""
-        found: Terms = {}
-        if self.energy_weight:
-            target = (batch.energy - self.model.total_offset(batch)).to(energy.dtype)
-            systems = torch.tensor(float(batch.n_systems), device=energy.device)
-            off = energy - target
-            found["energy"] = (off.square().sum(), systems)
-            found["energy_per_atom"] = ((off / batch.counts).square().sum(), systems)
-        if self.force_weight:
-            count = torch.tensor(float(forces.numel()), device=forces.device)
-            found["force"] = ((forces - batch.forces).square().sum(), count)
-        return found
+    def _weighted(self, sums: dict[str, Tensor], batch: State) -> Terms:
+        """Sums of squared errors of energies and forces with their counts, for those that have a weight."""
+        systems = sums["energy"].new_tensor(float(batch.n_systems))
+        components = sums["force"].new_tensor(float(batch.positions.numel()))
+        counts = {"energy": systems, "energy_per_atom": systems, "force": components}
+        kept = ["energy", "energy_per_atom"] if self.energy_weight else []
+        kept += ["force"] if self.force_weight else []
+        return {name: (sums[name], counts[name]) for name in kept}
 
     def _require_labels(self, data: FrameData) -> None:
         if set(self.model.properties) != set(data.properties):
