@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +240,11 @@ def _percent(ratios: Array) -> dict[str, Any]:
 
 def shapes(frames: list[list[Frame]], truth: list[list[Frame]]) -> Figures:
     """Jensen-Shannon distances of distributions from the truth's; the null is its own two halves'."""
+    pairs, turning = places(truth[0][0])
     quantities: dict[str, Callable[[Frame], float]] = {
-        f"bond {name}": (lambda frame, pair=pair: _length(frame, *pair))
-        for name, pair in BONDS.items()
+        f"bond {name}": partial(_length, pair=pair) for name, pair in pairs.items()
     }
-    quantities["torsion"] = _torsion
+    quantities["torsion"] = partial(_torsion, turning=turning)
     figures: Figures = {}
     half = len(truth) // 2
     for name, measure in quantities.items():
@@ -280,8 +281,8 @@ def places(frame: Frame) -> tuple[dict[str, tuple[int, int]], list[int]]:
     return found, [methyl, carbon, oxygen, hydrogen]
 
 
-def _length(frame: Frame, first: int, second: int) -> float:
-    return float(np.linalg.norm(frame.positions[first] - frame.positions[second]))
+def _length(frame: Frame, pair: tuple[int, int]) -> float:
+    return float(np.linalg.norm(frame.positions[pair[0]] - frame.positions[pair[1]]))
 
 
 def _torsion(frame: Frame, turning: list[int]) -> float:
