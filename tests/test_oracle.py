@@ -735,6 +735,7 @@ class TestWorkerPool:
         until(lambda: [pid for pid in children_of(os.getpid()) if children_of(pid)])
         [child] = [c for pid in children_of(os.getpid()) for c in children_of(pid)]
         assert birth_of(child), workers
+        until(lambda: busy._began is not None)
         late()
         with pytest.raises(TimeoutError):
             busy.result()
