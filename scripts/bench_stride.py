@@ -15,7 +15,7 @@ lengths and of the turning of the hydroxyl group (Jensen-Shannon distance from t
 picosecond of one molecule, all in turns on one core. The first time takes an hour of one core, later ones
 half of it.
 
-    make && python scripts/bench_stride.py [--json_file FILE]
+    make && python scripts/bench_stride.py [--picoseconds 6] [--json_file FILE]
 """
 
 import json

@@ -23,7 +23,7 @@ RUN = "<!-- run -->\n"
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 
 BUDGETS = {
-    "train mine.h5md": "train mine.h5md --task.cpu_seconds 4 --task.compiled false",
+    "train mine.h5md": "train mine.h5md --task.cpu_seconds 12 --task.compiled false",
     "--task.cpu_seconds 600": "--task.cpu_seconds 4",
     "discover configs/quinones.yaml": "discover configs/quinones.yaml --plan.calls 4 --plan.start 4",
     "10ps": "20fs",
