@@ -12,8 +12,8 @@ from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import Statistics
 
 CLOSER = 0.9
-"""A pair nearer than this share of its closest approach in training is outside. There, nine tenths of what was
-learned of its atoms count, and all of it from 0.92 on (`short_range`)."""
+"""A pair nearer than this share of its closest approach in training is outside. There, nine tenths of what
+was learned of its atoms count, and all of it from 0.92 on (`short_range`)."""
 
 STRONGER = 5.0
 """A force larger than this multiple of the largest in training is outside."""
