@@ -26,7 +26,8 @@ def compile(model: str, *, threads: int | None = None) -> int:
         strides_example,
     )
 
-    original = archive.load(model_file(model)).model
+    source = archive.load(model_file(model))
+    original = source.model
     file = program_file(original)
     found, began = file.is_file(), time.monotonic()
     if isinstance(original, FlowMap):
@@ -35,7 +36,7 @@ def compile(model: str, *, threads: int | None = None) -> int:
         flow, compiled = CompiledFlowMap(original, None), compile_flow_map(original)
         ways = [partial(one, *strides_example(original)) for one in (flow, compiled)]
     else:
-        potential = archive.load(model_file(model)).potential
+        potential = source.potential
         program = compile_model(potential, threads)
         ways = [partial(one, *example(potential)) for one in (potential, program)]
     what = "found" if found else f"built in {time.monotonic() - began:.0f} s"

@@ -81,7 +81,6 @@ def simulate(
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
     from sciwm.interfaces.motion import Motion, driven
-    from sciwm.models.programs.flow_program import CompiledFlowMap
     from sciwm.simulation.actions import read_actions
     from sciwm.simulation.propagators import GHMC, strides_within
     from sciwm.simulation.references.registry import names_reference
@@ -98,7 +97,7 @@ def simulate(
         mover = mover_named(model)
     else:
         mover = mover_named(model, threads, device)
-    units = mover.model.units if isinstance(mover, CompiledFlowMap) else mover.units
+    units = mover.units
     found = starting_frames(start, frames, units, seed)
     states = [State.from_frame(frame, torch.float64) for frame in found for _ in range(copies)]
     state = State.collate(states).to(device)

@@ -93,7 +93,7 @@ class Motion:
         Raises:
             ValueError: If the mover cannot.
         """
-        units = mover.model.units if isinstance(mover, CompiledFlowMap) else mover.units
+        units = mover.units
         kelvin, rate = self.kelvin(units), FRICTION[units.name]
         if self.friction is not None:
             rate = parse_quantity(str(self.friction), "rate", units)
@@ -134,10 +134,9 @@ class Motion:
         if self.thermostat not in (None, "langevin"):
             raise ValueError(f"a flow map takes the thermostat langevin, not {self.thermostat}")
         if self.pressure is not None or self.cheap is not None:
-            what = "cheap forces" if self.pressure is None else "a pressure"
-            raise ValueError(f"a flow map has no forces, and takes no {what.removeprefix('a ')}")
-        model = flow.model
-        motion = FlowPropagator(flow, self._step(model.units, float(model.strides[1])))
+            what = "cheap forces" if self.pressure is None else "pressure"
+            raise ValueError(f"a flow map has no forces, and takes no {what}")
+        motion = FlowPropagator(flow, self._step(flow.units, float(flow.model.strides[1])))
         if kelvin is None:
             return motion
         return LangevinSplitting(motion, kelvin, rate, self.seed)

@@ -8,7 +8,7 @@ from sciwm.core.bounds import HIGHEST_RATE, require_positive
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import MAX_NUMBER, State
 from sciwm.data.modules import Data, WindowData
-from sciwm.models.dynamics.flow_map import FlowMap
+from sciwm.models.dynamics.flow_map import FlowMap, centred
 from sciwm.models.programs.compilation import VARYING, from_inputs
 from sciwm.models.programs.flow_program import FLOW_VARYING, changes, flow_example, flow_inputs
 from sciwm.models.statistics import Statistics, survey
@@ -107,7 +107,7 @@ class FlowTask(Task):
         counts = np.zeros(MAX_NUMBER + 1)
         fastest = np.zeros(MAX_NUMBER + 1)
         for window in windows:
-            velocity = _centred(window.path_velocities[:, 0], window)
+            velocity = centred(window.path_velocities[:, 0], window)
             stray, gain = self._sought(window, torch.tensor([data.length - 1]))
             numbers = window.numbers.numpy()
             np.maximum.at(fastest, numbers, velocity.norm(dim=1).numpy())
@@ -150,12 +150,11 @@ class FlowTask(Task):
         """Of the longest strides."""
         ends = torch.full((batch.n_systems,), batch.path.shape[1] - 1)
         inputs = self._inputs(batch, ends.to(batch.positions.device), False)
-        with torch.no_grad():
-            off = _errors(self.model, *inputs)
+        off = _errors(self.model, *inputs)
         usual = self.model.speeds[batch.numbers][:, None]
         count = torch.tensor(3.0 * len(batch.numbers), device=usual.device)
-        stray, gain = (((one / usual).square().sum(), count) for one in off)
-        terms = dict(zip(("stray", "gain"), squared_errors(self.model, *inputs), strict=True))
+        stray, gain = (((one.detach() / usual).square().sum(), count) for one in off)
+        terms = dict(zip(("stray", "gain"), _scaled(self.model, batch.numbers, off), strict=True))
         terms |= {"count_stray": count, "count_gain": count}
         return terms, {"velocity": gain, "mean velocity": stray}
 
@@ -176,7 +175,7 @@ class FlowTask(Task):
         elapsed = (batch.interval * ends)[batch.batch][:, None]
         velocity = batch.path_velocities[:, 0]
         stray = (batch.path[rows] - batch.path[:, 0]) / elapsed - velocity
-        return _centred(stray, batch), _centred(batch.path_velocities[rows] - velocity, batch)
+        return centred(stray, batch), centred(batch.path_velocities[rows] - velocity, batch)
 
     def _inputs(self, batch: State, ends: Tensor, backwards: bool) -> tuple[Tensor, ...]:
         """What `squared_errors` takes."""
@@ -189,7 +188,7 @@ class FlowTask(Task):
             start, velocities = batch.path[rows], -batch.path_velocities[rows]
             # From the end at -v', the way back is -h (v + w) long, and the gain of velocity the same.
             stray = -(batch.path_velocities[:, 0] + stray) - velocities
-            stray = _centred(stray, batch)
+            stray = centred(stray, batch)
         state = State(
             numbers=batch.numbers, positions=start.to(dtype), charges=batch.charges.to(dtype),
             total_charge=batch.total_charge.to(dtype), batch=batch.batch, cell=batch.cell.to(dtype),
@@ -205,8 +204,12 @@ class FlowTask(Task):
 def squared_errors(model: FlowMap, *inputs: Tensor) -> Tensor:
     """(2,) sums of squared errors of w and of u, in units of usual ones."""
     numbers = from_inputs(inputs[: len(VARYING)])[0].numbers
+    return _scaled(model, numbers, _errors(model, *inputs))
+
+
+def _scaled(model: FlowMap, numbers: Tensor, off: tuple[Tensor, Tensor]) -> Tensor:
+    """(2,) sums of squares of such errors, in units of what is usual for the type."""
     scales = model.strays[numbers][:, None], model.gains[numbers][:, None]
-    off = _errors(model, *inputs)
     return torch.stack([(one / by).square().sum() for one, by in zip(off, scales, strict=True)])
 
 
@@ -222,11 +225,3 @@ def labelled_example(model: FlowMap) -> tuple[Tensor, ...]:
     inputs = flow_example(model)
     velocities = inputs[len(VARYING)]
     return *inputs, 0.5 * velocities, -0.5 * velocities
-
-
-def _centred(vectors: Tensor, batch: State) -> Tensor:
-    """(A, 3) vectors less their mean by mass, system by system."""
-    masses = batch.masses.to(vectors)[:, None]
-    sums = vectors.new_zeros(batch.n_systems, 4)
-    sums.index_add_(0, batch.batch, torch.cat([masses * vectors, masses], dim=1))
-    return vectors - (sums[:, :3] / sums[:, 3:])[batch.batch]

@@ -17,14 +17,14 @@ from sciwm.data.collection import Collection
 from sciwm.data.datasets import WindowDataset
 from sciwm.evaluation.checks.check import Check, collated, judged, largest
 from sciwm.evaluation.checks.statistics import heat_checks, stability_check
-from sciwm.evaluation.checks.symmetry import BROKEN, ROUND_OFF
+from sciwm.evaluation.checks.symmetry import BROKEN, ROUND_OFF, reordered, turned
 from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.programs.flow_program import accelerated_flow_map
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.propagators import FlowPropagator, LangevinSplitting
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.thermostats import FRICTION
-from sciwm.simulation.velocities import maxwell_boltzmann
+from sciwm.simulation.velocities import maxwell_boltzmann, sum_by_system
 
 COPIES = 16
 """Independent simulations, from whose scatter the errors follow."""
@@ -84,12 +84,9 @@ def symmetry_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
     checks = []
     for name, reflect in (("rotation", False), ("reflection", True)):
         turn = random_rotation(generator, reflect).to(state.positions)
-        changed = state.moved(state.positions @ turn.T, state.velocities @ turn.T)
-        changed.cell = state.cell @ turn.T
         expected = ends[0] @ turn.T, ends[1] @ turn.T
-        checks.append(
-            compared(name, _after(model, changed), expected, "what is turned so moves turned so")
-        )
+        found = _after(model, turned(state, turn))
+        checks.append(compared(name, found, expected, "what is turned so moves turned so"))
     shift, speed = torch.randn(2, 3, generator=generator, dtype=torch.float64).to(state.positions)
     shifted = state.moved(state.positions + 3.0 * shift, state.velocities)
     checks.append(
@@ -108,13 +105,9 @@ def symmetry_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
     )
     order = torch.randperm(state.num_nodes, generator=generator)
     order = order[torch.argsort(state.batch[order], stable=True)]
-    changed = state.clone()
-    for key in ("numbers", "positions", "velocities", "masses", "charges"):
-        changed[key] = state[key][order]
     expected = ends[0][order], ends[1][order]
-    checks.append(
-        compared("permutation", _after(model, changed), expected, "the order of atoms is arbitrary")
-    )
+    found = _after(model, reordered(state, order))
+    checks.append(compared("permutation", found, expected, "the order of atoms is arbitrary"))
     alone = [_after(model, one) for one in systems]
     apart = torch.cat([one[0] for one in alone]), torch.cat([one[1] for one in alone])
     checks.append(
@@ -129,8 +122,8 @@ def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]
     positions, velocities = _after(model, state)
     scale = _usual(model, state)
     masses = state.masses[:, None]
-    lost = _sums(masses * (velocities - state.velocities), state)
-    mass = _sums(masses, state)
+    lost = sum_by_system(masses * (velocities - state.velocities), state)
+    mass = sum_by_system(masses, state)
     checks = [
         judged(
             "momentum", largest(lost / mass) / scale, "", ROUND_OFF, BROKEN,
@@ -139,9 +132,14 @@ def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]
     ]  # fmt: skip
     free = ~state.pbc.any(dim=1)
     if bool(free.any()):
-        before = _sums(masses * torch.linalg.cross(state.positions, state.velocities), state)
-        after = _sums(masses * torch.linalg.cross(positions, velocities), state)
-        size = _sums(masses * state.positions.square().sum(1, keepdim=True).sqrt(), state) * scale
+        before = sum_by_system(
+            masses * torch.linalg.cross(state.positions, state.velocities), state
+        )
+        after = sum_by_system(masses * torch.linalg.cross(positions, velocities), state)
+        size = (
+            sum_by_system(masses * state.positions.square().sum(1, keepdim=True).sqrt(), state)
+            * scale
+        )
         checks.append(
             judged(
                 "angular momentum", largest(((after - before) / size)[free]), "", ROUND_OFF, BROKEN,
@@ -237,8 +235,3 @@ def _after(model: FlowMap, state: State) -> Ends:
 def _usual(model: FlowMap, state: State) -> float:
     """The usual speed of what is there."""
     return float(model.speeds[state.numbers].square().mean().sqrt())
-
-
-def _sums(values: Tensor, state: State) -> Tensor:
-    """(S, ...) sums over the particles of each system."""
-    return values.new_zeros(state.n_systems, *values.shape[1:]).index_add(0, state.batch, values)

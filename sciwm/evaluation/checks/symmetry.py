@@ -61,7 +61,7 @@ def symmetry_checks(model: Potential, systems: Sequence[State]) -> list[Check]:
     permuted = Evaluation(reference.energy, reference.forces[order], reference.stress)
     checks.append(
         compared(
-            "permutation", _permuted(state, order), permuted, "the order of atoms is arbitrary"
+            "permutation", reordered(state, order), permuted, "the order of atoms is arbitrary"
         )
     )
     if bool(state.pbc.any()):
@@ -127,8 +127,8 @@ def deviation(found: Evaluation, expected: Evaluation, state: State) -> float:
 
 
 def turned(state: State, turn: Tensor) -> State:
-    """Every system rotated or reflected about the origin, box included."""
-    changed = _with(state, state.positions @ turn.T)
+    """Every system rotated or reflected about the origin, velocities and box included."""
+    changed = state.moved(state.positions @ turn.T, state.velocities @ turn.T.to(state.velocities))
     changed.cell = state.cell @ turn.T
     return changed
 
@@ -149,7 +149,7 @@ def _with(state: State, positions: Tensor) -> State:
     return changed
 
 
-def _permuted(state: State, order: Tensor) -> State:
+def reordered(state: State, order: Tensor) -> State:
     """Atoms in another order within their systems."""
     changed = state.clone()
     for key in ("numbers", "positions", "velocities", "masses", "charges"):

@@ -115,14 +115,14 @@ class FlowMap(Model):
         """(A, 3) w and (A, 3) u, in the units' velocity; neither moves the centre of mass."""
         vectors = table.vectors(state.positions, state.cell, state.batch)
         geometry = Geometry.of(state, table, vectors, self.beyond)
-        moving = _centred(state.velocities, state) / self.speeds[state.numbers][:, None]
+        moving = centred(state.velocities, state) / self.speeds[state.numbers][:, None]
         features = self.encoder(geometry, moving, (stride / self.strides[1])[state.batch])
         found = self.readout(features[:, 1:4])
         gate = self.gate(features[:, 0])
         stray = gate[:, 0:1] * moving + (1.0 + gate[:, 1:2]) * found[..., 0]
         gain = gate[:, 2:3] * moving + (1.0 + gate[:, 3:4]) * found[..., 1]
         scales = self.strays[state.numbers][:, None], self.gains[state.numbers][:, None]
-        return _centred(stray * scales[0], state), _centred(gain * scales[1], state)
+        return centred(stray * scales[0], state), centred(gain * scales[1], state)
 
     @staticmethod
     def moved(state: State, stride: Tensor, stray: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,8 +135,8 @@ class FlowMap(Model):
         if not bool(turns.any()):
             return positions, velocities
         free = turns[state.batch][:, None].to(positions)
-        before = _angular_momentum(_centred(state.positions, state), state.velocities, state)
-        around = _centred(positions, state)
+        before = _angular_momentum(centred(state.positions, state), state.velocities, state)
+        around = centred(positions, state)
         response = torch.linalg.inv(_inertia(around, turns, state))
         for _ in range(ROUNDS):
             lost = before - _angular_momentum(around, velocities, state)
@@ -156,7 +156,7 @@ class FlowMap(Model):
         vectors = table.vectors(state.positions, state.cell, state.batch)
         nearest = self.domain.nearest(state.numbers, table.sender, table.real, self.cutoff)
         near = bool((vectors.square().sum(-1) < nearest.square()).any())
-        speeds = _centred(state.velocities, state).square().sum(dim=1)
+        speeds = centred(state.velocities, state).square().sum(dim=1)
         known = (FASTER * self.fastest[state.numbers]).square()
         return not near and bool((speeds <= known).all())
 
@@ -165,7 +165,7 @@ class FlowMap(Model):
         vectors = table.vectors(state.positions, state.cell, state.batch)
         geometry = Geometry.of(state, table, vectors, self.beyond)
         reasons = self.domain.outside(geometry, torch.zeros_like(state.positions), self.cutoff)
-        speed = _centred(state.velocities, state).norm(dim=-1)
+        speed = centred(state.velocities, state).norm(dim=-1)
         known = self.fastest[state.numbers].to(speed)
         for atom in torch.nonzero(~(speed <= FASTER * known))[:, 0].tolist():
             reasons.setdefault(
@@ -182,7 +182,7 @@ def _sums(values: Tensor, state: State) -> Tensor:
     return values.new_zeros(shape).index_add(0, state.batch, values)
 
 
-def _centred(vectors: Tensor, state: State) -> Tensor:
+def centred(vectors: Tensor, state: State) -> Tensor:
     """(A, 3) vectors less their mean by mass."""
     masses = state.masses.to(vectors)
     mean = _sums(masses[:, None] * vectors, state) / _sums(masses, state)[:, None]

@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 
 from sciwm.core.state import MAX_NUMBER
 from sciwm.models.encoders.radial import BesselBasis, RadialBasis
+from sciwm.models.encoders.sizes import require_sizes
 from sciwm.models.encoders.spherical import (
     DegreeLinear,
     SelfProduct,
@@ -24,9 +25,6 @@ from sciwm.models.encoders.spherical import (
     degree_slices,
 )
 from sciwm.models.geometry import Geometry
-
-FARTHEST = 1e12
-"""No particle sees farther; numbers far beyond overflow single precision."""
 
 
 class Encoder(nn.Module):
@@ -53,16 +51,7 @@ class Encoder(nn.Module):
         basis_decay: float = 0.0,
     ):
         super().__init__()
-        for name, value, most in (
-            ("lmax", lmax, 11),  # to which e3nn has coupling coefficients
-            ("layers", layers, 100),
-            ("channels", channels, 10_000),
-            ("basis_size", basis_size, 1_000),
-        ):
-            if not 1 <= value <= most:
-                raise ValueError(f"{name} must lie in 1..{most}, got {value}")
-        if cutoff > FARTHEST:
-            raise ValueError(f"cutoff must be at most {FARTHEST:g}, got {cutoff}")
+        require_sizes(cutoff, lmax=lmax, layers=layers, channels=channels, basis_size=basis_size)
         self.cutoff = cutoff
         self.channels = channels
         self.lmax = lmax

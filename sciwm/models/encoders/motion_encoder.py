@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sciwm.core.state import MAX_NUMBER
 from sciwm.models.encoders.radial import BesselBasis, RadialBasis
+from sciwm.models.encoders.sizes import require_sizes
 from sciwm.models.encoders.spherical import (
     DegreeLinear,
     SelfProduct,
@@ -44,15 +45,9 @@ class MotionEncoder(nn.Module):
         waves: int = 8,
     ):
         super().__init__()
-        for name, value, most in (
-            ("lmax", lmax, 11),  # to which e3nn has coupling coefficients
-            ("layers", layers, 100),
-            ("channels", channels, 10_000),
-            ("basis_size", basis_size, 1_000),
-            ("waves", waves, 100),
-        ):
-            if not 1 <= value <= most:
-                raise ValueError(f"{name} must lie in 1..{most}, got {value}")
+        require_sizes(
+            cutoff, lmax=lmax, layers=layers, channels=channels, basis_size=basis_size, waves=waves
+        )
         self.cutoff = cutoff
         self.channels = channels
         self.lmax = lmax

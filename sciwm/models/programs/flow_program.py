@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
+from sciwm.core.units import UnitSystem
 from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.programs.compilation import (
     VARYING,
@@ -66,6 +67,10 @@ class CompiledFlowMap:
         self._built_for = (weight.dtype, weight.device)
         self._numbers = (*model.parameters(), *model.buffers())
         self._changes = self._counted_changes()
+
+    @property
+    def units(self) -> UnitSystem:
+        return self.model.units
 
     def __call__(
         self, state: State, table: NeighbourTable, stride: Tensor
