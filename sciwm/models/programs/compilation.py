@@ -46,6 +46,29 @@ from sciwm.models.programs.tracing import (
 from sciwm.models.statistics import Statistics
 
 
+class BuiltFor:
+    """What a program was built for: the numbers of a model as they were, their precision and place.
+
+    Args:
+        model: As it is now.
+    """
+
+    def __init__(self, model: Model):
+        weight = next(model.parameters())
+        self._place = (weight.dtype, weight.device)
+        self._numbers = (*model.parameters(), *model.buffers())
+        self._changes = self._counted_changes()
+
+    def fits(self, positions: Tensor) -> bool:
+        """Whether the program may be asked of these positions, and the model is as it was."""
+        here = (positions.dtype, positions.device)
+        return here == self._place and self._counted_changes() == self._changes
+
+    def _counted_changes(self) -> int:
+        """Grows whenever a number of the model is written in place."""
+        return sum([one._version for one in self._numbers])  # a list: asked at every step
+
+
 class CompiledPotential(DerivedPotential):
     """A potential whose energies, forces and virials come from a program.
 
@@ -68,10 +91,7 @@ class CompiledPotential(DerivedPotential):
         self._spread = spread
         self.cutoff = model.cutoff
         self.unit_system = model.unit_system
-        weight = next(model.parameters())
-        self._built_for = (weight.dtype, weight.device)
-        self._numbers = (*model.parameters(), *model.buffers())
-        self._changes = self._counted_changes()
+        self._built_for = BuiltFor(model)
 
     @property
     def base(self) -> Potential:
@@ -83,19 +103,13 @@ class CompiledPotential(DerivedPotential):
     def differentiated(
         self, state: State, table: NeighbourTable, differentiable: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        here = (state.positions.dtype, state.positions.device)
-        other = here != self._built_for or self._counted_changes() != self._changes
-        if differentiable or other:
+        if differentiable or not self._built_for.fits(state.positions):
             return self.model.differentiated(state, table, differentiable)
         program = self.program
         if self._spread is not None and self._spread[0] <= torch.get_num_threads():
             program = self._spread[1]
         energy, forces, virial, *error = program(*program_inputs(state, table))
         return energy, forces, virial, error[0] if error else None
-
-    def _counted_changes(self) -> int:
-        """Grows whenever a number of the model is written in place."""
-        return sum([one._version for one in self._numbers])  # a list: asked at every step
 
 
 def compile_model(model: Potential, threads: int | None = None) -> CompiledPotential:

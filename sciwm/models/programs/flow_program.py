@@ -9,6 +9,7 @@ from sciwm.core.units import UnitSystem
 from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.programs.compilation import (
     VARYING,
+    BuiltFor,
     Traced,
     example,
     find,
@@ -63,10 +64,7 @@ class CompiledFlowMap:
     def __init__(self, model: FlowMap, program: Function | None):
         self.model = model.eval().requires_grad_(False)
         self._program = program
-        weight = next(model.parameters())
-        self._built_for = (weight.dtype, weight.device)
-        self._numbers = (*model.parameters(), *model.buffers())
-        self._changes = self._counted_changes()
+        self._built_for = BuiltFor(model)
 
     @property
     def units(self) -> UnitSystem:
@@ -76,17 +74,11 @@ class CompiledFlowMap:
         self, state: State, table: NeighbourTable, stride: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `FlowMap.changes`."""
-        here = (state.positions.dtype, state.positions.device)
-        other = here != self._built_for or self._counted_changes() != self._changes
-        if self._program is None or other:
+        if self._program is None or not self._built_for.fits(state.positions):
             with torch.no_grad():
                 return self.model.changes(state, table, stride)
         stray, gain = self._program(*flow_inputs(state, table, stride))
         return stray, gain
-
-    def _counted_changes(self) -> int:
-        """Grows whenever a number of the map is written in place."""
-        return sum([one._version for one in self._numbers])  # a list: asked at every stride
 
 
 def compile_flow_map(model: FlowMap) -> CompiledFlowMap:

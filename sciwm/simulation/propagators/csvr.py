@@ -3,15 +3,15 @@
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.simulation.propagators.integrator import temperature_text
+from sciwm.simulation.propagators.integrator import Integrator, temperature_text
 from sciwm.simulation.propagators.propagator import Conserved
-from sciwm.simulation.propagators.thermostatted import ThermostattedIntegrator
+from sciwm.simulation.propagators.thermostatted import Thermostatted
 from sciwm.simulation.propagators.verlet import VelocityVerlet
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import VelocityRescaling
 
 
-class CSVR(ThermostattedIntegrator):
+class CSVR(Thermostatted, Integrator):
     """Velocity Verlet with canonical sampling through velocity rescaling (Bussi, Donadio &
     Parrinello 2007): canonical, and far gentler on the motion than friction.
 

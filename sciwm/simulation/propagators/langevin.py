@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.simulation.propagators.integrator import temperature_text
+from sciwm.simulation.propagators.integrator import Integrator, temperature_text
 from sciwm.simulation.propagators.propagator import Conserved
-from sciwm.simulation.propagators.thermostatted import ThermostattedIntegrator
+from sciwm.simulation.propagators.thermostatted import Thermostatted
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck
 
 
-class Langevin(ThermostattedIntegrator):
+class Langevin(Thermostatted, Integrator):
     """Langevin dynamics by the BAOAB splitting, whose positions are canonical to a higher order
     than other splittings' (Leimkuhler & Matthews, Appl. Math. Res. eXpress 2013, 34, section 2.2).
 

@@ -1,6 +1,5 @@
 """A thermostat around any motion."""
 
-import copy
 from abc import ABC
 from collections.abc import Sequence
 from typing import Self
@@ -11,11 +10,12 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.simulation.propagators.integrator import temperature_text
 from sciwm.simulation.propagators.propagator import Conserved, Propagator
+from sciwm.simulation.propagators.thermostatted import Thermostatted
 from sciwm.simulation.simulator import Evaluation
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck
 
 
-class Splitting(Propagator, ABC):
+class Splitting(Thermostatted, ABC):
     """Friction and noise over half a stride, a stride of the motion, and friction and noise again.
 
     Args:
@@ -25,6 +25,7 @@ class Splitting(Propagator, ABC):
         seed: Of the noise, together with each system's `State.streams`.
     """
 
+    _thermostat: OrnsteinUhlenbeck
     conserves: frozenset[Conserved] = frozenset()
 
     def __init__(
@@ -40,10 +41,6 @@ class Splitting(Propagator, ABC):
         return self.motion.units
 
     @property
-    def temperature(self) -> float | Tensor:
-        return self._thermostat.temperature
-
-    @property
     def origin(self) -> tuple[str, str]:
         return self.motion.origin
 
@@ -53,15 +50,9 @@ class Splitting(Propagator, ABC):
     def outside(self, state: State, evaluation: Evaluation | None) -> dict[int, str]:
         return self.motion.outside(state, evaluation)
 
-    def held_at(self, temperature: float) -> Self:
-        chosen = copy.copy(self)
-        chosen._thermostat = self._thermostat.held_at(temperature)
-        return chosen
-
     def select(self, keep: Sequence[int]) -> Self:
-        chosen = copy.copy(self)
+        chosen = super().select(keep)
         chosen.motion = self.motion.select(keep)
-        chosen._thermostat = self._thermostat.select(keep)
         return chosen
 
     def _disturbed(self, state: State, number: int) -> State:

@@ -1,4 +1,4 @@
-"""What integrators with a thermostat share."""
+"""What propagators with a thermostat share."""
 
 import copy
 from abc import ABC
@@ -7,12 +7,12 @@ from typing import Self
 
 from torch import Tensor
 
-from sciwm.simulation.propagators.integrator import Integrator
+from sciwm.simulation.propagators.propagator import Propagator
 from sciwm.simulation.thermostats import OrnsteinUhlenbeck, VelocityRescaling
 
 
-class ThermostattedIntegrator(Integrator, ABC):
-    """An integrator whose velocities a thermostat changes."""
+class Thermostatted(Propagator, ABC):
+    """A propagator whose velocities a thermostat changes."""
 
     _thermostat: OrnsteinUhlenbeck | VelocityRescaling
 
