@@ -29,6 +29,7 @@ from sciwm.simulation.actions import (
     ChargeChange,
     ConstantForce,
     Driven,
+    During,
     Frozen,
     Ionisation,
     MassChange,
@@ -71,6 +72,7 @@ OTHERS = [
     Addition(2, [1.0, 2.0, 3.0], 2.0, charge=0.5),
     Ionisation(1.0),
     CellChange([1.1, 1.0, 0.9]),
+    During(0.5, 1.0, [ConstantForce([0], [1.0, 0, 0]), TemperatureSchedule([0.0], [2.0])]),
 ]
 
 
@@ -121,11 +123,11 @@ class Sum(Bonds):
 class OneKick(Driven):
     """One whole kick before the stride. Proof that the checks below can fail."""
 
-    def _kicked(self, state, time):
+    def _kicked(self, state, time, middle):
         if round(time / self.stride) in self.done:
             return state
         self.done.add(round(time / self.stride))
-        return super()._kicked(super()._kicked(state, time), time)
+        return super()._kicked(super()._kicked(state, time, middle), time, middle)
 
 
 def chain(seed=0, count=4):
@@ -372,6 +374,134 @@ def momentum(state):
 
 def angular_momentum(state):
     return torch.linalg.cross(state.positions, state.masses[:, None] * state.velocities).sum(0)
+
+
+class TestDuring:
+    def test_a_force_for_some_of_the_time_is_that_of_a_field_which_is_switched(self):
+        """And its impulse is force times time, to the last digit, for either end of the window."""
+        state = chain()
+        state.velocities = torch.zeros_like(state.velocities)
+        window = During(0.5, 1.0, [UniformField([1.0, 0, 0])])
+        propagator, start = acted(VelocityVerlet(Nothing(), 0.01), state, [window])
+        end = run(propagator, start, 200)
+        gained = state.charges / state.masses * 0.5
+        assert torch.allclose(end.velocities[:, 0], gained, atol=1e-12)
+        assert propagator.conserves == set()
+
+    def test_windows_one_after_another_are_one_that_stays(self):
+        whole, parts = (
+            acted(Langevin(Bonds(), 0.01, 0.7, 0.5, 3), chain(), actions)
+            for actions in (
+                [FORCES[0]],
+                [During(k / 4, (k + 1) / 4, [FORCES[0]]) for k in range(4)],
+            )
+        )
+        there, here = run(*whole, 100), run(*parts, 100)
+        assert torch.equal(there.positions, here.positions)
+        assert torch.equal(there.work, here.work)
+        gap = [During(k / 4, (k + 0.96) / 4, [FORCES[0]]) for k in range(4)]
+        off = run(*acted(Langevin(Bonds(), 0.01, 0.7, 0.5, 3), chain(), gap), 100)
+        assert (off.positions - here.positions).abs().max() > 1e-4
+
+    def test_what_is_done_counts_its_own_time(self):
+        moving = Trap([0], 3.0, [0.0, 0, 0], [0.5, 0, 0])
+        propagator, start = acted(
+            VelocityVerlet(Nothing(), 0.01),
+            chain(),
+            [During(0.3, 9.0, [During(0.2, 9.0, [moving])])],
+        )
+        windows = During(0.3, 9.0, [During(0.2, 9.0, [moving])]).windows()
+        assert [(one.begin, one.end) for one in windows] == [(0.5, 9.0)]
+        early = run(propagator, start, 50)
+        propagator, _ = acted(VelocityVerlet(Nothing(), 0.01), early, [moving])
+        later = run(propagator, early, 50)
+        whole, start = acted(VelocityVerlet(Nothing(), 0.01), chain(), [During(0.5, 9, [moving])])
+        torch.testing.assert_close(run(whole, start, 100).positions, later.positions)
+
+    def test_a_thermostat_is_led_for_some_of_the_time(self):
+        state = State.collate([chain(seed) for seed in range(200)])
+        hot = During(5.0, 10.0, [TemperatureSchedule([0.0], [3.0])])
+        propagator, start = acted(Langevin(Bonds(), 0.02, 1.0, 2.0, 2), state, [hot])
+        assert propagator.temperature == 3.0
+        heat = []
+        for now, _ in unroll(propagator, start, Bonds().evaluate(start), 900):
+            heat.append(float(kinetic_energy(now, REDUCED).sum()) / (1.5 * len(now.numbers)))
+        assert np.mean(heat[150:250]) == pytest.approx(1.0, rel=0.03)
+        assert np.mean(heat[400:500]) == pytest.approx(3.0, rel=0.03)
+        assert np.mean(heat[800:]) == pytest.approx(1.0, rel=0.03)
+
+    def test_what_cannot_be_done_for_some_of_the_time_is_refused(self):
+        with pytest.raises(ValueError, match="take it out of During"):
+            During(0.0, 1.0, [Frozen([0])])
+        with pytest.raises(ValueError, match="before it begins"):
+            During(2.0, 1.0, [FORCES[0]])
+        two = [During(k, k + 1.5, [TemperatureSchedule([0.0], [2.0])]) for k in range(2)]
+        with pytest.raises(ValueError, match="at a time"):
+            acted(Langevin(Bonds(), 0.02, 1.0, 2.0, 2), chain(), two)
+        late = During(0.0, 1.0, [ConstantForce([9], [1, 0, 0])])
+        with pytest.raises(ValueError, match=r"particle 9, but system 0 has 4"):
+            acted(VelocityVerlet(Bonds(), 0.01), chain(), [late])
+
+
+class TestOneForEachSystem:
+    """(S,) numbers in place of one act on each system as its own number would alone."""
+
+    @staticmethod
+    def some(values):
+        return torch.tensor(values, dtype=torch.float64)
+
+    CASES: ClassVar = {
+        "force": lambda a: ConstantForce([0], [a, 0.1, 0]),
+        "field": lambda a: UniformField([0, a, 0], frequency=a, phase=a),
+        "spring": lambda a: Spring([1, 3], a, a),
+        "trap": lambda a: Trap([0], a, [a, 0, 0], [0, a, 0]),
+        "wall": lambda a: Wall([1, 1, 0], a, 3.0),
+        "distance": lambda a: SteeredDistance([0, 2], 0.5, 2.0, 1.0, a),
+        "torsion": lambda a: SteeredTorsion([0, 1, 2, 3], 0.5, 1.5, 170.0, a * 100),
+        "schedule": lambda a: TemperatureSchedule([0.0, 0.3], [1.0, a]),
+        "window": lambda a: During(0.0, a, [ConstantForce([0], [5.0, 0, 0])]),
+        "warm": lambda a: During(0.1, a, [TemperatureSchedule([0.0], [a])]),
+        "mass": lambda a: MassChange([1], a),
+    }
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_as_alone(self, name):
+        values = [0.4, 1.1, 2.3]
+        states = [chain(seed) for seed in range(3)]
+        for number, one in enumerate(states):
+            one.stream = torch.tensor([number])
+        inner = Langevin(Bonds(), 0.01, 0.7, 0.5, seed=3)
+        make = self.CASES[name]
+        many, start = acted(inner, State.collate(states), [make(self.some(values))])
+        together = run(many, start, 80)
+        for number, (one, value) in enumerate(zip(states, values, strict=True)):
+            propagator, begin = acted(inner, one, [make(value)])
+            alone = run(propagator, begin, 80)
+            torch.testing.assert_close(
+                together.system(number).positions, alone.positions, rtol=0, atol=1e-12
+            )
+        swapped, start = acted(inner, State.collate(states), [make(self.some(values[::-1]))])
+        assert (run(swapped, start, 80).positions - together.positions).abs().max() > 1e-6
+
+    def test_systems_that_are_left_keep_theirs(self):
+        many = [ConstantForce([0], [self.some([1.0, 2.0, 3.0]), 0.0, 0.0])]
+        state = State.collate([chain(seed) for seed in range(3)])
+        propagator, start = acted(VelocityVerlet(Bonds(), 0.01), state, many)
+        whole = run(propagator, start, 50)
+        some = run(propagator.select([0, 2]), start.select([0, 2]), 50)
+        torch.testing.assert_close(some.system(1).positions, whole.system(2).positions)
+        assert json.loads(propagator.parameters["actions"])[0] == {
+            "ConstantForce": {"particles": [0], "force": [[1.0, 2.0, 3.0], 0.0, 0.0]}
+        }
+
+    def test_gradients_run_through_them(self):
+        pull = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+        propagator, start = acted(
+            VelocityVerlet(Nothing(), 0.1), chain(), [ConstantForce([0], [pull, 0.0, 0.0])]
+        )
+        end = run(propagator, start, 10).positions[0, 0]
+        (slope,) = torch.autograd.grad(end, pull)
+        assert float(slope) == pytest.approx(0.5 / float(start.masses[0]))
 
 
 class TestChanges:

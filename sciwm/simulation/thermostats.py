@@ -53,7 +53,7 @@ class OrnsteinUhlenbeck:
     def seed(self) -> int:
         return self._noise.seed
 
-    def held_at(self, temperature: float) -> "OrnsteinUhlenbeck":
+    def held_at(self, temperature: float | Tensor) -> "OrnsteinUhlenbeck":
         """The thermostat at another temperature, with the same random numbers."""
         other = OrnsteinUhlenbeck(temperature, self.friction, self._noise.seed)
         other._noise = self._noise  # which makes them in blocks
@@ -119,7 +119,7 @@ class VelocityRescaling:
     def seed(self) -> int:
         return self._noise.seed
 
-    def held_at(self, temperature: float) -> "VelocityRescaling":
+    def held_at(self, temperature: float | Tensor) -> "VelocityRescaling":
         """The thermostat at another temperature, with the same random numbers."""
         other = VelocityRescaling(temperature, self.time_constant, self._noise.seed)
         other._noise = self._noise  # which makes them in blocks

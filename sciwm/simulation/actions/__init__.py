@@ -11,6 +11,7 @@ from sciwm.simulation.actions.changes import (
     numbers_before,
 )
 from sciwm.simulation.actions.driven import Driven, acted
+from sciwm.simulation.actions.during import During
 from sciwm.simulation.actions.forces import ConstantForce, Spring, Trap, UniformField, Wall
 from sciwm.simulation.actions.frozen import Frozen
 from sciwm.simulation.actions.list_file import actions_from, read_actions
@@ -25,6 +26,7 @@ __all__ = [
     "ChargeChange",
     "ConstantForce",
     "Driven",
+    "During",
     "Force",
     "Frozen",
     "Ionisation",

@@ -1,13 +1,15 @@
 """What can be done to a system that is simulated: the kinds of actions, and how they are written down.
 
 An action is a frozen dataclass of plain numbers and texts. Quantities may be texts with a unit, such as
-"1 eV/Å²", or numbers in the units of the world they meet; `resolved` makes them numbers.
+"1 eV/Å²", or numbers in the units of the world they meet; `resolved` makes them numbers. In place of a
+number there may be (S,) numbers, one for each system of the state that is acted on: so a batch of systems is
+acted on differently at once.
 """
 
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -29,17 +31,22 @@ PARTICLES = "particles"
 """Marks numbers of particles in a system, from 0 on."""
 
 Particles = Annotated[list[int], PARTICLES]
-Time = Annotated[float | str, Quantity("time")]
-Rate = Annotated[float | str, Quantity("rate")]
-Length = Annotated[float | str, Quantity("length")]
-Velocity = Annotated[float | str, Quantity("velocity")]
-Energy = Annotated[float | str, Quantity("energy")]
-ForceSize = Annotated[float | str, Quantity("force")]
-FieldSize = Annotated[float | str, Quantity("field")]
-Stiffness = Annotated[float | str, Quantity("stiffness")]
-Charge = Annotated[float | str, Quantity("charge")]
-Mass = Annotated[float | str, Quantity("mass")]
-Temperature = Annotated[float | str, Quantity("temperature")]
+Value = float | str | Tensor
+"""A number, a text with a unit, or (S,) numbers."""
+
+Time = Annotated[Value, Quantity("time")]
+Rate = Annotated[Value, Quantity("rate")]
+Length = Annotated[Value, Quantity("length")]
+Velocity = Annotated[Value, Quantity("velocity")]
+Energy = Annotated[Value, Quantity("energy")]
+ForceSize = Annotated[Value, Quantity("force")]
+FieldSize = Annotated[Value, Quantity("field")]
+Stiffness = Annotated[Value, Quantity("stiffness")]
+Charge = Annotated[Value, Quantity("charge")]
+Mass = Annotated[Value, Quantity("mass")]
+Temperature = Annotated[Value, Quantity("temperature")]
+PlainNumber = Annotated[float | Tensor, Quantity("number")]
+"""A number that has no unit in `QUANTITIES`, such as an angle."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +84,45 @@ class Action:
                         f"{fewest} (0 to {fewest - 1}); name one of those"
                     )
 
+    def of(self, systems: Sequence[int]) -> Self:
+        """What is done to some of the systems."""
+        return self.replaced(lambda value: value[list(systems)] if value.dim() else value)
+
+    def replaced(self, change: Callable[[Tensor], Any]) -> Self:
+        """The same with something else in place of each (S,) numbers."""
+        found = {f.name: _deep(getattr(self, f.name), change) for f in dataclasses.fields(self)}
+        return dataclasses.replace(self, **found)
+
     def written(self) -> dict[str, Any]:
         """As job files have it: its name, and what it was given."""
-        content = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        }
+        content = {}
+        for field in dataclasses.fields(self):
+            value = _plain(getattr(self, field.name))
+            if value != field.default:
+                content[field.name] = value
         return {type(self).__name__: content}
+
+    def windows(self) -> list["Window"]:
+        """When what is done: always, but for what is there to say so."""
+        return [Window(self)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Window:
+    """An action and when it is taken.
+
+    Attributes:
+        begin: Since the start of the run; also what the action takes for its own start.
+        end: When it is over.
+    """
+
+    action: Action
+    begin: float | Tensor = 0.0
+    end: float | Tensor = math.inf
+
+    def open(self, time: float) -> bool | Tensor:
+        """Whether it is taken then; (S,) where that differs between systems."""
+        return (self.begin <= time) & (time < self.end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +135,8 @@ class Force(Action, ABC):
     breaks = frozenset({"energy", "momentum", "angular momentum"})
 
     @abstractmethod
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
-        """(S,) energies and (A, 3) forces at a time since the start of the run."""
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
+        """(S,) energies and (A, 3) forces at a time, or (S,) times, since the action began."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +158,32 @@ def places(state: State, numbers: Sequence[int]) -> Tensor:
     return first[:, None] + torch.as_tensor(numbers, device=first.device)
 
 
-def number(value: float | str) -> float:
-    """A quantity that is resolved already."""
+def number(value: Value) -> float:
+    """A quantity that is resolved already, and the same for all systems."""
     assert not isinstance(value, str), "actions are resolved before they act"
-    return value
+    return float(value)
+
+
+def per_system(value: Value | float, state: State) -> Tensor:
+    """(S,) a quantity that is resolved already, or one for each system."""
+    assert not isinstance(value, str), "actions are resolved before they act"
+    if not isinstance(value, Tensor):
+        return state.positions.new_full((state.n_systems,), value)
+    return value.to(state.positions).expand(state.n_systems)
+
+
+def vectors(values: Sequence[Value], state: State) -> Tensor:
+    """(S, n) of n such quantities."""
+    if any(isinstance(one, Tensor) for one in values):
+        return torch.stack([per_system(one, state) for one in values], dim=-1)
+    return state.positions.new_tensor(values).expand(state.n_systems, len(values))
+
+
+def numbers_of(value: Value) -> list[float]:
+    """What is known of a quantity before it is resolved: nothing of a text."""
+    if isinstance(value, str):
+        return []
+    return value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]
 
 
 def _marks(hint: Any) -> list[Any]:
@@ -138,6 +198,23 @@ def _number(value: Any, kind: str, units: UnitSystem, name: str) -> Any:
         return [_number(one, kind, units, name) for one in value]
     if isinstance(value, str):
         return parse_quantity(value, kind, units)
-    if not math.isfinite(value):
+    if not all(map(math.isfinite, numbers_of(value))):
         raise ValueError(f"{name} of an action must be finite, got {value}")
-    return float(value)
+    return value if isinstance(value, Tensor) else float(value)
+
+
+def _deep(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    if isinstance(value, list):
+        return [_deep(one, change) for one in value]
+    if isinstance(value, Action):
+        return value.replaced(change)
+    return change(value) if isinstance(value, Tensor) else value
+
+
+def _plain(value: Any) -> Any:
+    """As YAML and JSON hold it."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, Action):
+        return value.written()
+    return value.tolist() if isinstance(value, Tensor) else value

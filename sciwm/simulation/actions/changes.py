@@ -17,6 +17,7 @@ from sciwm.simulation.actions.action import (
     Particles,
     Velocity,
     number,
+    numbers_of,
 )
 from sciwm.simulation.actions.forces import require_different, require_vector
 
@@ -42,8 +43,8 @@ class MassChange(Change):
     mass: Mass
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mass, str):
-            require_positive(mass=self.mass)
+        for one in numbers_of(self.mass):
+            require_positive(mass=one)
 
     def apply(self, system: State) -> State:
         return _replaced(system, "masses", self.particles, number(self.mass))

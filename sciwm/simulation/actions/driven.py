@@ -1,5 +1,6 @@
 """Any propagator, while actions are taken on what it moves."""
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
-from sciwm.simulation.actions.action import Action, Change, Force, places
+from sciwm.simulation.actions.action import Action, Change, Force, Window, places
 from sciwm.simulation.actions.frozen import Frozen
 from sciwm.simulation.actions.schedule import TemperatureSchedule
 from sciwm.simulation.propagators import CSVR, CellRescaling, Integrator, Propagator
@@ -24,7 +25,8 @@ class Driven(Propagator):
 
     A stride M under outer forces is K(t) M K(t + Δt), where K(t): v += Δt F(x, t) / 2m. This is of second
     order for every M of second order; around velocity Verlet and BAOAB it is those integrators themselves
-    under the sum of all forces, since their strides begin and end with such kicks. Energies stay those of
+    under the sum of all forces, since their strides begin and end with such kicks. Both kicks are by what is
+    done in the middle of the stride (see `During`). Energies stay those of
     the simulator, without the outer forces; what these have done is `State.work`, the sum of what each
     kick changed the kinetic energy by.
 
@@ -39,15 +41,16 @@ class Driven(Propagator):
         self.inner = propagator
         self.actions = list(actions)
         self.stride = propagator.stride
-        self.conserves = propagator.conserves.difference(*(one.breaks for one in actions))
-        self._forces = [one for one in actions if isinstance(one, Force)]
+        windows = [window for one in actions for window in one.windows()]
+        self.conserves = propagator.conserves.difference(*(one.action.breaks for one in windows))
+        self._forces = [one for one in windows if isinstance(one.action, Force)]
         self._frozen = sorted(
             {k for one in actions if isinstance(one, Frozen) for k in one.particles}
         )
-        schedules = [one for one in actions if isinstance(one, TemperatureSchedule)]
-        if len(schedules) > 1:
+        schedules = [one for one in windows if isinstance(one.action, TemperatureSchedule)]
+        if any(_overlap(*pair) for pair in itertools.combinations(schedules, 2)):
             raise ValueError(
-                "one TemperatureSchedule is as much as a thermostat can follow; join them"
+                "one TemperatureSchedule at a time is as much as a thermostat can follow; join them"
             )
         if schedules and propagator.temperature is None:
             raise ValueError(
@@ -58,8 +61,8 @@ class Driven(Propagator):
                 f"Frozen does not go with {propagator.parameters['integrator']}, which would count and "
                 "move those particles too; use Langevin dynamics at constant volume"
             )
-        self._schedule = schedules[0] if schedules else None
-        self._held: tuple[float, Propagator] | None = None
+        self._schedules = schedules
+        self._held: tuple[float | Tensor, Propagator] | None = None
         self._places: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     @property
@@ -69,7 +72,11 @@ class Driven(Propagator):
     @property
     def temperature(self) -> float | Tensor | None:
         """The hottest, where a schedule changes it."""
-        return self.inner.temperature if self._schedule is None else self._schedule.hottest
+        hottest = self.inner.temperature
+        for one in self._schedules:
+            assert isinstance(one.action, TemperatureSchedule)
+            hottest = torch.maximum(*map(_double, (hottest, one.action.hottest)))
+        return float(hottest) if isinstance(hottest, Tensor) and not hottest.dim() else hottest
 
     def start(self, state: State) -> Evaluation | None:
         return self.inner.start(state)
@@ -78,15 +85,16 @@ class Driven(Propagator):
         self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation | None]:
         time = index * self.stride
-        inner = self._at(time + 0.5 * self.stride)
+        middle, end = time + 0.5 * self.stride, time + self.stride
+        inner = self._at(middle)
         if not self._frozen:
-            moved, evaluation = inner.advance(self._kicked(state, time), evaluation, index)
-            return self._kicked(moved, time + self.stride), evaluation
+            moved, evaluation = inner.advance(self._kicked(state, time, middle), evaluation, index)
+            return self._kicked(moved, end, middle), evaluation
         heavy, rows = self._held_back(state)
         moved = state.moved(state.positions, state.velocities)
         moved.masses = heavy
-        moved, evaluation = inner.advance(self._kicked(moved, time), evaluation, index)
-        moved = self._kicked(moved, time + self.stride)
+        moved, evaluation = inner.advance(self._kicked(moved, time, middle), evaluation, index)
+        moved = self._kicked(moved, end, middle)
         # As heavy as they are, noise moves them by the last digit of a small number.
         there = moved.moved(
             torch.where(rows, state.positions, moved.positions),
@@ -99,7 +107,7 @@ class Driven(Propagator):
         return self.inner.outside(state, evaluation)
 
     def select(self, keep: Sequence[int]) -> "Driven":
-        return Driven(self.inner.select(keep), self.actions)
+        return Driven(self.inner.select(keep), [one.of(keep) for one in self.actions])
 
     @property
     def parameters(self) -> dict[str, str | float]:
@@ -112,20 +120,37 @@ class Driven(Propagator):
 
     def _at(self, time: float) -> Propagator:
         """The propagator with the set-point of a time."""
-        if self._schedule is None:
+        temperature = self.inner.temperature
+        for one in self._schedules:
+            assert isinstance(one.action, TemperatureSchedule)
+            led = one.open(time)
+            if isinstance(led, Tensor):
+                its = _double(one.action.at(torch.where(led, time - one.begin, 0.0)))
+                temperature = torch.where(led, its, _double(temperature))
+            elif led:
+                temperature = one.action.at(time - one.begin)
+        if not self._schedules or temperature is self.inner.temperature:
             return self.inner
-        temperature = self._schedule.at(time)
-        if self._held is None or self._held[0] != temperature:
+        assert temperature is not None
+        if self._held is None or not torch.equal(*map(_double, (self._held[0], temperature))):
             self._held = temperature, self.inner.held_at(temperature)
         return self._held[1]
 
-    def _kicked(self, state: State, time: float) -> State:
-        """After the outer forces of a time have acted for half a stride."""
-        if not self._forces:
+    def _kicked(self, state: State, time: float, middle: float) -> State:
+        """After the outer forces of a time have acted for half a stride, whose middle is given."""
+        taken = [(one, one.open(middle)) for one in self._forces]
+        taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
+        if not taken:
             return state
         total = torch.zeros_like(state.positions)
-        for force in self._forces:
-            total += force.act(state, time)[1]
+        for one, led in taken:
+            assert isinstance(one.action, Force)
+            if isinstance(led, Tensor):
+                since = torch.where(led, time - one.begin, 0.0)
+                forces = one.action.act(state, since)[1]
+                total = total + torch.where(led[state.batch][:, None], forces, 0.0)
+            else:
+                total = total + one.action.act(state, time - one.begin)[1]
         total = state.within_dimensions(total)
         gained = 0.5 * self.stride * self.units.acceleration * total / state.masses[:, None]
         mean = (state.velocities + 0.5 * gained).double()
@@ -143,6 +168,17 @@ class Driven(Propagator):
             heavy = torch.where(rows, HEAVY, state.masses)
             self._places = known = state.masses, state.batch, heavy, rows[:, None]
         return known[2], known[3]
+
+
+def _double(value: float | Tensor | None) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _overlap(first: Window, second: Window) -> bool:
+    """Whether both are taken at some time, in some system."""
+    begin = torch.maximum(*map(_double, (first.begin, second.begin)))
+    end = torch.minimum(*map(_double, (first.end, second.end)))
+    return bool((begin < end).any())
 
 
 def acted(
@@ -167,14 +203,16 @@ def acted(
         if isinstance(action, Change):
             require_charges_read(action, inner.simulator)
             streams = state.streams
-            state = State.collate([action.apply(one) for one in state.systems()])
+            systems = enumerate(state.systems())
+            state = State.collate([action.of([s]).apply(one) for s, one in systems])
             state.stream = streams
     state = state.moved(state.positions, state.velocities)
     for action in resolved:
         if isinstance(action, Frozen):
             state.velocities = state.velocities.clone()
             state.velocities[places(state, action.particles).flatten()] = 0.0
-    if any(isinstance(one, Force) for one in resolved):
+    windows = [window for one in resolved for window in one.windows()]
+    if any(isinstance(one.action, Force) for one in windows):
         state.work = state.positions.new_zeros(state.n_systems, dtype=torch.float64)
     return Driven(propagator, resolved), state
 

@@ -16,12 +16,16 @@ from sciwm.simulation.actions.action import (
     ForceSize,
     Length,
     Particles,
+    PlainNumber,
     Rate,
     Stiffness,
     Time,
+    Value,
     Velocity,
-    number,
+    numbers_of,
+    per_system,
     places,
+    vectors,
 )
 from sciwm.simulation.velocities import sum_by_system
 
@@ -40,12 +44,12 @@ class ConstantForce(Force):
     def __post_init__(self) -> None:
         require_vector("force", self.force)
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
         where = places(state, self.particles)
-        pull = state.positions.new_tensor(self.force)
+        pull = vectors(self.force, state)[:, None].expand(*where.shape, 3)
         forces = torch.zeros_like(state.positions)
-        forces[where.flatten()] = pull
-        return -(state.positions[where] @ pull).sum(-1), forces
+        forces[where.flatten()] = pull.flatten(0, 1)
+        return -(state.positions[where] * pull).sum((1, 2)), forces
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class UniformField(Force):
 
     field: list[FieldSize]
     frequency: Rate | None = None
-    phase: float = 0.0
+    phase: PlainNumber = 0.0
     begin: Time = 0.0
     end: Time | None = None
     charges: list[Charge] | None = None
@@ -89,14 +93,18 @@ class UniformField(Force):
                     "carries one; give it `charges`, one for each particle"
                 )
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
-        on = number(self.begin) <= time < (math.inf if self.end is None else number(self.end))
-        turns = 0.0 if self.frequency is None else number(self.frequency) * time
-        strength = math.cos(2 * math.pi * turns + self.phase) if on else 0.0
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
+        now = per_system(time, state)
+        on = now >= per_system(self.begin, state)
+        if self.end is not None:
+            on = on & (now < per_system(self.end, state))
+        turns = now * per_system(0.0 if self.frequency is None else self.frequency, state)
+        strength = torch.cos(2 * math.pi * turns + per_system(self.phase, state)) * on
         charges = state.charges
         if self.charges is not None:
-            charges = charges.new_tensor(self.charges).repeat(state.n_systems)
-        forces = charges[:, None] * (strength * state.positions.new_tensor(self.field))
+            charges = vectors(self.charges, state).flatten()
+        field = strength[:, None] * vectors(self.field, state)
+        forces = charges[:, None] * field[state.batch]
         return -sum_by_system((forces * state.positions).sum(-1), state), forces
 
 
@@ -119,15 +127,16 @@ class Spring(Force):
     def __post_init__(self) -> None:
         require_different(self.particles, 2)
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
         where = places(state, self.particles)
         arm = state.positions[where[:, 1]] - state.positions[where[:, 0]]
         distance = arm.norm(dim=-1)
-        excess = distance - number(self.length)
-        pull = (number(self.stiffness) * excess / distance.clamp(min=1e-12))[:, None] * arm
+        excess = distance - per_system(self.length, state)
+        stiffness = per_system(self.stiffness, state)
+        pull = (stiffness * excess / distance.clamp(min=1e-12))[:, None] * arm
         forces = torch.zeros_like(state.positions)
         forces[where[:, 0]], forces[where[:, 1]] = pull, -pull
-        return 0.5 * number(self.stiffness) * excess**2, forces
+        return 0.5 * stiffness * excess**2, forces
 
 
 @dataclass(frozen=True)
@@ -150,15 +159,16 @@ class Trap(Force):
         if self.velocity is not None:
             require_vector("velocity", self.velocity)
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
         where = places(state, self.particles)
-        centre = state.positions.new_tensor(self.centre)
+        centre = vectors(self.centre, state)
         if self.velocity is not None:
-            centre = centre + time * state.positions.new_tensor(self.velocity)
-        arms = state.positions[where] - centre
+            centre = centre + per_system(time, state)[:, None] * vectors(self.velocity, state)
+        arms = state.positions[where] - centre[:, None]
+        stiffness = per_system(self.stiffness, state)
         forces = torch.zeros_like(state.positions)
-        forces[where.flatten()] = -number(self.stiffness) * arms.flatten(0, 1)
-        return 0.5 * number(self.stiffness) * arms.square().sum((1, 2)), forces
+        forces[where.flatten()] = (-stiffness[:, None, None] * arms).flatten(0, 1)
+        return 0.5 * stiffness * arms.square().sum((1, 2)), forces
 
 
 @dataclass(frozen=True)
@@ -179,18 +189,20 @@ class Wall(Force):
         require_vector("normal", self.normal)
         if not any(self.normal):
             raise ValueError("the normal of a Wall has no direction; give one, such as [0, 0, 1]")
-        if not isinstance(self.stiffness, str):
-            require_not_negative(stiffness=self.stiffness)
+        for one in numbers_of(self.stiffness):
+            require_not_negative(stiffness=one)
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
         normal = state.positions.new_tensor(self.normal)
         normal = normal / normal.norm()
-        behind = (number(self.offset) - state.positions @ normal).clamp(min=0.0)
-        forces = number(self.stiffness) * behind[:, None] * normal
-        return sum_by_system(0.5 * number(self.stiffness) * behind**2, state), forces
+        offset = per_system(self.offset, state)[state.batch]
+        stiffness = per_system(self.stiffness, state)[state.batch]
+        behind = (offset - state.positions @ normal).clamp(min=0.0)
+        forces = (stiffness * behind)[:, None] * normal
+        return sum_by_system(0.5 * stiffness * behind**2, state), forces
 
 
-def require_vector(name: str, values: Sequence[float | str]) -> None:
+def require_vector(name: str, values: Sequence[Value]) -> None:
     """Raises ValueError if there are not three components."""
     if len(values) != 3:
         raise ValueError(f"{name} has three components, got {values}")

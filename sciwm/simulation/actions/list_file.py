@@ -18,6 +18,7 @@ from sciwm.simulation.actions.changes import (
     MassChange,
     Removal,
 )
+from sciwm.simulation.actions.during import During
 from sciwm.simulation.actions.forces import ConstantForce, Spring, Trap, UniformField, Wall
 from sciwm.simulation.actions.frozen import Frozen
 from sciwm.simulation.actions.schedule import TemperatureSchedule
@@ -30,6 +31,7 @@ ACTIONS: dict[str, type[Action]] = {
         CellChange,
         ChargeChange,
         ConstantForce,
+        During,
         Frozen,
         Ionisation,
         MassChange,
@@ -74,6 +76,9 @@ def actions_from(content: Any) -> list[Action]:
         if not isinstance(one, dict) or len(one) != 1 or next(iter(one)) not in ACTIONS:
             raise ValueError(f"{one!r} is no action; there are {', '.join(ACTIONS)}")
         ((name, given),) = one.items()
+        given = dict(given or {})
+        if name == During.__name__ and "actions" in given:
+            given["actions"] = actions_from(given["actions"])
         path = f"{ACTIONS[name].__module__}.{name}"
-        actions.append(construct({"class_path": path, "init_args": given or {}}, Action))
+        actions.append(construct({"class_path": path, "init_args": given}, Action))
     return actions

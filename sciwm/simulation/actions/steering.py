@@ -19,12 +19,16 @@ from sciwm.simulation.actions.action import (
     Force,
     Length,
     Particles,
+    PlainNumber,
     Stiffness,
     Time,
-    number,
+    numbers_of,
+    per_system,
     places,
+    vectors,
 )
 from sciwm.simulation.actions.forces import require_different
+from sciwm.simulation.internal_coordinates import angle, distance, torsion
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Steering(Force, ABC):
 
     def __post_init__(self) -> None:
         require_different(self.particles, self.size)
-        if not isinstance(self.duration, str) and not self.duration > 0:
+        if not all(one > 0 for one in numbers_of(self.duration)):
             raise ValueError(f"duration must be positive, got {self.duration}")
 
     @abstractmethod
@@ -53,21 +57,22 @@ class Steering(Force, ABC):
         """(S,) values at (S, size, 3) positions, and (S, size, 3) their gradients."""
 
     @abstractmethod
-    def spring(self) -> tuple[float, float, float]:
-        """k, and λ at the beginning and the end, in the units of the coordinate."""
+    def spring(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """(S,) k, and λ at the beginning and the end, in the units of the coordinate."""
 
-    def excess(self, values: Tensor, rest: float) -> Tensor:
+    def excess(self, values: Tensor, rest: Tensor) -> Tensor:
         """(S,) q - λ."""
         return values - rest
 
-    def act(self, state: State, time: float) -> tuple[Tensor, Tensor]:
-        stiffness, begin, end = self.spring()
-        rest = begin + min(max(time / number(self.duration), 0.0), 1.0) * (end - begin)
+    def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
+        stiffness, begin, end = self.spring(state)
+        share = (per_system(time, state) / per_system(self.duration, state)).clamp(0.0, 1.0)
+        rest = begin + share * (end - begin)
         where = places(state, self.particles)
         values, gradients = self.coordinate(state.positions[where])
         excess = self.excess(values, rest)
         forces = torch.zeros_like(state.positions)
-        forces[where.flatten()] = (-stiffness * excess[:, None, None] * gradients).flatten(0, 1)
+        forces[where.flatten()] = (-(stiffness * excess)[:, None, None] * gradients).flatten(0, 1)
         return 0.5 * stiffness * excess**2, forces
 
 
@@ -86,14 +91,12 @@ class SteeredDistance(Steering):
     begin: Length
     end: Length
 
-    def spring(self) -> tuple[float, float, float]:
-        return number(self.stiffness), number(self.begin), number(self.end)
+    def spring(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        stiffness, begin, end = vectors([self.stiffness, self.begin, self.end], state).unbind(-1)
+        return stiffness, begin, end
 
     def coordinate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        arm = points[:, 1] - points[:, 0]
-        distance = arm.norm(dim=-1)
-        unit = arm / distance[:, None]
-        return distance, torch.stack([-unit, unit], dim=1)
+        return distance(points)
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,12 @@ class AngularSteering(Steering, ABC):
     """
 
     stiffness: Energy
-    begin: float
-    end: float
+    begin: PlainNumber
+    end: PlainNumber
 
-    def spring(self) -> tuple[float, float, float]:
-        return number(self.stiffness), math.radians(self.begin), math.radians(self.end)
+    def spring(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        begin, end = torch.deg2rad(vectors([self.begin, self.end], state)).unbind(-1)
+        return per_system(self.stiffness, state), begin, end
 
 
 @dataclass(frozen=True)
@@ -121,42 +125,18 @@ class SteeredAngle(AngularSteering):
     size = 3
 
     def coordinate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        arms = points[:, [0, 2]] - points[:, 1:2]
-        lengths = arms.norm(dim=-1, keepdim=True)
-        units = arms / lengths
-        cosine = (units[:, 0] * units[:, 1]).sum(-1).clamp(-1.0, 1.0)
-        # Straight, there is no direction to bend it in.
-        sine = (1.0 - cosine**2).sqrt().clamp(min=1e-6)
-        other = units.flip(1)
-        ends = (cosine[:, None, None] * units - other) / (sine[:, None, None] * lengths)
-        gradients = torch.stack([ends[:, 0], -ends.sum(1), ends[:, 1]], dim=1)
-        return torch.acos(cosine), gradients
+        return angle(points)
 
 
 @dataclass(frozen=True)
 class SteeredTorsion(AngularSteering):
-    """Along the torsion of four particles, by IUPAC's sign; gradients by Blondel & Karplus,
-    J. Comput. Chem. 17, 1132 (1996), equation 27. `end` may lie several turns away from `begin`.
-    """
+    """Along the torsion of four particles; `end` may lie several turns away from `begin`."""
 
     size = 4
 
-    def excess(self, values: Tensor, rest: float) -> Tensor:
+    def excess(self, values: Tensor, rest: Tensor) -> Tensor:
         turn = 2 * math.pi
         return torch.remainder(values - rest + math.pi, turn) - math.pi
 
     def coordinate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        first, axis, last = (
-            points[:, 0] - points[:, 1],
-            points[:, 1] - points[:, 2],
-            points[:, 3] - points[:, 2],
-        )
-        a, b = torch.linalg.cross(first, axis), torch.linalg.cross(last, axis)
-        length = axis.norm(dim=-1, keepdim=True)
-        sine = (torch.linalg.cross(b, a) * axis).sum(-1) / length[:, 0]
-        value = torch.atan2(sine, (a * b).sum(-1))
-        a, b = a / a.square().sum(-1, keepdim=True), b / b.square().sum(-1, keepdim=True)
-        along = (first * axis).sum(-1, keepdim=True) / length * a
-        along = along - (last * axis).sum(-1, keepdim=True) / length * b
-        ends = -length * a, length * b
-        return value, torch.stack([ends[0], along - ends[0], -along - ends[1], ends[1]], dim=1)
+        return torsion(points)

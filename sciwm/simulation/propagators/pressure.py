@@ -130,7 +130,7 @@ class CellRescaling(Propagator):
         chosen._noise = RandomStreams(self._noise.seed, VOLUMES)
         return chosen
 
-    def held_at(self, temperature: float) -> Self:
+    def held_at(self, temperature: float | Tensor) -> Self:
         chosen = copy.copy(self)
         chosen.inner = self.inner.held_at(temperature)
         return chosen

@@ -75,13 +75,13 @@ class Propagator(abc.ABC):
     def select(self, keep: Sequence[int]) -> "Propagator":
         """The same for those systems only."""
 
-    def held_at(self, temperature: float) -> Self:
+    def held_at(self, temperature: float | Tensor) -> Self:
         """The same with its thermostat at another temperature, and the same random numbers.
 
         Raises:
             ValueError: If it has none.
         """
-        raise ValueError(f"{type(self).__name__} has no thermostat to set to {temperature:g}")
+        raise ValueError(f"{type(self).__name__} has no thermostat to set to {temperature}")
 
     @property
     @abc.abstractmethod

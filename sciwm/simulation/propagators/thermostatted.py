@@ -20,7 +20,7 @@ class Thermostatted(Propagator, ABC):
     def temperature(self) -> float | Tensor:
         return self._thermostat.temperature
 
-    def held_at(self, temperature: float) -> Self:
+    def held_at(self, temperature: float | Tensor) -> Self:
         chosen = copy.copy(self)
         chosen._thermostat = self._thermostat.held_at(temperature)
         return chosen
