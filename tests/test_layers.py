@@ -8,7 +8,7 @@ import pytest
 import sciwm
 
 LAYERS = ["core", "data", "models", "simulation", "evaluation", "training"]
-LAYERS += ["learning", "discovery", "report"]
+LAYERS += ["learning", "discovery", "planning", "report"]
 TOP = ["interfaces", "cli"]
 ROOT = Path(sciwm.__file__).parent
 

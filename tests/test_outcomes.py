@@ -294,7 +294,7 @@ class TestSurvival:
             for t, frame in enumerate(frames):
                 state = State.from_frame(frame, torch.float64)
                 for _ in range(2):  # a step may be shown twice
-                    if watch.ended([0], state, 20 * t):
+                    if watch.ended([0], state, None, 20 * t):
                         break
                 if watch.broken:
                     break
@@ -307,9 +307,9 @@ class TestSurvival:
         for t in range(40):
             length = 1.1 if t % 4 == 3 else 3.0
             state = State.from_frame(dumbbell(length), torch.float64)
-            assert watch.ended([0], state, 20 * t) == {}
+            assert watch.ended([0], state, None, 20 * t) == {}
         far = State.from_frame(dumbbell(3.0), torch.float64)
-        ends = [watch.ended([0], far, 20 * t) for t in range(40, 46)]
+        ends = [watch.ended([0], far, None, 20 * t) for t in range(40, 46)]
         assert any(ends)
 
     def test_weak_bonds_of_quantum_chemistry_break_before_strong_ones(self, gfn2):

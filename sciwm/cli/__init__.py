@@ -21,6 +21,10 @@ COMMANDS = {
     "compile": ("sciwm.cli.compile", "a trained model as a program, for faster simulations"),
     "simulate": ("sciwm.cli.simulate", "molecular dynamics in the learned world; continues too"),
     "analyse": ("sciwm.cli.analyse", "what a trajectory shows, with error bars and pictures"),
+    "plan": (
+        "sciwm.cli.plan",
+        "the best actions in imagination, carried out in the true simulator",
+    ),
     "screen": ("sciwm.cli.screen", "a ranked table from a library of molecules; continues too"),
     "discover": ("sciwm.cli.discover", "propose, imagine, verify, learn, to a budget"),
     "report": ("sciwm.cli.report", "one page with pictures of a run"),
@@ -86,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     module = import_module(COMMANDS[command][0])
     try:
-        if command in ("train", "discover") and not {"-h", "--help"} & set(rest):
+        if command in ("train", "discover", "plan") and not {"-h", "--help"} & set(rest):
             return int(module.run(rest))
         function = getattr(module, "import_" if command == "import" else command)
         return int(call(function, rest, f"sciwm {command}") or 0)

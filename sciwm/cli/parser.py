@@ -27,7 +27,11 @@ class Parser(ArgumentParser):
         """Ends the process with status 2."""
         if not self.exit_on_error:
             super().error(message, ex)
-        options = " --options" if self.prog in ("sciwm train", "sciwm discover") else " --help"
+        options = (
+            " --options"
+            if self.prog in ("sciwm train", "sciwm discover", "sciwm plan")
+            else " --help"
+        )
         self.exit(2, f"{self.prog}: {plain(message)}; `{self.prog}{options}` lists all options\n")
 
 

@@ -6,10 +6,13 @@ description from anyone is safe to run.
 
 import importlib
 import inspect
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
 
 from sciwm.core.annotations import fits, shown
 from sciwm.core.former_names import current_path
+
+T = TypeVar("T")
 
 Description = dict[str, Any]
 """`class_path` and `init_args`, which may hold descriptions again; anything else is plain JSON."""
@@ -60,6 +63,27 @@ def construct(description: Description, *wanted: type) -> Any:
         raise ValueError(
             f"{path} cannot be built from {sorted(map(str, arguments))}: {error}"
         ) from error
+
+
+def construct_named(content: Any, kinds: Mapping[str, type[T]], what: str) -> T:
+    """The object that `NAME: {arguments}` stands for.
+
+    Args:
+        kinds: Classes by the names that files call them by.
+        what: They are, for errors.
+
+    Raises:
+        ValueError: If it is none of them, or takes no such arguments.
+    """
+    if isinstance(content, str):
+        content = {content: {}}
+    if not isinstance(content, dict) or len(content) != 1 or next(iter(content)) not in kinds:
+        raise ValueError(f"{content!r} is no {what}; there are {', '.join(kinds)}")
+    ((name, given),) = content.items()
+    kind = kinds[name]
+    path = f"{kind.__module__}.{name}"
+    made: T = construct({"class_path": path, "init_args": given or {}}, kind)
+    return made
 
 
 def _argument(value: Any, hint: Any) -> Any:

@@ -184,6 +184,10 @@ def conversion(unit: str, quantity: str) -> float:
 _AMOUNT = re.compile(r"\s*([+-]?\d+\.?\d*(?:[eE][+-]?\d+)?)\s*([A-Za-zÅåµ/].*?)?\s*")
 
 
+PLAIN = "number"
+"""The quantity of numbers that have no unit."""
+
+
 def parse_quantity(text: str, quantity: str, units: UnitSystem) -> float:
     """The value of a text such as `10ps`, `300 K` or `0.5` in a unit system's own units.
 
@@ -195,6 +199,8 @@ def parse_quantity(text: str, quantity: str, units: UnitSystem) -> float:
     if match is None:
         raise UnitError(f"{text!r} is not a {quantity}; write a number and a unit, such as 10ps")
     value, unit = float(match.group(1)), match.group(2) or ""
+    if unit and quantity == PLAIN:
+        raise UnitError(f"{text!r} has a unit, where a plain number is wanted")
     if unit and units is REDUCED:
         raise UnitError(
             f"{text!r} has a unit, but this model is in reduced units; give a bare number"

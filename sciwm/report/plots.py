@@ -43,8 +43,8 @@ def parity(predicted: ArrayLike, reference: ArrayLike, quantity: str, unit: str)
     axes.scatter(r, p, s=9, alpha=0.4, color=BLUE, linewidths=0, zorder=2, rasterized=True)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.locator_params(nbins=5)
-    axes.set_xlabel(_label(f"reference {quantity}", unit))
-    axes.set_ylabel(_label(f"predicted {quantity}", unit))
+    axes.set_xlabel(label(f"reference {quantity}", unit))
+    axes.set_ylabel(label(f"predicted {quantity}", unit))
     return figure
 
 
@@ -55,7 +55,7 @@ def error_histogram(predicted: ArrayLike, reference: ArrayLike, quantity: str, u
     axes.hist(error, bins=81, color=BLUE)
     axes.axvline(0.0, color=BLACK, linewidth=1)
     axes.set_yscale("log")
-    axes.set_xlabel(_label(f"error of {quantity}", unit))
+    axes.set_xlabel(label(f"error of {quantity}", unit))
     axes.set_ylabel("number of values")
     return figure
 
@@ -72,7 +72,7 @@ def error_bars(errors: Mapping[str, float], nulls: Mapping[str, float], unit: st
     axes.bar(places + 0.2, [nulls[name] for name in errors], 0.4, color=ORANGE, label="null model")
     axes.set_yscale("log")
     axes.set_xticks(places, list(errors))
-    axes.set_ylabel(_label("RMSE", unit))
+    axes.set_ylabel(label("RMSE", unit))
     axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
@@ -117,8 +117,8 @@ def energy_drift(times: ArrayLike, energies: ArrayLike, time_unit: str, energy_u
         slope, start = np.polyfit(t, change, 1)
         axes.plot(t, start + slope * t, color=colour, linestyle="--", linewidth=1)
     axes.axhline(0.0, color=BLACK, linewidth=0.7)
-    axes.set_xlabel(_label("time", time_unit))
-    axes.set_ylabel(_label("change of the total energy", energy_unit))
+    axes.set_xlabel(label("time", time_unit))
+    axes.set_ylabel(label("change of the total energy", energy_unit))
     return figure
 
 
@@ -141,8 +141,8 @@ def curves(observables: Mapping[str, Observable], title: str | None = None) -> F
         value, error = np.asarray(found.value), np.nan_to_num(np.asarray(found.error))
         axes.plot(found.x, value, color=colour, linewidth=1.4, label=source)
         axes.fill_between(found.x, value - error, value + error, color=colour, alpha=0.2, lw=0)
-    axes.set_xlabel(_label(found.x_name, found.x_unit))
-    axes.set_ylabel(_label(title or found.name, found.unit))
+    axes.set_xlabel(label(found.x_name, found.x_unit))
+    axes.set_ylabel(label(title or found.name, found.unit))
     axes.legend(frameon=False)
     return figure
 
@@ -167,6 +167,32 @@ def time_series(
     return figure
 
 
+def band(
+    times: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    lines: Sequence[ArrayLike],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """What was expected of a quantity over time, and how it went.
+
+    Args:
+        times: (T,).
+        low, high: (T,) ends of what was expected.
+        lines: (T,) each, or shorter where one ended early.
+    """
+    figure, axes = _empty(5.6, 3.6)
+    axes.fill_between(np.asarray(times), low, high, color=ORANGE, alpha=0.3, lw=0, label="imagined")
+    for number, line in enumerate(map(np.asarray, lines)):
+        name = None if number else "true"
+        axes.plot(np.asarray(times)[: len(line)], line, color=BLACK, linewidth=1, label=name)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(frameon=False)
+    return figure
+
+
 def horizon(
     times: ArrayLike, model: ArrayLike, null: ArrayLike, time_unit: str, error_unit: str
 ) -> Figure:
@@ -184,8 +210,8 @@ def horizon(
         high = np.percentile(e, 95, axis=0, method="higher")
         axes.plot(times, high, ":", color=colour, label=f"{name}, 95 %")
     axes.set_yscale("log")
-    axes.set_xlabel(_label("time", time_unit))
-    axes.set_ylabel(_label("mean squared position error", error_unit))
+    axes.set_xlabel(label("time", time_unit))
+    axes.set_ylabel(label("mean squared position error", error_unit))
     axes.legend(frameon=False, fontsize=9)
     return figure
 
@@ -210,7 +236,7 @@ def error_against_calls(
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("calls of the reference")
-    axes.set_ylabel(_label("force error", unit))
+    axes.set_ylabel(label("force error", unit))
     axes.legend(frameon=False)
     return figure
 
@@ -230,7 +256,7 @@ def errors_by_kind(
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("question")
-    axes.set_ylabel(_label("force error when asked", unit))
+    axes.set_ylabel(label("force error when asked", unit))
     axes.legend(frameon=False, ncols=2, fontsize=9)
     return figure
 
@@ -256,5 +282,6 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _label(name: str, unit: str) -> str:
+def label(name: str, unit: str) -> str:
+    """A quantity and its unit, as an axis is marked."""
     return f"{name} ({unit})" if unit else name

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciwm.core.state import State
-from sciwm.core.units import UnitSystem, parse_quantity
+from sciwm.core.units import PLAIN, UnitSystem, parse_quantity
 from sciwm.simulation.propagators.propagator import Conserved
 
 
@@ -45,7 +45,7 @@ Stiffness = Annotated[Value, Quantity("stiffness")]
 Charge = Annotated[Value, Quantity("charge")]
 Mass = Annotated[Value, Quantity("mass")]
 Temperature = Annotated[Value, Quantity("temperature")]
-PlainNumber = Annotated[float | Tensor, Quantity("number")]
+PlainNumber = Annotated[Value, Quantity(PLAIN)]
 """A number that has no unit in `QUANTITIES`, such as an angle."""
 
 
@@ -67,7 +67,7 @@ class Action:
         """
         changes = {}
         for name, hint in get_type_hints(type(self), include_extras=True).items():
-            kind = next((mark.kind for mark in _marks(hint) if isinstance(mark, Quantity)), None)
+            kind = kind_of(hint)
             if kind is not None and getattr(self, name) is not None:
                 changes[name] = _number(getattr(self, name), kind, units, name)
         return dataclasses.replace(self, **changes)
@@ -184,6 +184,11 @@ def numbers_of(value: Value) -> list[float]:
     if isinstance(value, str):
         return []
     return value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]
+
+
+def kind_of(hint: Any) -> str | None:
+    """The kind of quantity that an annotated field of an action holds; None if it holds none."""
+    return next((mark.kind for mark in _marks(hint) if isinstance(mark, Quantity)), None)
 
 
 def _marks(hint: Any) -> list[Any]:

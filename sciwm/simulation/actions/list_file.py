@@ -7,7 +7,7 @@
 from pathlib import Path
 from typing import Any
 
-from sciwm.core.construction import construct
+from sciwm.core.construction import construct_named
 from sciwm.core.yaml_text import read_yaml
 from sciwm.simulation.actions.action import Action
 from sciwm.simulation.actions.changes import (
@@ -73,12 +73,8 @@ def actions_from(content: Any) -> list[Action]:
         raise ValueError("actions are a list, each beginning with `- NAME:`")
     actions = []
     for one in content:
-        if not isinstance(one, dict) or len(one) != 1 or next(iter(one)) not in ACTIONS:
-            raise ValueError(f"{one!r} is no action; there are {', '.join(ACTIONS)}")
-        ((name, given),) = one.items()
-        given = dict(given or {})
-        if name == During.__name__ and "actions" in given:
-            given["actions"] = actions_from(given["actions"])
-        path = f"{ACTIONS[name].__module__}.{name}"
-        actions.append(construct({"class_path": path, "init_args": given}, Action))
+        inside = one.get(During.__name__) if isinstance(one, dict) else None
+        if isinstance(inside, dict) and "actions" in inside:
+            one = {During.__name__: inside | {"actions": actions_from(inside["actions"])}}
+        actions.append(construct_named(one, ACTIONS, "action"))
     return actions

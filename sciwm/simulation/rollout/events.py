@@ -11,17 +11,21 @@ from sciwm.core.bonds import bonds, radii_of
 from sciwm.core.geometry import minimum_image
 from sciwm.core.state import State
 from sciwm.simulation.observables.bonding import BROKEN
+from sciwm.simulation.simulator import Evaluation
 
 
 class Watch(Protocol):
     """Looks at every frame of a rollout."""
 
-    def ended(self, systems: Sequence[int], state: State, step: int) -> dict[int, str]:
+    def ended(
+        self, systems: Sequence[int], state: State, evaluation: Evaluation | None, step: int
+    ) -> dict[int, str]:
         """Which of the running systems have come to their end, as index in `systems`, and why.
 
         Args:
             systems: The running systems, by their number at the start.
             state: As they are now.
+            evaluation: Their energies and forces there, where there are any.
             step: Of the integrator; the same one may be shown twice.
         """
 
@@ -49,7 +53,9 @@ class BondWatch:
         self.broken: dict[int, tuple[int, tuple[int, int]]] = {}
         """Of each ended system, the step at which its bond was first found broken, and the bond."""
 
-    def ended(self, systems: Sequence[int], state: State, step: int) -> dict[int, str]:
+    def ended(
+        self, systems: Sequence[int], state: State, evaluation: Evaluation | None, step: int
+    ) -> dict[int, str]:
         first = torch.cumsum(state.counts, 0) - state.counts
         numbers = torch.cat([torch.full((len(self._bonds[s][1]),), s) for s in systems])
         pairs = torch.cat([self._bonds[s][0] + int(first[k]) for k, s in enumerate(systems)])

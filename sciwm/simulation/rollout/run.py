@@ -165,7 +165,10 @@ class Rollout:
                     )
                     stopped = guard.stopped(snapshot, after, at_frame)
                     if self.watch is not None and at_frame:
-                        stopped = self.watch.ended(after.running, after.state, after.step) | stopped
+                        stopped = (
+                            self.watch.ended(after.running, after.state, evaluation, after.step)
+                            | stopped
+                        )
                 except SimulatorError as error:
                     stopped = {error.system: str(error)}
                 if stopped:

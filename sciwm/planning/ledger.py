@@ -1,0 +1,87 @@
+"""What a search has tried so far: a line each round, on disk before the next begins."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sciwm.planning.planners.planner import Round
+
+
+class PlanLedger:
+    """The rounds of a search, in a file that is only ever added to.
+
+    Args:
+        path: The file; made where there is none.
+        identity: What must be the same for a search to be gone on with.
+
+    Attributes:
+        rounds: So far.
+
+    Raises:
+        ValueError: If the file is of another search, or was spoiled.
+    """
+
+    def __init__(self, path: Path, identity: str):
+        self._path = path
+        self.rounds: list[Round] = []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        # A kill may have left half a line, which is then no line.
+        whole = [line for line in lines if line.endswith("\n")]
+        contents = [self._content(line, number) for number, line in enumerate(whole, 1)]
+        if contents and contents[0].get("identity") != identity:
+            raise ValueError(
+                f"{path} belongs to another plan: its job, a world or the start have changed. Give the same "
+                "ones, or another --name"
+            )
+        for number, content in enumerate(contents[1:], 2):
+            try:
+                plans, merits = (np.array(content[key], dtype=float) for key in ("plans", "merits"))
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}, is no round of a search") from error
+            self.rounds.append(Round(plans, merits))
+        if len(whole) < len(lines):
+            path.write_text("".join(whole))
+        if not contents:
+            self._write({"identity": identity})
+
+    def add(self, one: Round) -> None:
+        """A round that was tried."""
+        self._write({"plans": one.plans.tolist(), "merits": one.merits.tolist()})
+        self.rounds.append(one)
+
+    def _content(self, line: str, number: int) -> dict[str, Any]:
+        try:
+            content = json.loads(line)
+            assert isinstance(content, dict)
+        except (ValueError, AssertionError) as error:
+            raise ValueError(
+                f"{self._path}, line {number}, cannot be read; remove the file to search anew"
+            ) from error
+        return content
+
+    def _write(self, content: dict[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps(content) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Unkept:
+    """The rounds of a search that nobody goes on with later."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Round] = []
+
+    def add(self, one: Round) -> None:
+        """A round that was tried."""
+        self.rounds.append(one)
+
+
+def best_so_far(rounds: Sequence[Round]) -> list[float]:
+    """The largest merit up to each round."""
+    return np.maximum.accumulate([float(one.merits.max()) for one in rounds]).tolist()

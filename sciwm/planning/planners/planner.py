@@ -1,0 +1,66 @@
+"""How plans are found: what to try next, given all that was tried."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sciwm.core.bounds import require_counts
+from sciwm.core.frame import Array
+from sciwm.planning.controls import Controls
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """Plans that were tried together, and how good they were.
+
+    Attributes:
+        plans: (P, stages, size).
+        merits: (P,) larger is better.
+    """
+
+    plans: Array
+    merits: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner(ABC):
+    """A way to search, told in rounds. It keeps nothing in mind: what it tries follows from what was tried.
+
+    Attributes:
+        population: Plans in a round.
+        rounds: How many.
+    """
+
+    population: int = 64
+    rounds: int = 8
+
+    def __post_init__(self) -> None:
+        require_counts(population=self.population, rounds=self.rounds)
+
+    def require_fitting(self, controls: Controls) -> None:
+        """Raises ValueError if it cannot choose such numbers."""
+        return
+
+    @abstractmethod
+    def ask(self, history: Sequence[Round], controls: Controls, rng: np.random.Generator) -> Array:
+        """(population, stages, size) plans to try next, from 0 to 1; fewer, or none, where all was tried.
+
+        Args:
+            controls: What there is to choose.
+            rng: For this round.
+        """
+
+
+def best_of(history: Sequence[Round], count: int) -> Array:
+    """(count, stages, size) the plans with the largest merits, best first; fewer where fewer differ."""
+    plans = np.concatenate([one.plans for one in history])
+    merits = np.concatenate([one.merits for one in history])
+    found: list[Array] = []
+    for k in np.argsort(-merits, kind="stable"):
+        if not any(np.array_equal(plans[k], other) for other in found):
+            found.append(plans[k])
+        if len(found) == count:
+            break
+    return np.stack(found)

@@ -1,0 +1,222 @@
+"""What is wanted of a motion, and what comes of a plan in some simulator: the same code for all of them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciwm.core.bounds import require_counts, require_positive
+from sciwm.core.frame import Array
+from sciwm.core.state import State
+from sciwm.core.units import UnitSystem
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.planning.controls import Controls
+from sciwm.simulation.actions import Action, acted
+from sciwm.simulation.collective_variables import CollectiveVariable
+from sciwm.simulation.propagators import CellRescaling, Integrator, Propagator, strides_within
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.simulator import Evaluation, Simulator
+from sciwm.simulation.velocities import maxwell_boltzmann
+
+
+@dataclass(frozen=True, eq=False)
+class Returns:
+    """What came of P plans, each carried out in R runs.
+
+    Attributes:
+        scores: (P, R) larger is better; NaN where a run ended early or a requirement was not met.
+        paths: (T, P, R) of every measure, from the start on; NaN after a run ended.
+        broken: (P, R) requirements that were not met, of runs that came to their end.
+        reasons: Why each run ended early, P lists of R; None where it did not.
+        steps: Time steps that were taken in all.
+        interval: Time between two rows of `paths`.
+    """
+
+    scores: Array
+    paths: dict[str, Array]
+    broken: NDArray[np.bool_]
+    reasons: list[list[str | None]]
+    steps: int
+    interval: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A system, what can be done to it, and what is wanted.
+
+    Attributes:
+        start: One system.
+        controls: What a plan chooses.
+        stage: Length of a stage, in the units' time.
+        measures: What the objective may name.
+        objective: With one goal.
+        propagator: What moves systems by the forces of a simulator.
+        every: Time steps between looks at the measures.
+        temperature: Of the velocities at the start, which each run draws for itself; None: as `start` has
+            them.
+        always: What is done to the system whatever the plan.
+
+    Raises:
+        ValueError: If the objective has several goals, or names what is not measured.
+    """
+
+    start: State
+    controls: Controls
+    stage: float
+    measures: Mapping[str, CollectiveVariable]
+    objective: Objective
+    propagator: Callable[[Simulator], Propagator]
+    every: int = 10
+    temperature: float | None = None
+    always: Sequence[Action] = ()
+
+    def __post_init__(self) -> None:
+        require_counts(every=self.every)
+        require_positive(stage=self.stage)
+        if self.start.n_systems != 1:
+            raise ValueError(f"a plan is for one system, got {self.start.n_systems}")
+        if len(self.objective.goals) != 1:
+            raise ValueError(
+                f"a plan has one goal, but the objective has {len(self.objective.goals)}; weigh them up in "
+                "one sum"
+            )
+        for name, one in self.measures.items():
+            try:
+                one.require_fitting(self.start)
+            except ValueError as error:
+                raise ValueError(f"measure {name}: {error}") from error
+
+    def run(self, simulator: Simulator, plans: Array, seeds: Sequence[int]) -> Returns:
+        """What comes of plans, all at once; runs of equal seed share their random numbers.
+
+        Args:
+            plans: (P, stages, size).
+            seeds: One for each of the R runs of a plan.
+
+        Raises:
+            ValueError: If what a plan does cannot be done to this system, or by this simulator.
+        """
+        moving, state = self.prepared(simulator, plans, seeds)
+        gauge = Gauge(self.measures, simulator, state, moving.start(state))
+        steps = self.steps(moving)
+        result = Rollout(moving, every=self.every, watch=gauge).run(state, steps)
+        shape = len(plans), len(seeds)
+        reasons = [
+            result.reasons[k : k + shape[1]] for k in range(0, len(result.reasons), shape[1])
+        ]
+        paths = {name: one.reshape(-1, *shape) for name, one in gauge.paths().items()}
+        ended = np.array([[reason is None for reason in row] for row in reasons])
+        scores, broken = self.scored(paths, ended)
+        return Returns(
+            scores, paths, broken, reasons, sum(result.steps), self.every * moving.stride
+        )
+
+    def steps(self, propagator: Propagator) -> int:
+        """Of a whole plan.
+
+        Raises:
+            ValueError: If its end would not be looked at.
+        """
+        steps = self.controls.stages * strides_within(self.stage, propagator.stride)
+        if steps % self.every:
+            raise ValueError(
+                f"a plan of {steps} time steps ends between two looks that are {self.every} steps apart; "
+                "choose `every` so that it divides them"
+            )
+        return steps
+
+    def prepared(
+        self, simulator: Simulator, plans: Array, seeds: Sequence[int]
+    ) -> tuple[Propagator, State]:
+        """What carries plans out, and where it starts: the runs of each plan one after another.
+
+        Raises:
+            ValueError: If what a plan does cannot be done.
+        """
+        count = len(plans) * len(seeds)
+        state = State.collate([self.start] * count)
+        state.stream = torch.tensor([*seeds] * len(plans))
+        units = simulator.units
+        if self.temperature is not None:
+            state = maxwell_boltzmann(state, self.temperature, units)
+        chosen = torch.as_tensor(np.repeat(plans, len(seeds), axis=0), dtype=torch.float64)
+        done = [*self.always, *self.controls.actions(chosen, self.stage)]
+        return acted(require_acted(self.propagator(simulator)), state, done)
+
+    def scored(
+        self, paths: Mapping[str, Array], ended: NDArray[np.bool_]
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Scores, larger is better, and whether a requirement was not met.
+
+        Args:
+            paths: (T, ...) of every measure.
+            ended: (...) which runs came to their end.
+        """
+        values = {name: one.over(paths[name]) for name, one in self.measures.items()}
+        scores = self.objective.evaluate(values)[..., 0]
+        allowed: NDArray[np.bool_] = np.broadcast_to(self.objective.feasible(values), ended.shape)
+        return np.where(ended & allowed, scores, np.nan), ended & ~allowed
+
+
+class Gauge:
+    """Looks at the measures of every frame of a rollout.
+
+    Args:
+        state: Where it starts.
+        evaluation: There.
+    """
+
+    def __init__(
+        self,
+        measures: Mapping[str, CollectiveVariable],
+        simulator: Simulator,
+        state: State,
+        evaluation: Evaluation | None,
+    ):
+        self._measures = measures
+        self._simulator = simulator
+        self._systems = state.n_systems
+        self._rows: dict[int, dict[str, Tensor]] = {}
+        self.ended(range(self._systems), state, evaluation, 0)
+
+    def ended(
+        self, systems: Sequence[int], state: State, evaluation: Evaluation | None, step: int
+    ) -> dict[int, str]:
+        """See `Watch`; it ends none."""
+        row = {}
+        for name, one in self._measures.items():
+            found = one.of(state, evaluation, self._simulator).double()
+            row[name] = found.new_full((self._systems,), math.nan)
+            row[name][list(systems)] = found
+        self._rows[step] = row
+        return {}
+
+    def paths(self) -> dict[str, Array]:
+        """(T, S) of every measure, from the start on."""
+        return {
+            name: torch.stack([row[name] for row in self._rows.values()]).detach().cpu().numpy()
+            for name in self._measures
+        }
+
+
+def require_acted(propagator: Propagator) -> Integrator | CellRescaling:
+    """The same.
+
+    Raises:
+        ValueError: If nothing can be done to what it moves.
+    """
+    if not isinstance(propagator, (Integrator, CellRescaling)):
+        raise ValueError(
+            "plans act by forces, and this motion takes none; move by a force field, with langevin, csvr or "
+            "no thermostat"
+        )
+    return propagator
+
+
+def measured_in(measures: Mapping[str, CollectiveVariable], units: UnitSystem) -> dict[str, str]:
+    """The unit of each measure, by its name."""
+    return {name: one.unit(units) for name, one in measures.items()}

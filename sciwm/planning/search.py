@@ -1,0 +1,168 @@
+"""Planning in imagination: what promises most in every world that was learned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sciwm.core.bounds import require_counts, require_not_negative, require_seed
+from sciwm.core.frame import Array
+from sciwm.core.progress import Bar
+from sciwm.planning.ledger import PlanLedger, Unkept
+from sciwm.planning.planners.cross_entropy import CrossEntropy
+from sciwm.planning.planners.planner import Planner, Round, best_of
+from sciwm.planning.problem import Problem, Returns
+from sciwm.simulation.simulator import Simulator
+
+LIKELY = (0.05, 0.95)
+"""Between these parts of the runs a return is predicted to be."""
+
+SEARCH, FINAL, PREDICTION, EXECUTION = range(4)
+"""What runs are for; each has random numbers of its own, so that a plan does not owe its rank to luck."""
+
+MOST_RUNS = 10_000
+"""Of one kind."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How hard to think.
+
+    Attributes:
+        runs: Of each plan in each world while searching; more where much is left to chance.
+        finalists: Best plans that are looked at again with other random numbers.
+        trials: Runs in each world of each finalist, and of the plan from which its return is predicted.
+        caution: Standard deviations between worlds that are taken off the mean return.
+        seed: Of everything random.
+    """
+
+    runs: int = 2
+    finalists: int = 4
+    trials: int = 16
+    caution: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_counts(most=MOST_RUNS, runs=self.runs, trials=self.trials)
+        require_counts(finalists=self.finalists)
+        require_not_negative(caution=self.caution)
+        require_seed(self.seed)
+
+    def seeds(self, purpose: int, count: int) -> list[int]:
+        """Of that many runs."""
+        first = (4 * self.seed + purpose) * MOST_RUNS
+        return list(range(first, first + count))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The plan that promises most.
+
+    Attributes:
+        plan: (stages, size).
+        predicted: (W, trials) its scores in each world, from runs that did not choose it.
+        null: (P,) mean scores of plans drawn at random; NaN where none of its runs counted.
+        rounds: All that was tried.
+        returns: What came of the plan in each world.
+    """
+
+    plan: Array
+    predicted: Array
+    null: Array
+    rounds: list[Round]
+    returns: list[Returns]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """In which nine of ten runs are predicted to be; not a number where none counts."""
+        known = self.predicted[np.isfinite(self.predicted)]
+        if not len(known):
+            return float("nan"), float("nan")
+        low, high = np.quantile(known, LIKELY)
+        return float(low), float(high)
+
+    @property
+    def mean(self) -> float:
+        """The predicted return."""
+        known = self.predicted[np.isfinite(self.predicted)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+def search(
+    problem: Problem,
+    worlds: Sequence[Simulator],
+    planner: Planner | None = None,
+    budget: Budget | None = None,
+    ledger: PlanLedger | Unkept | None = None,
+) -> Found:
+    """Plans in the mean of some worlds, and does not believe where they disagree.
+
+    Raises:
+        ValueError: If the planner cannot choose here, what a plan does cannot be done, or no run of any
+            plan came to its end and met what is required.
+    """
+    planner, budget, ledger = planner or CrossEntropy(), budget or Budget(), ledger or Unkept()
+    planner.require_fitting(problem.controls)
+    seeds = budget.seeds(SEARCH, budget.runs)
+    bar = Bar(total=planner.rounds, initial=len(ledger.rounds), unit="round", delay=2.0)
+    try:
+        for number in range(len(ledger.rounds), planner.rounds):
+            rng = np.random.default_rng([budget.seed, number])
+            plans = planner.ask(ledger.rounds, problem.controls, rng)
+            if not len(plans):
+                break
+            found = [problem.run(world, plans, seeds) for world in worlds]
+            merits = merits_of(found, budget.caution)
+            if number == 0 and not any(np.isfinite(one.scores).any() for one in found):
+                raise ValueError(f"no plan of {len(plans)} comes to anything: {_why(found)}")
+            ledger.add(Round(plans, merits))
+            bar.set_postfix_str(f"best {max(one.merits.max() for one in ledger.rounds):.4g}")
+            bar.update()
+    finally:
+        bar.close()
+    finalists = best_of(ledger.rounds, budget.finalists)
+    seeds = budget.seeds(FINAL, budget.trials)
+    again = [problem.run(world, finalists, seeds) for world in worlds]
+    plan = finalists[int(merits_of(again, budget.caution).argmax())]
+    seeds = budget.seeds(PREDICTION, budget.trials)
+    returns = [problem.run(world, plan[None], seeds) for world in worlds]
+    predicted = np.stack([one.scores[0] for one in returns])
+    rng = np.random.default_rng([budget.seed, planner.rounds])
+    drawn = rng.random((min(planner.population, 32), *problem.controls.shape))
+    null = _mean(problem.run(worlds[0], drawn, budget.seeds(PREDICTION, budget.runs)).scores)
+    return Found(plan, predicted, null, ledger.rounds, returns)
+
+
+def merits_of(found: Sequence[Returns], caution: float) -> Array:
+    """(P,) how good plans are by what came of them in each world.
+
+    Their mean score, less `caution` standard deviations between worlds. Plans of which runs fail rank
+    behind all others, those first of which fewer fail.
+    """
+    means = np.stack([_mean(one.scores) for one in found])
+    lost = np.sum([np.isnan(one.scores).sum(axis=1) for one in found], axis=0)
+    whole = np.isfinite(means).all(axis=0)
+    merits = means.mean(axis=0) - caution * means.std(axis=0, ddof=len(found) > 1)
+    known = merits[whole]
+    span = max(float(np.ptp(known)), 1e-12) if len(known) else 1.0
+    floor = float(known.min()) if len(known) else 0.0
+    # Each run that is lost costs more than there is between the best plan and the worst.
+    return np.where(whole, np.nan_to_num(merits), floor) - 1.01 * span * lost
+
+
+def _mean(scores: Array) -> Array:
+    """(P,) of those runs that count; NaN where none does."""
+    counts = np.isfinite(scores).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(counts, np.nansum(scores, axis=-1) / counts, np.nan))
+
+
+def _why(found: Sequence[Returns]) -> str:
+    """What most runs failed by, in words."""
+    reasons = [reason for one in found for row in one.reasons for reason in row if reason]
+    broken = sum(int(one.broken.sum()) for one in found)
+    if broken > len(reasons):
+        return f"{broken} runs end without meeting what is required; ask for less, or allow more"
+    if reasons:
+        return f"{len(reasons)} runs ended early, the first one because: {reasons[0]}"
+    return "the goal is no finite number in any run"
