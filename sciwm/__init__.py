@@ -13,9 +13,10 @@ _HOME = {
     "load": "sciwm.interfaces.world",
     "World": "sciwm.interfaces.world",
     "State": "sciwm.core.state",
+    "plan": "sciwm.interfaces.planning",
 }
 
-__all__ = ["State", "World", "__version__", "load"]
+__all__ = ["State", "World", "__version__", "load", "plan"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from typing import Any
+
+import torch
 
 from sciwm.core.bounds import require_counts
 from sciwm.core.construction import construct_named
@@ -12,13 +15,16 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.interfaces.motion import Motion
-from sciwm.planning.controls import Controls, Knobs, Menu
+from sciwm.interfaces.world import System, World
+from sciwm.planning.controls import Controls, Knobs, Menu, written
 from sciwm.planning.planners import PLANNERS, Planner
-from sciwm.planning.problem import Problem, measured_in
-from sciwm.planning.search import Budget
+from sciwm.planning.problem import Problem, Returns, measured_in
+from sciwm.planning.search import EXECUTION, Budget, Found, search
+from sciwm.planning.trial import Comparison
 from sciwm.simulation.actions import Action, actions_from
 from sciwm.simulation.collective_variables import COLLECTIVE_VARIABLES, CollectiveVariable
 from sciwm.simulation.propagators import strides_within
+from sciwm.simulation.references.registry import reference_from
 from sciwm.simulation.simulator import Simulator
 
 LOOKS = 40
@@ -155,3 +161,118 @@ def identity(job: PlanJob, start: State, worlds: Sequence[Simulator]) -> str:
     for world in worlds:
         digest.update(getattr(world, "fingerprint", type(world).__name__).encode())
     return digest.hexdigest()
+
+
+def plan(
+    worlds: World | Sequence[World],
+    system: System,
+    time: str | float,
+    actions: Sequence[Action] | Mapping[str, Sequence[Action]],
+    measures: Mapping[str, CollectiveVariable],
+    objective: str,
+    stages: int = 1,
+    temperature: str | float | None = None,
+    dt: str | float | None = None,
+    friction: str | float | None = None,
+    planner: Planner | None = None,
+    budget: Budget | None = None,
+    always: Sequence[Action] = (),
+) -> "PlannedActions":
+    """The best that can be done to a system, as far as learned worlds can tell.
+
+    Args:
+        worlds: Several are asked together, and where they disagree they are not believed.
+        system: Where to start. Without velocities, and with a temperature, each run draws its own.
+        time: How long, such as "400fs".
+        actions: What is done, with ranges for the numbers to be chosen, such as "-1 .. 1 eV/Å"; or things to
+            do by name, of which each stage gets one.
+        measures: What the objective may name.
+        objective: One goal, such as "minimize work; require angle > 50 deg".
+        stages: Equal parts of the time, each with choices of its own.
+        temperature: Of a Langevin thermostat; without it, energy is conserved.
+        dt: Time step: 0.5 of the units' time where absent.
+        friction: Of the thermostat.
+        planner: How plans are found: by the cross-entropy method where absent.
+        budget: How hard to think.
+        always: What is done whatever is planned.
+
+    Raises:
+        ValueError: If something cannot be read or done, or no plan comes to anything.
+    """
+    asked = [worlds] if isinstance(worlds, World) else list(worlds)
+    budget = budget or Budget()
+    units = asked[0].units
+    controls = (
+        Menu(actions, stages, units)
+        if isinstance(actions, Mapping)
+        else Knobs(actions, stages, units)
+    )
+    motion = Motion(dt, temperature, friction=friction, seed=budget.seed)
+    start = asked[0].state(system)
+    problem = problem_of(start, units, motion, time, controls, measures, objective, always)
+    found = search(problem, [one.simulator() for one in asked], planner, budget)
+    return PlannedActions(problem, found, budget, units)
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedActions:
+    """What is to be done, and what is expected of it; a notebook shows how its measures are to go.
+
+    Attributes:
+        problem: That it solves.
+        found: The plan and its prediction.
+        budget: It was found with.
+        units: What the numbers are in.
+        realised: What came of it in the true simulator, once it was carried out.
+    """
+
+    problem: Problem
+    found: Found
+    budget: Budget
+    units: UnitSystem
+    realised: Returns | None = None
+
+    @property
+    def actions(self) -> list[Action]:
+        """For `World.imagine`, or written to a file for `sciwm simulate`."""
+        chosen = torch.as_tensor(self.found.plan)
+        return actions_from(written(self.problem.controls, chosen, self.problem.stage))
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of what was predicted with what came of it, once it was carried out."""
+        return None if self.realised is None else Comparison(self.found, self.realised)
+
+    def carry_out(self, reference: str | Simulator = "gfn2", runs: int = 4) -> "PlannedActions":
+        """The same plan with what came of it in the true simulator.
+
+        Raises:
+            ValueError: If there is no such reference, or it cannot do this.
+        """
+        require_counts(runs=runs)
+        truth = reference_from(reference) if isinstance(reference, str) else reference
+        seeds = self.budget.seeds(EXECUTION, runs)
+        realised = self.problem.run(truth, self.found.plan[None], seeds)
+        return replace(self, realised=realised)
+
+    def __repr__(self) -> str:
+        (goal,) = self.problem.objective.goals
+        low, high = sorted(goal.direction * end for end in self.found.interval)
+        lines = [
+            str(self.problem.objective),
+            f"predicted {goal.direction * self.found.mean:.4g} {goal.unit}, nine of ten runs from "
+            f"{low:.4g} to {high:.4g}",
+        ]
+        if (found := self.comparison) is not None:
+            scores = ", ".join(f"{goal.direction * one:.4g}" for one in found.realised.scores[0])
+            lines.append(f"realised {scores} {goal.unit}; {found.inside} inside the prediction")
+            lines += [found.loophole] if found.loophole else []
+        return "\n".join(lines)
+
+    def _repr_png_(self) -> bytes:
+        from sciwm.report.planning import courses
+
+        stream = BytesIO()
+        drawing = courses(self.problem, self.found, self.realised, self.units)
+        drawing.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()

@@ -99,7 +99,9 @@ def plan_and_carry_out(
     content = written(problem.controls, torch.as_tensor(found.plan), problem.stage)
     always = [one.resolved(worlds[0].units).written() for one in problem.always]
     with replacing(folder / "plan.yaml") as file:
-        file.write(yaml.safe_dump([*always, *content], sort_keys=False).encode())
+        file.write(
+            yaml.safe_dump([*always, *content], sort_keys=False, default_flow_style=None).encode()
+        )
     seeds = budget.seeds(EXECUTION, executions)
     imagined = carry_out(problem, worlds[0], found.plan, seeds, folder / "imagined.h5md")
     realised = None

@@ -19,6 +19,7 @@ from sciwm.simulation.actions import Action, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.propagators import CellRescaling, Integrator, Propagator, strides_within
 from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout.stability import Stability
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.velocities import maxwell_boltzmann
 
@@ -59,6 +60,7 @@ class Problem:
         temperature: Of the velocities at the start, which each run draws for itself; None: as `start` has
             them.
         always: What is done to the system whatever the plan.
+        daring: Whether runs go on where a simulator should not be trusted, as long as they do not blow up.
 
     Raises:
         ValueError: If the objective has several goals, or names what is not measured.
@@ -73,6 +75,7 @@ class Problem:
     every: int = 10
     temperature: float | None = None
     always: Sequence[Action] = ()
+    daring: bool = False
 
     def __post_init__(self) -> None:
         require_counts(every=self.every)
@@ -103,7 +106,9 @@ class Problem:
         moving, state = self.prepared(simulator, plans, seeds)
         gauge = Gauge(self.measures, simulator, state, moving.start(state))
         steps = self.steps(moving)
-        result = Rollout(moving, every=self.every, watch=gauge).run(state, steps)
+        guard = Stability(state, moving) if self.daring else None
+        rollout = Rollout(moving, every=self.every, watch=gauge, guard=guard)
+        result = rollout.run(state, steps)
         shape = len(plans), len(seeds)
         reasons = [
             result.reasons[k : k + shape[1]] for k in range(0, len(result.reasons), shape[1])

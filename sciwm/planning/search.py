@@ -10,7 +10,7 @@ from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
 from sciwm.planning.ledger import PlanLedger, Unkept
 from sciwm.planning.planners.cross_entropy import CrossEntropy
-from sciwm.planning.planners.planner import Planner, Round, best_of
+from sciwm.planning.planners.planner import Planner, Round, best_of, drawn
 from sciwm.planning.problem import Problem, Returns
 from sciwm.simulation.simulator import Simulator
 
@@ -94,8 +94,12 @@ def search(
     planner: Planner | None = None,
     budget: Budget | None = None,
     ledger: PlanLedger | Unkept | None = None,
+    known: Array | None = None,
 ) -> Found:
     """Plans in the mean of some worlds, and does not believe where they disagree.
+
+    Args:
+        known: (K, stages, size) plans that did well elsewhere, to try first.
 
     Raises:
         ValueError: If the planner cannot choose here, what a plan does cannot be done, or no run of any
@@ -111,6 +115,8 @@ def search(
             plans = planner.ask(ledger.rounds, problem.controls, rng)
             if not len(plans):
                 break
+            if number == 0 and known is not None:
+                plans[: len(known)] = known[: len(plans)]
             found = [problem.run(world, plans, seeds) for world in worlds]
             merits = merits_of(found, budget.caution)
             if number == 0 and not any(np.isfinite(one.scores).any() for one in found):
@@ -128,8 +134,8 @@ def search(
     returns = [problem.run(world, plan[None], seeds) for world in worlds]
     predicted = np.stack([one.scores[0] for one in returns])
     rng = np.random.default_rng([budget.seed, planner.rounds])
-    drawn = rng.random((min(planner.population, 32), *problem.controls.shape))
-    null = _mean(problem.run(worlds[0], drawn, budget.seeds(PREDICTION, budget.runs)).scores)
+    luck = drawn(min(planner.population, 32), problem.controls, rng)
+    null = _mean(problem.run(worlds[0], luck, budget.seeds(PREDICTION, budget.runs)).scores)
     return Found(plan, predicted, null, ledger.rounds, returns)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sciwm import __version__
+from sciwm.core.units import UnitSystem
 from sciwm.planning.ledger import best_so_far
 from sciwm.planning.plan import Plan
-from sciwm.planning.problem import measured_in
-from sciwm.planning.search import LIKELY
+from sciwm.planning.problem import Problem, Returns, measured_in
+from sciwm.planning.search import LIKELY, Found
 from sciwm.report import page, plots
 from sciwm.report.comparison import MotionComparison, read_motion
 from sciwm.report.motion_sections import imagined_alone, imagined_beside_true
@@ -88,36 +89,24 @@ def _doings(plan: Plan) -> list[str]:
 
 
 def _courses(plan: Plan) -> list[str]:
-    units = measured_in(plan.problem.measures, plan.units)
-    parts = [
-        page.figure(_course(plan, name, units[name]), f"{name}: {_caption(plan)}")
-        for name in plan.problem.measures
-    ]
-    return [page.figures(parts)]
-
-
-def _caption(plan: Plan) -> str:
     worlds = len(plan.found.returns)
-    told = "the band holds nine of ten imagined runs" + (
-        f" of {worlds} worlds" if worlds > 1 else ""
-    )
-    return told + ("; lines are runs of the true simulator." if plan.realised is not None else ".")
+    told = "The band holds nine of ten imagined runs" + (f" of {worlds} worlds" * (worlds > 1))
+    told += "; lines are runs of the true simulator." if plan.realised is not None else "."
+    return [page.figure(courses(plan.problem, plan.found, plan.realised, plan.units), told)]
 
 
-def _course(plan: Plan, name: str, unit: str) -> Figure:
-    """A measure over time: a band of what was imagined, lines of what was true."""
-    imagined = np.concatenate([one.paths[name][:, 0] for one in plan.found.returns], axis=1)
-    low, high = np.nanquantile(imagined, LIKELY, axis=1)
-    times = plan.found.returns[0].interval * np.arange(len(imagined))
-    true = None if plan.realised is None else plan.realised.paths[name][:, 0]
-    return plots.band(
-        times,
-        low,
-        high,
-        [] if true is None else list(true.T),
-        plots.label("time", plan.units.time),
-        plots.label(name, unit),
-    )
+def courses(problem: Problem, found: Found, realised: Returns | None, units: UnitSystem) -> Figure:
+    """Each measure over time: a band of what was imagined, lines of what was true."""
+    told = measured_in(problem.measures, units)
+    bands, lines = {}, {}
+    for name, measure in problem.measures.items():
+        imagined = np.concatenate([one.paths[name][:, 0] for one in found.returns], axis=1)
+        label = plots.label(name, told[name])
+        bands[label] = np.nanquantile(measure.continuous(imagined), LIKELY, axis=1)
+        true = None if realised is None else measure.continuous(realised.paths[name][:, 0])
+        lines[label] = [] if true is None else list(true.T)
+    interval = found.returns[0].interval
+    return plots.bands(interval, bands, lines, plots.label("time", units.time))
 
 
 def _search(plan: Plan) -> list[str]:

@@ -167,29 +167,32 @@ def time_series(
     return figure
 
 
-def band(
-    times: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    lines: Sequence[ArrayLike],
+def bands(
+    interval: float,
+    expected: Mapping[str, ArrayLike],
+    lines: Mapping[str, Sequence[ArrayLike]],
     x_label: str,
-    y_label: str,
 ) -> Figure:
-    """What was expected of a quantity over time, and how it went.
+    """What was expected of some quantities over time, and how they went, side by side.
 
     Args:
-        times: (T,).
-        low, high: (T,) ends of what was expected.
+        interval: Time from one value to the next.
+        expected: (2, T) ends of what was expected, by label.
         lines: (T,) each, or shorter where one ended early.
     """
-    figure, axes = _empty(5.6, 3.6)
-    axes.fill_between(np.asarray(times), low, high, color=ORANGE, alpha=0.3, lw=0, label="imagined")
-    for number, line in enumerate(map(np.asarray, lines)):
-        name = None if number else "true"
-        axes.plot(np.asarray(times)[: len(line)], line, color=BLACK, linewidth=1, label=name)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.legend(frameon=False)
+    figure = Figure(figsize=(4.6 * len(expected), 3.4), layout="constrained")
+    for number, (name, ends) in enumerate(expected.items(), 1):
+        low, high = np.asarray(ends)
+        axes = figure.add_subplot(1, len(expected), number)
+        axes.spines[["top", "right"]].set_visible(False)
+        times = interval * np.arange(len(low))
+        axes.fill_between(times, low, high, color=ORANGE, alpha=0.3, lw=0, label="imagined")
+        for k, line in enumerate(map(np.asarray, lines[name])):
+            told = None if k else "true"
+            axes.plot(times[: len(line)], line, color=BLACK, linewidth=1, label=told)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(name)
+        axes.legend(frameon=False)
     return figure
 
 

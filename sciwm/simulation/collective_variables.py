@@ -53,6 +53,10 @@ class CollectiveVariable(ABC):
         """Raises ValueError if some system has no such number."""
         return
 
+    def continuous(self, path: Array) -> Array:
+        """(T, ...) values without jumps that are none."""
+        return path
+
     def over(self, path: Array) -> Array:
         """(S,) what counts of (T, S) values, of which the first are those of the start."""
         if self.when == "change":
@@ -133,8 +137,11 @@ class Torsion(OfParticles):
     def of(self, state: State, evaluation: Evaluation | None, simulator: Simulator) -> Tensor:
         return torch.rad2deg(torsion(self.points(state))[0])
 
+    def continuous(self, path: Array) -> Array:
+        return np.unwrap(path, axis=0, period=360.0)
+
     def over(self, path: Array) -> Array:
-        return super().over(path if self.when == "end" else np.unwrap(path, axis=0, period=360.0))
+        return super().over(path if self.when == "end" else self.continuous(path))
 
     def unit(self, units: UnitSystem) -> str:
         return "deg"
@@ -155,6 +162,24 @@ class Place(OfParticles):
 
     def unit(self, units: UnitSystem) -> str:
         return units.length
+
+
+@dataclass(frozen=True)
+class Velocity(OfParticles):
+    """Mean velocity of some particles along an axis.
+
+    Attributes:
+        axis: x, y or z.
+    """
+
+    axis: Literal["x", "y", "z"]
+
+    def of(self, state: State, evaluation: Evaluation | None, simulator: Simulator) -> Tensor:
+        where = places(state, self.particles)
+        return state.velocities[where][:, :, AXES[self.axis]].mean(dim=1)
+
+    def unit(self, units: UnitSystem) -> str:
+        return units.velocity
 
 
 @dataclass(frozen=True)
@@ -230,6 +255,7 @@ COLLECTIVE_VARIABLES: dict[str, type[CollectiveVariable]] = {
         PotentialEnergy,
         Property,
         Torsion,
+        Velocity,
         Work,
     )
 }

@@ -8,7 +8,7 @@ import numpy as np
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
 from sciwm.planning.controls import Controls
-from sciwm.planning.planners.planner import Planner, Round, best_of
+from sciwm.planning.planners.planner import Planner, Round, best_of, drawn
 
 NARROWEST = 0.02
 """Standard deviation below which a search would see nothing new."""
@@ -40,10 +40,10 @@ class CrossEntropy(Planner):
 
     def ask(self, history: Sequence[Round], controls: Controls, rng: np.random.Generator) -> Array:
         if not history:
-            return rng.random((self.population, *controls.shape))
+            return drawn(self.population, controls, rng)
         last = history[-1]
         elites = last.plans[np.argsort(-last.merits, kind="stable")[: self.elites]]
         spread = elites.std(axis=0).clip(min=NARROWEST)
         kept = best_of([last], self.kept) if self.kept else elites[:0]
-        drawn = rng.standard_normal((self.population - len(kept), *controls.shape))
-        return np.concatenate([kept, (elites.mean(axis=0) + spread * drawn).clip(0.0, 1.0)])
+        noise = rng.standard_normal((self.population - len(kept), *controls.shape))
+        return np.concatenate([kept, (elites.mean(axis=0) + spread * noise).clip(0.0, 1.0)])

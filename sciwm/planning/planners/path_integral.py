@@ -8,7 +8,7 @@ import numpy as np
 from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.frame import Array
 from sciwm.planning.controls import Controls
-from sciwm.planning.planners.planner import Planner, Round
+from sciwm.planning.planners.planner import Planner, Round, drawn
 
 WIDTHS = (0.05, 0.5)
 """Between which standard deviations are kept."""
@@ -38,16 +38,16 @@ class PathIntegral(Planner):
             )
 
     def ask(self, history: Sequence[Round], controls: Controls, rng: np.random.Generator) -> Array:
-        mean, width = np.full(controls.shape, 0.5), np.full(controls.shape, WIDTHS[1])
-        if history:
-            last = history[-1]
-            rows = np.argsort(-last.merits, kind="stable")[: self.elites]
-            plans, merits = last.plans[rows], last.merits[rows]
-            scale = max(float(merits.std()), 1e-12)
-            weights = np.exp(self.sharpness * (merits - merits[0]) / scale)
-            weights /= weights.sum()
-            mean = np.tensordot(weights, plans, axes=1)
-            width = np.sqrt(np.tensordot(weights, (plans - mean) ** 2, axes=1)).clip(*WIDTHS)
-        drawn = mean + width * rng.standard_normal((self.population, *controls.shape))
-        drawn[0] = mean
-        return drawn.clip(0.0, 1.0)
+        if not history:
+            return drawn(self.population, controls, rng)
+        last = history[-1]
+        rows = np.argsort(-last.merits, kind="stable")[: self.elites]
+        plans, merits = last.plans[rows], last.merits[rows]
+        scale = max(float(merits.std()), 1e-12)
+        weights = np.exp(self.sharpness * (merits - merits[0]) / scale)
+        weights /= weights.sum()
+        mean = np.tensordot(weights, plans, axes=1)
+        width = np.sqrt(np.tensordot(weights, (plans - mean) ** 2, axes=1)).clip(*WIDTHS)
+        plans = mean + width * rng.standard_normal((self.population, *controls.shape))
+        plans[0] = mean
+        return plans.clip(0.0, 1.0)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from sciwm.core.bounds import require_counts
 from sciwm.core.frame import Array
@@ -51,6 +52,21 @@ class Planner(ABC):
             controls: What there is to choose.
             rng: For this round.
         """
+
+
+def drawn(count: int, controls: Controls, rng: np.random.Generator) -> Array:
+    """(count, stages, size) plans at random, each number anywhere between its ends.
+
+    Neighbouring stages resemble each other, from not at all to nearly completely in different plans: what
+    changes from stage to stage only shakes a system, and leads it nowhere (Pinneri et al.,
+    arXiv:2008.06389, section 3.1).
+    """
+    stages, size = controls.shape
+    noise = rng.standard_normal((count, stages, size))
+    alike = rng.random((count, 1))
+    for stage in range(1, stages):
+        noise[:, stage] = alike * noise[:, stage - 1] + np.sqrt(1 - alike**2) * noise[:, stage]
+    return np.asarray(ndtr(noise))
 
 
 def best_of(history: Sequence[Round], count: int) -> Array:

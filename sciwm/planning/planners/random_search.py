@@ -7,7 +7,7 @@ import numpy as np
 
 from sciwm.core.frame import Array
 from sciwm.planning.controls import Controls
-from sciwm.planning.planners.planner import Planner, Round
+from sciwm.planning.planners.planner import Planner, Round, drawn
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,4 @@ class RandomSearch(Planner):
     """Every number anywhere between its ends."""
 
     def ask(self, history: Sequence[Round], controls: Controls, rng: np.random.Generator) -> Array:
-        return rng.random((self.population, *controls.shape))
+        return drawn(self.population, controls, rng)

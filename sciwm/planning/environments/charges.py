@@ -1,0 +1,52 @@
+"""Softened Coulomb forces between the particles of a system."""
+
+import torch
+
+from sciwm.core.state import State
+from sciwm.core.units import REDUCED, UnitSystem
+from sciwm.models.dynamics.pair_potential import PairPotential
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.encoders.radial import InverseMultiquadricBasis
+from sciwm.simulation.simulator import Evaluation
+
+SOFTENING = 0.2
+
+
+class SoftenedCoulomb:
+    """U = Σ q p / √(r² + s²) over the pairs of each system, all of which have as many particles, and a trap
+    of U = k r² / 2 per particle to the centre of the first particle, which is its middle.
+
+    Attributes:
+        stiffness: k; none by default.
+    """
+
+    units: UnitSystem = REDUCED
+
+    def __init__(self, stiffness: float = 0.0):
+        self.stiffness = stiffness
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        """Energies and forces."""
+        systems = state.n_systems
+        x = state.positions.reshape(systems, -1, 3)
+        q = state.charges.reshape(systems, -1)
+        arms = x[:, :, None] - x[:, None]
+        distance = (arms.square().sum(-1) + SOFTENING**2).sqrt()
+        products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1], dtype=x.dtype))
+        pull = products / distance**3
+        energy = 0.5 * (products / distance).sum((1, 2))
+        if self.stiffness:
+            held = torch.zeros_like(pull)
+            held[:, 0, 1:] = held[:, 1:, 0] = self.stiffness
+            pull = pull - held
+            energy = energy + 0.25 * (held * arms.square().sum(-1)).sum((1, 2))
+        return Evaluation(energy, (pull[..., None] * arms).sum(2).reshape(-1, 3))
+
+    def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
+        """Nowhere."""
+        return {}
+
+
+def pair_law(types: int) -> Potential:
+    """A pair potential that has learned nothing yet."""
+    return PairPotential(InverseMultiquadricBasis(size=16, narrowest=0.01, widest=10.0), types)

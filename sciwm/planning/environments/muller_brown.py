@@ -1,0 +1,56 @@
+"""A particle is led from one minimum of the Müller-Brown surface to another, against friction and heat."""
+
+from sciwm.core.units import REDUCED
+from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.encoders.encoder import Encoder
+from sciwm.planning.controls import Knobs
+from sciwm.planning.environments.landscape import ORIGIN, RIGHT, UP, WALKER, MullerBrown
+from sciwm.planning.environments.setting import Setting
+from sciwm.planning.problem import Problem
+from sciwm.simulation.actions import ConstantForce, Frozen
+from sciwm.simulation.collective_variables import Place, Velocity
+from sciwm.simulation.propagators import Langevin, Propagator
+from sciwm.simulation.simulator import Simulator
+
+START, TARGET = (-0.558, 1.442), (0.623, 0.028)
+ANCHORS = [(-3.0, -2.0), (3.0, -2.0), (-3.0, 4.0)]
+
+
+def moved_by(simulator: Simulator) -> Propagator:
+    """Langevin dynamics at a hundredth of the barrier's height."""
+    return Langevin(simulator, 0.04, 0.02, 1.0)
+
+
+def untrained() -> Potential:
+    """A force field of one round of messages."""
+    return ForceField(
+        Encoder(9.0, channels=16, lmax=2, layers=1, basis_size=16),
+        repulsion=False,
+        unit_system="reduced",
+    )
+
+
+def muller_brown() -> Setting:
+    """Return: how near the target the particle ends."""
+    truth = MullerBrown()
+    problem = Problem(
+        start=truth.start(START, ANCHORS),
+        controls=Knobs([ConstantForce([WALKER], ["-5 .. 5", "-5 .. 5", 0.0])], 10, REDUCED),
+        stage=0.4,
+        measures={"x": Place([WALKER], "x"), "y": Place([WALKER], "y")},
+        objective=Objective.parse(
+            f"minimize sqrt((x - {TARGET[0]})**2 + (y - {TARGET[1]})**2)", {"x": "", "y": ""}
+        ),
+        propagator=moved_by,
+        every=2,
+        temperature=0.02,
+        always=[Frozen([ORIGIN, RIGHT, UP])],
+    )
+    observed = {
+        f"{name} {axis}": kind([WALKER], axis)
+        for name, kind in (("place", Place), ("speed", Velocity))
+        for axis in ("x", "y")
+    }
+    return Setting(problem, truth, untrained, observed)

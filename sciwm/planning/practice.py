@@ -1,0 +1,165 @@
+"""Learning a world while planning in it: act, learn from what came, plan again.
+
+The architecture is Dyna's (Sutton, SIGART Bulletin 2, 160 (1991)), with whole plans in place of single steps:
+the true simulator is asked for a few motions only, each of which teaches forces at every frame.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sciwm.core.bounds import require_counts, require_positive
+from sciwm.core.frame import Array
+from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.data.modules import FrameData
+from sciwm.models import archive
+from sciwm.models.dynamics.potential import Potential
+from sciwm.planning.planners.planner import Planner, best_of, drawn
+from sciwm.planning.problem import Problem, Returns
+from sciwm.planning.search import EXECUTION, Budget, Found, search
+from sciwm.planning.trial import carry_out
+from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.simulator import Simulator
+from sciwm.training.fit import fit
+from sciwm.training.force_task import ForceTask
+
+HELD_BACK = 4
+"""Of so many true motions one is held back, to choose the best weights by."""
+
+KNOWN = 8
+"""Best plans of one world that are tried first in the next."""
+
+VALIDATED = 200
+"""Steps of training from one look at held-back motions to the next."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much is done.
+
+    Attributes:
+        first: Plans drawn at random that are carried out before anything is known.
+        rounds: Times that a world is learned, planned in, and its plan carried out.
+        members: Worlds that are learned in each, which differ in seed and in what they draw of the frames.
+        train_steps: Of training each of them.
+        matrix_rate: Of training; see `ForceTask`.
+    """
+
+    first: int = 4
+    rounds: int = 4
+    members: int = 2
+    train_steps: int = 1000
+    matrix_rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        require_counts(rounds=self.rounds, members=self.members, train_steps=self.train_steps)
+        require_positive(matrix_rate=self.matrix_rate)
+        if self.first < 2:
+            raise ValueError("two motions at least are needed: to learn from, and to validate on")
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A plan that was carried out in the true simulator.
+
+    Attributes:
+        plan: (stages, size).
+        found: What was predicted; None for plans drawn at random.
+        realised: What came of it.
+        steps: Time steps of the true simulator, with all before.
+        worlds: That the plan was found in.
+    """
+
+    plan: Array
+    found: Found | None
+    realised: Returns
+    steps: int
+    worlds: list[Simulator]
+
+
+def practise(
+    problem: Problem,
+    truth: Simulator,
+    untrained: Callable[[], Potential],
+    folder: Path,
+    planner: Planner,
+    budget: Budget,
+    schedule: Schedule,
+) -> Iterator[Episode]:
+    """Episodes, one after another, each of which the next world learns from.
+
+    Args:
+        truth: The true simulator.
+        untrained: A new model of a world.
+        folder: For motions and models; what lies there is overwritten.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng([budget.seed, 1])
+    seeds = budget.seeds(EXECUTION, schedule.first + schedule.rounds)
+    motions: list[Path] = []
+    steps, known = 0, None
+    for number, seed in enumerate(seeds):
+        found, worlds = None, list[Simulator]()
+        plan = drawn(1, problem.controls, rng)[0]
+        if number >= schedule.first:
+            worlds = list(
+                _worlds(motions, problem, untrained, folder / f"{number}", budget, schedule)
+            )
+            # What is new lies where no world was trained yet.
+            daring = replace(problem, daring=True)
+            found = search(daring, worlds, planner, budget, known=known)
+            plan, known = found.plan, best_of(found.rounds, KNOWN)
+        motions.append(folder / f"true{number}.h5md")
+        realised = carry_out(problem, truth, plan, [seed], motions[-1])
+        steps += realised.steps
+        yield Episode(plan, found, realised, steps, worlds)
+
+
+def _worlds(
+    motions: Sequence[Path],
+    problem: Problem,
+    untrained: Callable[[], Potential],
+    folder: Path,
+    budget: Budget,
+    schedule: Schedule,
+) -> Iterator[Simulator]:
+    """New worlds, learned from all true motions."""
+    folder.mkdir()
+    files = folder / "train.h5md", folder / "held_back.h5md"
+    held = motions[1::HELD_BACK]
+    _gather([one for one in motions if one not in held], files[0])
+    _gather(held, files[1])
+    for member in range(schedule.members):
+        torch.manual_seed(budget.seed * schedule.members + member)
+        task = ForceTask(untrained(), matrix_rate=schedule.matrix_rate)
+        data = FrameData(
+            str(files[0]), str(files[1]), batch_size=16, bootstrap=schedule.members > 1
+        )
+        run = fit(
+            data,
+            task,
+            f"world{member}",
+            member,
+            schedule.train_steps,
+            VALIDATED,
+            folder=str(folder),
+        )
+        model = archive.load(run / "model.pt").potential
+        yield LearnedSimulator(model)
+
+
+def _gather(motions: Sequence[Path], path: Path) -> None:
+    """The frames of several motions in one file, but for those that all of them start with."""
+    with H5MDFile(motions[0]) as first:
+        units = first.units
+    with H5MDWriter(path, units=units) as file:
+        for number, motion in enumerate(motions):
+            with H5MDFile(motion) as source:
+                for trajectory in source.trajectories:
+                    for k in range(1, trajectory.n_frames):
+                        file.append(trajectory.frame(k), group=f"motion{number}")

@@ -1,0 +1,234 @@
+"""Effects of actions that no training saw: what a world says they change, against the true simulator.
+
+Two worlds. Charged particles: a pair potential learned from motion alone (softened family, 3 to 8 particles),
+against the law that made it, by the same code. Ethanol: the world that comes with sciwm, against GFN2-xTB.
+Each start is run with and without each action in both; an effect is the displacement of all particles. Errors
+are |Δworld - Δtrue| / |Δtrue| at the valid prediction time, the latest frame at which without any action the
+median error is below a tenth of the motion. Beside it stands what particles that do not interact would do.
+About 6 minutes on one core.
+
+    python scripts/bench_interventions.py [--json_file FILE]
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+
+import sciwm
+from sciwm.core.frame import Array, Frame
+from sciwm.core.state import State
+from sciwm.core.units import REDUCED, UnitSystem
+from sciwm.simulation.actions import (
+    Action,
+    ChargeChange,
+    ConstantForce,
+    Frozen,
+    MassChange,
+    Removal,
+    SteeredTorsion,
+    UniformField,
+    acted,
+    numbers_before,
+)
+from sciwm.simulation.learned import LearnedSimulator
+from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.references.xtb import GFN2
+from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout.stability import Finiteness
+from sciwm.simulation.simulator import Evaluation, Simulator
+from sciwm.simulation.velocities import maxwell_boltzmann
+
+WITHIN = 0.1  # of the motion, an error that a valid prediction may have
+SOFTENING = 0.2
+CHARGED: dict[str, list[Action]] = {
+    "charge turned round": [ChargeChange([0], 1.0)],
+    "charge doubled": [ChargeChange([0], 2.5)],
+    "particle removed": [Removal([0])],
+    "particle frozen": [Frozen([0])],
+    "mass tripled": [MassChange([0], 4.0)],
+    "field switched on": [UniformField([0.5, 0.0, 0.0])],
+    "force on one": [ConstantForce([0], [0.0, 0.5, 0.0])],
+}
+ETHANOL: dict[str, list[Action]] = {
+    "deuterated": [MassChange([8], "2.014 u")],
+    "carbon frozen": [Frozen([0])],
+    "hydroxyl pulled": [ConstantForce([8], ["0.2 eV/Å", 0, 0])],
+    "hydroxyl turned": [SteeredTorsion([8, 2, 1, 0], "100 fs", "2 eV", 180.0, 60.0)],
+    "hydrogen removed": [Removal([3])],
+}
+
+
+class SoftenedCoulomb:
+    """The law of `datasets/charged_nbody/recipe.py softened`, for systems of equal size."""
+
+    units: UnitSystem = REDUCED
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        systems = state.n_systems
+        x = state.positions.reshape(systems, -1, 3)
+        q = state.charges.reshape(systems, -1)
+        arms = x[:, :, None] - x[:, None]
+        distance = (arms.square().sum(-1) + SOFTENING**2).sqrt()
+        products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1], dtype=x.dtype))
+        forces = ((products / distance**3)[..., None] * arms).sum(2)
+        return Evaluation(0.5 * (products / distance).sum((1, 2)), forces.reshape(-1, 3))
+
+    def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
+        return {}
+
+
+class NoInteraction(SoftenedCoulomb):
+    """Particles that know nothing of one another: what an action does by itself."""
+
+    def __init__(self, units: UnitSystem):
+        self.units = units
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        still = torch.zeros_like(state.positions)
+        return Evaluation(still.new_zeros(state.n_systems), still)
+
+
+def paths(
+    simulator: Simulator, state: State, actions: Sequence[Action], dt: float, every: int, steps: int
+) -> Array:
+    """(T, S, n, 3) positions."""
+    propagator, start = acted(VelocityVerlet(simulator, dt), state, actions)
+    result = Rollout(propagator, every=every, guard=Finiteness()).run(start, steps)
+    lost = [reason for reason in result.reasons if reason is not None]
+    if lost:
+        raise ArithmeticError(f"{len(lost)} of {len(result.reasons)} runs stopped: {lost[0]}")
+    return np.stack([[f.positions for f in frames] for frames in result.frames], axis=1)
+
+
+def compared(
+    world: Simulator,
+    truth: Simulator,
+    state: State,
+    actions: dict[str, list[Action]],
+    dt: float,
+    every: int,
+    steps: int,
+    prefix: str,
+) -> dict[str, dict[str, object]]:
+    """Prints a row for each action, and returns the figures."""
+    settings = dt, every, steps
+    free = NoInteraction(world.units)
+    plain = {name: paths(s, state, [], *settings) for name, s in named(world, truth, free)}
+    moved = norm(plain["true"] - plain["true"][:1])
+    wrong = np.median(norm(plain["world"] - plain["true"]) / np.maximum(moved, 1e-12), axis=1)
+    wrong[0] = 0.0
+    late = np.flatnonzero(wrong > WITHIN)
+    at = int(late[0]) - 1 if len(late) else len(wrong) - 1
+    time = at * every * dt
+    unit = world.units.time or "time"
+    print(f"\n{prefix}: {state.n_systems} starts; valid prediction time {time:g} {unit}")
+    if at == len(wrong) - 1:
+        print("(as long as was looked)")
+    figures: dict[str, dict[str, object]] = {
+        f"{prefix}_valid_time": {"value": time, "unit": unit, "starts": state.n_systems}
+    }
+    print(f"{'':24s}{'error':>10s}{'90th':>10s}{'sign right':>12s}{'no interaction':>16s}")
+    errors, signs = [], []
+    for name, done in actions.items():
+        kept = [k for k in numbers_before(done, int(state.counts[0])) if k is not None]
+        effect = {
+            which: paths(s, state, done, *settings)[at] - plain[which][at][:, kept]
+            for which, s in named(world, truth, free)
+        }
+        size = norm(effect["true"])
+        error = norm(effect["world"] - effect["true"]) / size
+        null = norm(effect["free"] - effect["true"]) / size
+        clear = np.abs(effect["true"]) > 0.1 * np.abs(effect["true"]).max((1, 2), keepdims=True)
+        right = (np.sign(effect["world"]) == np.sign(effect["true"]))[clear].mean()
+        errors.append(error)
+        signs.append(right)
+        print(
+            f"{name:24s}{np.median(error):10.3g}{np.quantile(error, 0.9):10.3g}{right:12.1%}"
+            f"{np.median(null):16.3g}"
+        )
+        key = f"{prefix}_{name.replace(' ', '_')}"
+        figures[f"{key}_error"] = {"value": float(np.median(error)), "null": float(np.median(null))}
+        figures[f"{key}_sign"] = {"value": float(right)}
+    figures[f"{prefix}_error"] = {"value": float(np.median(np.concatenate(errors))), "unit": ""}
+    figures[f"{prefix}_sign"] = {"value": float(np.mean(signs)), "unit": ""}
+    return figures
+
+
+def named(*simulators: Simulator) -> list[tuple[str, Simulator]]:
+    return list(zip(("world", "true", "free"), simulators, strict=True))
+
+
+def norm(vectors: Array) -> Array:
+    """Of the displacements of all particles together."""
+    return np.asarray(np.sqrt((vectors**2).sum((-1, -2))))
+
+
+def charged_starts(count: int, seed: int = 99) -> State:
+    """Five particles each, of the kind that training saw, with a first one of charge -1.25 and mass 1.3."""
+    rng = np.random.default_rng(seed)
+    states = []
+    for _ in range(count):
+        velocities = rng.standard_normal((5, 3))
+        velocities *= 0.5 / np.linalg.norm(velocities, axis=-1, keepdims=True)
+        charges = rng.uniform(0.5, 1.5, 5) * rng.choice([-1.0, 1.0], 5)
+        masses = rng.uniform(0.5, 2.0, 5)
+        charges[0], masses[0] = -1.25, 1.3
+        frame = Frame(
+            numbers=np.ones(5, dtype=np.int64),
+            positions=rng.standard_normal((5, 3)),
+            velocities=velocities,
+            masses=masses,
+            charges=charges,
+        )
+        states.append(State.from_frame(frame, torch.float64))
+    return State.collate(states)
+
+
+def main(
+    json_file: str | None = None,
+    data: str = "runs/charged",
+    run: str = "runs/charged_softened",
+    starts: int = 200,
+    ethanol_starts: int = 8,
+) -> None:
+    """Prints the tables.
+
+    Args:
+        json_file: Where to write the figures as JSON too.
+        data: Where the softened data is, or is to be made.
+        run: Where the model of it is, or is to be made.
+        starts: Of charged particles.
+        ethanol_starts: Of ethanol at 300 K.
+    """
+    if not Path(data, "softened.h5md").is_file():
+        recipe = [sys.executable, "datasets/charged_nbody/recipe.py", "softened", "--n_max", "8"]
+        subprocess.run([*recipe, "--out", data], check=True)
+    if not Path(run, "model.pt").is_file():
+        where = ["--name", Path(run).name, "--folder", str(Path(run).parent)]
+        files = ["--data.train", f"{data}/softened.h5md"]
+        command = [sys.executable, "-m", "sciwm", "train", "configs/charged_nbody.yaml"]
+        subprocess.run([*command, *where, *files], check=True)
+    world: Simulator = LearnedSimulator(sciwm.load(run).model.double())
+    state = charged_starts(starts)
+    figures = compared(world, SoftenedCoulomb(), state, CHARGED, 0.002, 50, 2500, "charged")
+
+    organic = LearnedSimulator(sciwm.load("organic").model.double())
+    one = State.from_smiles("CCO", dtype=torch.float64)
+    state = maxwell_boltzmann(State.collate([one] * ethanol_starts), 300.0, organic.units, 0)
+    truth = GFN2()
+    figures |= compared(organic, truth, state, ETHANOL, 0.5, 10, 200, "ethanol")
+    truth.close()
+    for name, figure in figures.items():
+        print(name, f"{figure['value']:.4g}", figure.get("unit", ""))
+    if json_file:
+        Path(json_file).write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,187 @@
+"""How many steps of the true simulator it takes to learn what to do: planned in worlds that are learned on
+the way, against the cross-entropy method and PPO (Stable-Baselines3) on the true simulator.
+
+Four tasks (`sciwm.planning.environments`), one setting for all of them. A return is told as a share: 0 is the
+mean of plans drawn at random, 1 the best return known, which a long search in the true simulator found (its
+steps are not counted). What each method would do is judged by fresh runs of the true simulator, which are not
+counted either. About an hour and a half on one core.
+
+    python scripts/bench_planning.py [--tasks double_well,ions] [--seeds 5] [--json_file FILE]
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from sciwm.core.frame import Array
+from sciwm.planning.environments.setting import Setting
+from sciwm.planning.planners import CrossEntropy, Round
+from sciwm.planning.planners.planner import drawn
+from sciwm.planning.practice import Schedule, practise
+from sciwm.planning.search import Budget, search
+
+TASKS = ("double_well", "muller_brown", "ions", "mixture")
+ENOUGH = 0.95
+JUDGED = 64  # fresh runs
+PLANNER = CrossEntropy(population=192, rounds=12, elites=12)
+SCHEDULE = Schedule(first=4, rounds=6, members=2, train_steps=800)
+BUDGET = {"runs": 1, "finalists": 6, "trials": 16, "caution": 0.5}
+MOST_STEPS = 300_000  # of the true simulator, for the methods without a world
+
+
+def setting_of(task: str) -> Setting:
+    module = import_module(f"sciwm.planning.environments.{task}")
+    made: Setting = getattr(module, task)()
+    return made
+
+
+def judged(setting: Setting, plan: Array) -> float:
+    """Mean true return of a plan."""
+    seeds = range(10**7, 10**7 + JUDGED)
+    return float(np.nanmean(setting.problem.run(setting.truth, plan[None], seeds).scores))
+
+
+def in_imagination(
+    setting: Setting, seed: int, folder: Path
+) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Steps so far, true return of the plan that was found, and what was predicted of it."""
+    budget = Budget(seed=seed, **BUDGET)
+    for one in practise(
+        setting.problem, setting.truth, setting.untrained, folder, PLANNER, budget, SCHEDULE
+    ):
+        if one.found is None:
+            continue
+        low, high = one.found.interval
+        seeds = range(10**7, 10**7 + JUDGED)
+        true = setting.problem.run(setting.truth, one.plan[None], seeds).scores[0]
+        inside = float(((true >= low) & (true <= high)).mean())
+        yield one.steps, float(np.nanmean(true)), {"inside": inside, "predicted": one.found.mean}
+
+
+def by_cross_entropy(setting: Setting, seed: int) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """The same planner on the true simulator."""
+    history, steps = [], 0
+    planner = CrossEntropy(population=64)
+
+    while steps < MOST_STEPS:
+        rng = np.random.default_rng([seed, len(history)])
+        plans = planner.ask(history, setting.problem.controls, rng)
+        found = setting.problem.run(setting.truth, plans, [1000 * seed + len(history)])
+        steps += found.steps
+        history.append(Round(plans, np.nan_to_num(found.scores[:, 0], nan=-1e9)))
+        best = history[-1].plans[np.argsort(-history[-1].merits)[: planner.elites]].mean(axis=0)
+        yield steps, judged(setting, best), {}
+
+
+def by_ppo(setting: Setting, seed: int) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Proximal policy optimisation with its usual settings, on motions of the true simulator."""
+    from stable_baselines3 import PPO
+
+    from sciwm.planning.environments.motion_env import MotionEnv
+
+    env = MotionEnv(setting.problem, setting.truth, setting.observed)
+    judge = MotionEnv(setting.problem, setting.truth, setting.observed)
+    agent = PPO("MlpPolicy", env, n_steps=512, seed=seed, device="cpu")
+    while env.steps < MOST_STEPS:
+        agent.learn(2048, reset_num_timesteps=False)
+        returns = []
+        for run in range(16):
+            seen, _ = judge.reset(seed=10**7 + run)
+            total, over = judge.worth, False
+            while not over:
+                action, _ = agent.predict(seen, deterministic=True)
+                seen, reward, ended, cut, _ = judge.step(action)
+                total, over = total + reward, ended or cut
+            returns.append(total)
+        yield env.steps, float(np.mean(returns)), {}
+
+
+def first_enough(
+    found: Iterator[tuple[int, float, dict[str, float]]],
+    share: Callable[[float], float],
+) -> tuple[int | None, float, list[dict[str, float]]]:
+    """Steps until a return is enough, the best share, and what else was told."""
+    when, best, told = None, -np.inf, []
+    for steps, value, more in found:
+        best = max(best, share(value))
+        told.append(more | {"share": share(value), "steps": steps})
+        if share(value) >= ENOUGH:
+            when = steps
+            break
+    return when, best, told
+
+
+def main(
+    tasks: str = ",".join(TASKS),
+    seeds: int = 5,
+    json_file: str | None = None,
+    folder: str = "runs/bench_planning",
+    ppo: bool = True,
+) -> None:
+    """Prints a row for each task and method.
+
+    Args:
+        json_file: Where to write the figures as JSON too.
+        folder: For the motions and models of what is learned.
+        ppo: Whether PPO is tried too.
+    """
+    warnings.filterwarnings("ignore", message="no reference_energies")
+    figures: dict[str, object] = {}
+    for task in tasks.split(","):
+        setting = setting_of(task)
+        long = search(
+            setting.problem,
+            [setting.truth],
+            CrossEntropy(population=128, rounds=20, elites=16),
+            Budget(runs=4, trials=64, finalists=8, seed=99),
+        )
+        best = judged(setting, long.plan)
+        luck = drawn(64, setting.problem.controls, np.random.default_rng(99))
+        null = float(np.nanmean(setting.problem.run(setting.truth, luck, [0, 1]).scores))
+
+        def share(value: float, best: float = best, null: float = null) -> float:
+            return (value - null) / (best - null)
+
+        print(f"\n{task}: plans at random {null:.3f}, best known {best:.3f}", flush=True)
+        methods = {
+            "imagination": lambda seed, s=setting, t=task: in_imagination(
+                s, seed, Path(folder, t, str(seed))
+            ),
+            "cross entropy": lambda seed, s=setting: by_cross_entropy(s, seed),
+        }
+        if ppo:
+            methods["PPO"] = lambda seed, s=setting: by_ppo(s, seed)
+        for name, method in methods.items():
+            rows = []
+            for seed in range(seeds):
+                rows.append(first_enough(method(seed), share))
+                print(
+                    f"  {name}, seed {seed}: {rows[-1][0]} steps, best {rows[-1][1]:.2f}",
+                    flush=True,
+                )
+            steps = [np.inf if row[0] is None else row[0] for row in rows]
+            median = float(np.median(steps))
+            key = f"{task}_{name.replace(' ', '_')}"
+            figures[f"{key}_steps"] = {
+                "value": None if np.isinf(median) else median,
+                "seeds": [None if np.isinf(one) else one for one in steps],
+                "best_share": [row[1] for row in rows],
+            }
+            told = [one for row in rows for one in row[2] if "inside" in one]
+            if told:
+                figures[f"{key}_inside"] = {
+                    "value": float(np.mean([one["inside"] for one in told]))
+                }
+            print(f"{name:16s} median {median:.0f} true steps until {ENOUGH:.0%}", flush=True)
+        figures[f"{task}_returns"] = {"random": null, "best": best}
+        if json_file:
+            Path(json_file).write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,187 @@
+"""Tasks to plan in: their laws, Gymnasium's contract, and worlds that are learned while planning."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from sciwm.core.rotations import random_rotation
+from sciwm.planning.environments.charges import SoftenedCoulomb
+from sciwm.planning.environments.double_well import double_well
+from sciwm.planning.environments.ions import ions
+from sciwm.planning.environments.landscape import DoubleWell, MullerBrown
+from sciwm.planning.environments.mixture import mixture
+from sciwm.planning.environments.muller_brown import ANCHORS, muller_brown
+from sciwm.planning.planners import CrossEntropy, RandomSearch
+from sciwm.planning.practice import Schedule, practise
+from sciwm.planning.search import Budget, search
+from sciwm.simulation.propagators import VelocityVerlet
+
+TASKS = {"double_well": double_well, "muller_brown": muller_brown, "ions": ions, "mixture": mixture}
+
+
+class TestLandscapes:
+    def test_minima_of_muller_and_brown_are_where_they_said(self):
+        """Theor. Chim. Acta 53, 75 (1979), table 1: three minima, energies times a fiftieth."""
+        surface = MullerBrown()
+
+        def energy(place):
+            return float(surface.evaluate(surface.start(place, ANCHORS)).energy)
+
+        for start, place, height in (
+            ((-0.6, 1.4), (-0.558, 1.442), -146.700),
+            ((0.6, 0.0), (0.623, 0.028), -108.167),
+            ((0.0, 0.5), (-0.050, 0.467), -80.768),
+        ):
+            found = minimize(energy, start, method="Nelder-Mead", tol=1e-8)
+            np.testing.assert_allclose(found.x, place, atol=2e-3)
+            assert found.fun == pytest.approx(0.02 * height, abs=1e-4)
+
+    @pytest.mark.parametrize("surface", [MullerBrown(), DoubleWell()])
+    def test_moved_turned_and_mirrored_together_nothing_changes(self, surface):
+        state = surface.start((0.3, 0.4), ANCHORS)
+        here = surface.evaluate(state)
+        turn = random_rotation(torch.Generator().manual_seed(0)).double()
+        for way in (turn, -turn):
+            there = surface.evaluate(state.moved(state.positions @ way.T + 1.7))
+            torch.testing.assert_close(there.energy, here.energy)
+            torch.testing.assert_close(there.forces, here.forces @ way.T)
+        assert here.forces.sum(0).abs().max() < 1e-12
+        bent = state.positions.clone()
+        bent[0, 0] += 0.1
+        assert abs(float(surface.evaluate(state.moved(bent)).energy - here.energy)) > 1e-3
+
+    @pytest.mark.parametrize("law", [MullerBrown(), DoubleWell(), SoftenedCoulomb(0.7)])
+    def test_forces_are_the_slopes_of_energies(self, law):
+        state = (
+            ions().problem.start
+            if isinstance(law, SoftenedCoulomb)
+            else law.start((0.3, 0.4), ANCHORS)
+        )
+        forces = law.evaluate(state).forces
+        for atom, axis in ((0, 0), (0, 1), (1, 0), (2, 1)):
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = state.positions.clone()
+                moved[atom, axis] += step
+                ends.append(float(law.evaluate(state.moved(moved)).energy))
+            assert -(ends[0] - ends[1]) / 2e-5 == pytest.approx(float(forces[atom, axis]), abs=1e-6)
+
+
+class TestTasks:
+    @pytest.mark.parametrize("name", TASKS)
+    def test_planning_gets_far_more_than_luck(self, name):
+        setting = TASKS[name]()
+        quick = Budget(runs=1, finalists=2, trials=8)
+        found = search(setting.problem, [setting.truth], CrossEntropy(rounds=6), quick)
+        luck = search(setting.problem, [setting.truth], RandomSearch(population=8, rounds=1), quick)
+        assert found.mean > luck.mean
+        assert (found.mean > found.null).mean() > 0.95
+
+    def test_the_force_is_too_weak_to_carry_the_particle_over(self):
+        """Pushed to the right all the time it stays, swung it crosses."""
+        setting = double_well()
+        cold = replace(setting.problem, temperature=None)
+        still = cold.run(setting.truth, np.ones((1, 12, 1)), [0])
+        assert still.paths["x"][:, 0, 0].max() < 0.0
+
+
+class TestEnvironment:
+    @pytest.fixture
+    def environments(self):
+        return pytest.importorskip("gymnasium", reason="needs the extra `rl`")
+
+    def made(self, setting, simulator=None):
+        from sciwm.planning.environments.motion_env import MotionEnv
+
+        return MotionEnv(setting.problem, simulator or setting.truth, setting.observed)
+
+    @pytest.mark.filterwarnings("ignore:.*Box observation space")  # a place may be anywhere
+    @pytest.mark.parametrize("name", TASKS)
+    def test_it_keeps_gymnasiums_contract(self, name, environments):
+        from gymnasium.utils.env_checker import check_env
+
+        check_env(self.made(TASKS[name]()), skip_render_check=True)
+
+    def test_stage_by_stage_is_the_same_motion_as_the_whole_plan(self, environments):
+        setting = muller_brown()
+        plan = np.random.default_rng(0).random((10, 2))
+        whole = setting.problem.run(setting.truth, plan[None], [7])
+        env = self.made(setting)
+        env.reset(seed=7)
+        start, total = env.worth, 0.0
+        for stage in plan:
+            seen, reward, over, cut, _ = env.step((2 * stage - 1).astype(np.float64))
+            total += reward
+        assert over
+        assert not cut
+        assert start + total == pytest.approx(whole.scores[0, 0], abs=1e-9)
+        assert seen[0] == pytest.approx(whole.paths["x"][-1, 0, 0], abs=1e-6)
+        assert env.steps == whole.steps
+        env.reset(seed=8)
+        for stage in plan:
+            other, *_ = env.step((2 * stage - 1).astype(np.float64))
+        assert abs(other[0] - seen[0]) > 1e-4
+
+    def test_where_a_world_is_not_to_be_trusted_a_motion_is_cut(self, environments):
+        class Edge(MullerBrown):
+            def outside(self, state, evaluation):
+                return {0: "too far"} if float(state.positions[0, 0]) > -0.5 else {}
+
+        env = self.made(muller_brown(), Edge())
+        env.reset(seed=0)
+        for _ in range(10):
+            *_, cut, told = env.step(np.array([1.0, 0.0]))
+            if cut:
+                break
+        assert cut
+        assert told == {"reason": "too far"}
+
+
+class TestPractice:
+    @pytest.mark.long
+    @pytest.mark.filterwarnings("ignore:no reference_energies")
+    def test_a_pair_law_is_learned_from_few_motions_and_planned_with(self, tmp_path):
+        """The plan that is found in learned worlds is as good as one found in the true simulator."""
+        setting = ions()
+        planner = CrossEntropy(rounds=10)
+        budget = Budget(runs=1, finalists=2, trials=8)
+        schedule = Schedule(first=4, rounds=1, members=2, train_steps=1500, matrix_rate=0.03)
+        *first, last = practise(
+            setting.problem,
+            setting.truth,
+            setting.untrained,
+            tmp_path / "p",
+            planner,
+            budget,
+            schedule,
+        )
+        assert [one.found for one in first] == [None] * 4
+        assert last.steps == 5 * 100
+        true = setting.problem.run(setting.truth, last.plan[None], range(500, 516)).scores
+        assert last.found.mean == pytest.approx(true.mean(), abs=0.5)
+        best = search(setting.problem, [setting.truth], planner, budget)
+        null = float(np.nanmean(best.null))
+        assert true.mean() - null > 0.7 * (best.mean - null)
+
+    def test_settings_that_make_no_sense_are_refused(self):
+        with pytest.raises(ValueError, match="two motions at least"):
+            Schedule(first=1)
+        with pytest.raises(ValueError, match="matrix_rate"):
+            Schedule(matrix_rate=0.0)
+
+
+def test_energy_is_conserved_in_the_trap():
+    problem = mixture().problem
+    law = SoftenedCoulomb(1.0)
+    state = problem.start
+    propagator = VelocityVerlet(law, 0.005)
+    evaluation = propagator.start(state)
+    before = float(evaluation.energy)
+    for index in range(400):
+        state, evaluation = propagator.advance(state, evaluation, index)
+    kinetic = 0.5 * float((state.masses * state.velocities.square().sum(-1)).sum())
+    assert kinetic > 0.05
+    assert float(evaluation.energy) + kinetic == pytest.approx(before, abs=1e-3)
