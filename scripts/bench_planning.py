@@ -29,9 +29,9 @@ TASKS = ("double_well", "muller_brown", "ions", "mixture")
 ENOUGH = 0.95
 JUDGED = 64  # fresh runs
 PLANNER = CrossEntropy(population=192, rounds=12, elites=12)
-SCHEDULE = Schedule(first=4, rounds=6, members=2, train_steps=800)
+SCHEDULE = Schedule(first=4, rounds=6, members=2, train_steps=1500, matrix_rate=0.03)
 BUDGET = {"runs": 1, "finalists": 6, "trials": 16, "caution": 0.5}
-MOST_STEPS = 300_000  # of the true simulator, for the methods without a world
+MOST_STEPS = 100_000  # of the true simulator, for the methods without a world
 
 
 def setting_of(task: str) -> Setting:

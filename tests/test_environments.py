@@ -148,7 +148,7 @@ class TestPractice:
         setting = ions()
         planner = CrossEntropy(rounds=10)
         budget = Budget(runs=1, finalists=2, trials=8)
-        schedule = Schedule(first=4, rounds=1, members=2, train_steps=1500, matrix_rate=0.03)
+        schedule = Schedule(first=4, rounds=1, members=2, train_steps=1000, matrix_rate=0.1)
         *first, last = practise(
             setting.problem,
             setting.truth,

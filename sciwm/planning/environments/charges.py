@@ -9,7 +9,7 @@ from sciwm.models.dynamics.potential import Potential
 from sciwm.models.encoders.radial import InverseMultiquadricBasis
 from sciwm.simulation.simulator import Evaluation
 
-SOFTENING = 0.2
+SOFTENING = 0.5
 
 
 class SoftenedCoulomb:
