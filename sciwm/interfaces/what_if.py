@@ -108,6 +108,12 @@ class WhatIf:
             ]
         )
 
+    def __repr__(self) -> str:
+        runs, last = len(self.acted), self.times[-1]
+        unit = f" {self.units.time}".rstrip()
+        meant = "to the end" if self.horizon is None else f"until {self.horizon:g}{unit}"
+        return f"WhatIf({runs} runs of {last:g}{unit}; the effect means something {meant})"
+
     def _repr_png_(self) -> bytes:
         from sciwm.report.plots import time_series
 

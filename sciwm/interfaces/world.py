@@ -330,6 +330,11 @@ class Imagination:
         """(T,) potential energy of each frame."""
         return np.array([frame.energy for frame in self.frames], dtype=float)
 
+    def __repr__(self) -> str:
+        ended = f"; stopped: {self.stopped}" if self.stopped else ""
+        unit = f" {self.units.time}".rstrip()
+        return f"Imagination({len(self.frames)} frames, {self.times[-1]:g}{unit}{ended})"
+
     def distance(self, first: int, second: int) -> np.ndarray:
         """(T,) distance between two particles in each frame."""
         return np.array(

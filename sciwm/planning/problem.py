@@ -93,12 +93,15 @@ class Problem:
             except ValueError as error:
                 raise ValueError(f"measure {name}: {error}") from error
 
-    def run(self, simulator: Simulator, plans: Array, seeds: Sequence[int]) -> Returns:
+    def run(
+        self, simulator: Simulator, plans: Array, seeds: Sequence[int], bar: bool = True
+    ) -> Returns:
         """What comes of plans, all at once; runs of equal seed share their random numbers.
 
         Args:
             plans: (P, stages, size).
             seeds: One for each of the R runs of a plan.
+            bar: Whether to show how far it is.
 
         Raises:
             ValueError: If what a plan does cannot be done to this system, or by this simulator.
@@ -107,7 +110,7 @@ class Problem:
         gauge = Gauge(self.measures, simulator, state, moving.start(state))
         steps = self.steps(moving)
         guard = Stability(state, moving) if self.daring else None
-        rollout = Rollout(moving, every=self.every, watch=gauge, guard=guard)
+        rollout = Rollout(moving, every=self.every, watch=gauge, guard=guard, bar=bar)
         result = rollout.run(state, steps)
         shape = len(plans), len(seeds)
         reasons = [

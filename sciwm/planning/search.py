@@ -117,7 +117,7 @@ def search(
                 break
             if number == 0 and known is not None:
                 plans[: len(known)] = known[: len(plans)]
-            found = [problem.run(world, plans, seeds) for world in worlds]
+            found = [problem.run(world, plans, seeds, bar=False) for world in worlds]
             merits = merits_of(found, budget.caution)
             if number == 0 and not any(np.isfinite(one.scores).any() for one in found):
                 raise ValueError(f"no plan of {len(plans)} comes to anything: {_why(found)}")

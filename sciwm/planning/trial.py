@@ -20,7 +20,7 @@ from sciwm.simulation.simulator import Evaluation, Simulator
 SUSPICIOUS = 0.02
 """Chance below which so many runs so far below the prediction are taken for no accident."""
 
-LOST = 0.25
+LOST = 0.15
 """Share of what a plan promised over random ones; less is an error of a number, and no loophole."""
 
 

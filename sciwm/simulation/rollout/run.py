@@ -58,6 +58,7 @@ class Rollout:
         checkpoint_seconds: Wall time between checkpoints: what a kill can cost.
         guard: Ends systems that cannot go on; by default those that blow up or leave the propagator's
             domain.
+        bar: Whether a bar shows how far a long run is; not where it is part of something that has one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Rollout:
         checkpoint_seconds: float = 30.0,
         watch: Watch | None = None,
         guard: Guard | None = None,
+        bar: bool = True,
     ):
         if every < 1:
             raise ValueError(f"frames are one or more steps apart, got {every=}")
@@ -77,6 +79,7 @@ class Rollout:
         self.checkpoint_seconds = checkpoint_seconds
         self.watch = watch
         self.guard = guard
+        self.bar = bar
 
     def run(
         self, state: State, steps: int, names: Sequence[str] | None = None, resume: bool = False
@@ -152,7 +155,7 @@ class Rollout:
             frames.add(snapshot)
         # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
         frames.save(snapshot)
-        bar = Bar(total=steps, initial=snapshot.step, unit="step", delay=2.0)
+        bar = Bar(total=steps, initial=snapshot.step, unit="step", delay=2.0, disable=not self.bar)
         try:
             while snapshot.step < steps and snapshot.running:
                 at_frame = (snapshot.step + 1) % self.every == 0
