@@ -6,12 +6,13 @@ mean of plans drawn at random, 1 the best return known, which a long search in t
 steps are not counted). What each method would do is judged by fresh runs of the true simulator, which are not
 counted either. About an hour and a half on one core.
 
-    python scripts/bench_planning.py [--tasks double_well,ions] [--seeds 5] [--json_file FILE]
+    python scripts/bench_planning.py [--tasks double_well,ions] [--second true] [--seeds 5] [--json_file FILE]
 """
 
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -20,10 +21,20 @@ from jsonargparse import auto_cli
 
 from sciwm.core.frame import Array
 from sciwm.planning.environments.setting import Setting
+from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, Round
 from sciwm.planning.planners.planner import drawn
 from sciwm.planning.practice import Schedule, practise
-from sciwm.planning.search import Budget, search
+from sciwm.planning.search import EXECUTION, Budget, search
+from sciwm.planning.trial import Comparison
+
+SECOND: dict[str, dict[str, object]] = {
+    "double_well": {"height": 2.3},
+    "muller_brown": {"target": (0.5, 0.1)},
+    "ions": {"target": (1.3, 0.7)},
+    "mixture": {"stiffness": 1.15},
+}
+"""What is another in the second task, for which a library may know something."""
 
 TASKS = ("double_well", "muller_brown", "ions", "mixture")
 ENOUGH = 0.95
@@ -34,9 +45,9 @@ BUDGET = {"runs": 1, "finalists": 6, "trials": 16, "caution": 0.5}
 MOST_STEPS = 100_000  # of the true simulator, for the methods without a world
 
 
-def setting_of(task: str) -> Setting:
+def setting_of(task: str, **changes: object) -> Setting:
     module = import_module(f"sciwm.planning.environments.{task}")
-    made: Setting = getattr(module, task)()
+    made: Setting = getattr(module, task)(**changes)
     return made
 
 
@@ -47,20 +58,42 @@ def judged(setting: Setting, plan: Array) -> float:
 
 
 def in_imagination(
-    setting: Setting, seed: int, folder: Path
+    setting: Setting, seed: int, folder: Path, known: Array | None = None
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Steps so far, true return of the plan that was found, and what was predicted of it."""
     budget = Budget(seed=seed, **BUDGET)
-    for one in practise(
-        setting.problem, setting.truth, setting.untrained, folder, PLANNER, budget, SCHEDULE
+    given = 0 if known is None else len(known)
+    # What is known stands for some of the plans at random.
+    schedule = replace(SCHEDULE, first=max(2, SCHEDULE.first - given))
+    model, problem = setting.untrained, setting.problem
+    for number, one in enumerate(
+        practise(problem, setting.truth, model, folder, PLANNER, budget, schedule, known)
     ):
         if one.found is None:
+            if number < given:
+                yield one.steps, judged(setting, one.plan), {}
             continue
         low, high = one.found.interval
         seeds = range(10**7, 10**7 + JUDGED)
         true = setting.problem.run(setting.truth, one.plan[None], seeds).scores[0]
         inside = float(((true >= low) & (true <= high)).mean())
         yield one.steps, float(np.nanmean(true)), {"inside": inside, "predicted": one.found.mean}
+
+
+def with_library(
+    task: str, seed: int, folder: Path
+) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """The second task, after a plan of the first proved itself in the true simulator and was kept."""
+    first, second = setting_of(task), setting_of(task, **SECOND[task])
+    library = ProtocolLibrary(folder / "protocols.json")
+    library.path.unlink(missing_ok=True)
+    budget = Budget(seed=seed, **BUDGET)
+    *_, last = practise(
+        first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, SCHEDULE
+    )
+    runs = first.problem.run(first.truth, last.plan[None], budget.seeds(EXECUTION, 4))
+    library.keep(first.problem, Comparison(last.found, runs))
+    yield from in_imagination(second, seed, folder / "second", library.known(second.problem))
 
 
 def by_cross_entropy(setting: Setting, seed: int) -> Iterator[tuple[int, float, dict[str, float]]]:
@@ -122,6 +155,7 @@ def main(
     json_file: str | None = None,
     folder: str = "runs/bench_planning",
     ppo: bool = True,
+    second: bool = False,
 ) -> None:
     """Prints a row for each task and method.
 
@@ -129,11 +163,12 @@ def main(
         json_file: Where to write the figures as JSON too.
         folder: For the motions and models of what is learned.
         ppo: Whether PPO is tried too.
+        second: Whether, instead, a second task like each is learned with a library of protocols and without.
     """
     warnings.filterwarnings("ignore", message="no reference_energies")
     figures: dict[str, object] = {}
     for task in tasks.split(","):
-        setting = setting_of(task)
+        setting = setting_of(task, **(SECOND[task] if second else {}))
         long = search(
             setting.problem,
             [setting.truth],
@@ -154,7 +189,12 @@ def main(
             ),
             "cross entropy": lambda seed, s=setting: by_cross_entropy(s, seed),
         }
-        if ppo:
+        if second:
+            del methods["cross entropy"]
+            methods["library"] = lambda seed, t=task: with_library(
+                t, seed, Path(folder, "library", t, str(seed))
+            )
+        elif ppo:
             methods["PPO"] = lambda seed, s=setting: by_ppo(s, seed)
         for name, method in methods.items():
             rows = []
@@ -166,7 +206,7 @@ def main(
                 )
             steps = [np.inf if row[0] is None else row[0] for row in rows]
             median = float(np.median(steps))
-            key = f"{task}_{name.replace(' ', '_')}"
+            key = f"{task}{'_second' * second}_{name.replace(' ', '_')}"
             figures[f"{key}_steps"] = {
                 "value": None if np.isinf(median) else median,
                 "seeds": [None if np.isinf(one) else one for one in steps],
@@ -178,7 +218,7 @@ def main(
                     "value": float(np.mean([one["inside"] for one in told]))
                 }
             print(f"{name:16s} median {median:.0f} true steps until {ENOUGH:.0%}", flush=True)
-        figures[f"{task}_returns"] = {"random": null, "best": best}
+        figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best}
         if json_file:
             Path(json_file).write_text(json.dumps(figures, indent=1))
 

@@ -24,6 +24,7 @@ from sciwm.discovery.problem.objective.objective import Objective, ObjectiveErro
 from sciwm.interfaces.planning import PlanJob
 from sciwm.planning.controls import Knobs, Menu, written
 from sciwm.planning.ledger import PlanLedger
+from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import Budget, merits_of, search
@@ -447,6 +448,71 @@ class TestTrial:
         assert less.loophole is None
 
 
+class TestLibrary:
+    @staticmethod
+    def kept(task, truth=None):
+        found = search(task, [Nothing()], CrossEntropy(rounds=4))
+        return Comparison(found, task.run(truth or Nothing(), found.plan[None], range(4)))
+
+    def test_what_proved_itself_is_found_again_and_tried_first(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        task = problem(TARGET)
+        assert library.known(task) is None
+        done = self.kept(task)
+        assert library.keep(task, done)
+        again = ProtocolLibrary(tmp_path / "protocols.json")
+        assert np.array_equal(again.known(task)[0], done.found.plan)
+        first = search(
+            task, [Nothing()], RandomSearch(population=4, rounds=1), known=again.known(task)
+        )
+        assert np.array_equal(first.rounds[0].plans[0], done.found.plan)
+        assert np.array_equal(first.plan, done.found.plan)
+
+    def test_what_did_not_come_true_is_not_kept(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        task = problem("maximize place")
+        assert not library.keep(task, self.kept(task, Slope(-9.0)))
+        assert not library.keep(task, self.kept(task, Edge(0.3)))
+        assert library.protocols == []
+
+    def test_other_particles_and_other_choices_are_not_alike(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        task = problem(TARGET)
+        library.keep(task, self.kept(task))
+        assert library.related(problem(start=particle(2))) == []
+        wider = Knobs([ConstantForce([0], ["-2 .. 2", 0.0, 0.0])], 4, REDUCED)
+        assert library.related(problem(controls=wider)) == []
+        assert len(library.related(problem("maximize place"))) == 1
+        longer = problem(TARGET, controls=Knobs(PUSH, 8, REDUCED))
+        assert library.known(longer).shape == (1, 8, 1)
+
+    def test_the_most_alike_comes_first(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        for goal in ("maximize place", TARGET, "minimize place"):
+            task = problem(goal)
+            library.keep(task, self.kept(task))
+        found = [one.objective for one in library.related(problem(TARGET))]
+        assert found[0] == TARGET
+        assert len(found) == 3
+
+    def test_what_fails_more_often_than_it_works_is_dropped(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        task = problem(TARGET)
+        done = self.kept(task)
+        library.keep(task, done)
+        library.keep(task, done)
+        assert [one.worked for one in library.protocols] == [2]
+        for left in (1, 1, 0):
+            library.fail(done.found.plan)
+            assert len(ProtocolLibrary(library.path).protocols) == left
+
+    def test_a_file_of_something_else_is_refused(self, tmp_path):
+        path = tmp_path / "protocols.json"
+        path.write_text('{"a": 1}')
+        with pytest.raises(ValueError, match="is no library of protocols"):
+            ProtocolLibrary(path)
+
+
 class TestLedger:
     def test_rounds_come_back_and_half_a_line_is_none(self, tmp_path):
         path = tmp_path / "search.jsonl"
@@ -508,6 +574,8 @@ class TestCommand:
         # The plan is a file of actions like any other.
         command = ["simulate", "gfn2", "O", "10fs", "--actions", str(folder / "plan.yaml")]
         assert main([*command, "--dt", "0.5fs", "--out", str(tmp_path / "again.h5md")]) == 0
+        again = [*("--library", str(tmp_path / "protocols.json"))]
+        assert main(["plan", str(config), "--folder", str(tmp_path), *again]) == 0
         before = (folder / "search.jsonl").read_text()
         assert main(["plan", str(config), "--folder", str(tmp_path)]) == 0
         assert (folder / "search.jsonl").read_text() == before

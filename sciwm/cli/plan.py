@@ -31,6 +31,7 @@ def run(arguments: list[str]) -> int:
     from sciwm.core.file_lock import sole_writer
     from sciwm.core.state import State
     from sciwm.interfaces.planning import PlanJob, identity
+    from sciwm.planning.library import ProtocolLibrary
     from sciwm.planning.plan import plan_and_carry_out
     from sciwm.report.planning import write_plan_page
 
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> int:
             job.executions,
             folder,
             identity(job, start, worlds),
+            None if job.library is None else ProtocolLibrary(Path(job.library)),
         )
         page = write_plan_page(done, folder / "report.html")
     told = done.figures()

@@ -55,6 +55,8 @@ class PlanJob:
         every: Time steps between looks; some forty looks where absent.
         planner: How plans are found: CrossEntropy, PathIntegral, Tree or RandomSearch, with settings.
         budget: How hard to think.
+        library: File of protocols that proved themselves: those for something alike are tried first, and this
+            plan is added if it does in the reference what was predicted.
     """
 
     start: str
@@ -74,6 +76,7 @@ class PlanJob:
     every: int | None = None
     planner: dict[str, Any] | str = "CrossEntropy"
     budget: Budget = field(default_factory=Budget)
+    library: str | None = None
 
     def __post_init__(self) -> None:
         require_counts(stages=self.stages, executions=self.executions, every=self.every)
@@ -150,7 +153,7 @@ def identity(job: PlanJob, start: State, worlds: Sequence[Simulator]) -> str:
     carried out, may change.
     """
     content = asdict(job)
-    for name in ("reference", "executions"):
+    for name in ("reference", "executions", "library"):
         del content[name]
     if isinstance(job.planner, dict):
         ((name, settings),) = job.planner.items()

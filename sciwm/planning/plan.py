@@ -14,6 +14,7 @@ from sciwm.core.replacement import replacing
 from sciwm.core.units import UnitSystem
 from sciwm.planning.controls import written
 from sciwm.planning.ledger import PlanLedger
+from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import Planner
 from sciwm.planning.problem import Problem, Returns
 from sciwm.planning.search import EXECUTION, Budget, Found, search
@@ -80,6 +81,7 @@ def plan_and_carry_out(
     executions: int,
     folder: Path,
     identity: str,
+    library: ProtocolLibrary | None = None,
 ) -> Plan:
     """Plans in worlds and carries the plan out in a reference.
 
@@ -89,13 +91,16 @@ def plan_and_carry_out(
     Args:
         executions: Runs in the reference.
         identity: What must be the same for a search to be gone on with.
+        library: Protocols to try first; the plan is added if it does what was predicted.
 
     Raises:
         ValueError: If the folder is of another plan, or what is planned cannot be done.
         OSError: If the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = search(problem, worlds, planner, budget, PlanLedger(folder / "search.jsonl", identity))
+    ledger = PlanLedger(folder / "search.jsonl", identity)
+    known = None if library is None else library.known(problem)
+    found = search(problem, worlds, planner, budget, ledger, known)
     content = written(problem.controls, torch.as_tensor(found.plan), problem.stage)
     always = [one.resolved(worlds[0].units).written() for one in problem.always]
     with replacing(folder / "plan.yaml") as file:
@@ -107,6 +112,10 @@ def plan_and_carry_out(
     realised = None
     if reference is not None:
         realised = carry_out(problem, reference, found.plan, seeds, folder / "true.h5md")
+    if library is not None and realised is not None:
+        kept = library.keep(problem, Comparison(found, realised))
+        if not kept and known is not None and any(np.array_equal(found.plan, one) for one in known):
+            library.fail(found.plan)
     plan = Plan(problem, found, imagined, realised, folder, worlds[0].units)
     with replacing(folder / "plan.json") as file:
         file.write(json.dumps(plan.figures(), indent=1, ensure_ascii=False).encode())

@@ -89,10 +89,13 @@ def practise(
     planner: Planner,
     budget: Budget,
     schedule: Schedule,
+    known: Array | None = None,
 ) -> Iterator[Episode]:
     """Episodes, one after another, each of which the next world learns from.
 
     Args:
+        known: (K, stages, size) plans that did well elsewhere: the first of them are carried out before any
+            is drawn at random, and all of them are tried first in every world.
         truth: The true simulator.
         untrained: A new model of a world.
         folder: For motions and models; what lies there is overwritten.
@@ -102,10 +105,11 @@ def practise(
     rng = np.random.default_rng([budget.seed, 1])
     seeds = budget.seeds(EXECUTION, schedule.first + schedule.rounds)
     motions: list[Path] = []
-    steps, known = 0, None
+    steps = 0
+    given = np.empty((0, *problem.controls.shape)) if known is None else known
     for number, seed in enumerate(seeds):
         found, worlds = None, list[Simulator]()
-        plan = drawn(1, problem.controls, rng)[0]
+        plan = given[number] if number < len(given) else drawn(1, problem.controls, rng)[0]
         if number >= schedule.first:
             worlds = list(
                 _worlds(motions, problem, untrained, folder / f"{number}", budget, schedule)

@@ -35,9 +35,9 @@ def untrained() -> Potential:
     )
 
 
-def double_well() -> Setting:
+def double_well(height: float = 2.0) -> Setting:
     """Return: how far to the right the particle ends; the right well is at 1."""
-    truth = DoubleWell()
+    truth = DoubleWell(height)
     measures = {"x": Place([WALKER], "x")}
     problem = Problem(
         start=truth.start((-1.0, 0.0), ANCHORS),

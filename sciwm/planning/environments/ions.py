@@ -26,7 +26,7 @@ def moved_by(simulator: Simulator) -> Propagator:
     return Langevin(simulator, 0.04, 0.002, 0.5)
 
 
-def ions() -> Setting:
+def ions(target: tuple[float, float] = TARGET) -> Setting:
     """Return: how near the target the first ion ends; the last two ions are held."""
     points = np.zeros((5, 3))
     points[:, :2] = PLACES
@@ -43,7 +43,7 @@ def ions() -> Setting:
         stage=0.4,
         measures={"x": Place([0], "x"), "y": Place([0], "y")},
         objective=Objective.parse(
-            f"minimize sqrt((x - {TARGET[0]})**2 + (y - {TARGET[1]})**2)", {"x": "", "y": ""}
+            f"minimize sqrt((x - {target[0]})**2 + (y - {target[1]})**2)", {"x": "", "y": ""}
         ),
         propagator=moved_by,
         every=2,

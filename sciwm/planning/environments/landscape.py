@@ -68,14 +68,18 @@ class Landscape(ABC):
 class DoubleWell(Landscape):
     """U = h (x² - 1)² + k y² / 2.
 
-    Attributes:
+    Args:
         height: h, of the barrier between the wells at x = -1 and x = 1.
+
+    Attributes:
         stiffness: k.
     """
 
     corner = (-3.0, -3.0)
-    height = 2.0
     stiffness = 8.0
+
+    def __init__(self, height: float = 2.0):
+        self.height = height
 
     def energy(self, x: Tensor, y: Tensor) -> Tensor:
         return self.height * (x**2 - 1) ** 2 + 0.5 * self.stiffness * y**2

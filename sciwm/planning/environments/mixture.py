@@ -31,7 +31,7 @@ def moved_by(simulator: Simulator) -> Propagator:
     return Langevin(simulator, 0.04, 0.002, 0.05)
 
 
-def mixture() -> Setting:
+def mixture(stiffness: float = STIFFNESS) -> Setting:
     """Return: how far the light particles end to the right of the heavy ones, on the mean.
 
     The first particle is the middle of the trap, and is held.
@@ -63,4 +63,4 @@ def mixture() -> Setting:
         for name, variable in (("place", Place), ("speed", Velocity))
         for kind, particles in (("light", LIGHT), ("heavy", HEAVY))
     }
-    return Setting(problem, SoftenedCoulomb(STIFFNESS), lambda: pair_law(2), observed)
+    return Setting(problem, SoftenedCoulomb(stiffness), lambda: pair_law(2), observed)

@@ -32,7 +32,7 @@ def untrained() -> Potential:
     )
 
 
-def muller_brown() -> Setting:
+def muller_brown(target: tuple[float, float] = TARGET) -> Setting:
     """Return: how near the target the particle ends."""
     truth = MullerBrown()
     problem = Problem(
@@ -41,7 +41,7 @@ def muller_brown() -> Setting:
         stage=0.4,
         measures={"x": Place([WALKER], "x"), "y": Place([WALKER], "y")},
         objective=Objective.parse(
-            f"minimize sqrt((x - {TARGET[0]})**2 + (y - {TARGET[1]})**2)", {"x": "", "y": ""}
+            f"minimize sqrt((x - {target[0]})**2 + (y - {target[1]})**2)", {"x": "", "y": ""}
         ),
         propagator=moved_by,
         every=2,

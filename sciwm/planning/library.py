@@ -1,0 +1,190 @@
+"""Plans that proved themselves: kept with what they did, tried first where something alike is wanted, dropped
+when they fail.
+
+What Voyager keeps as code (Wang et al., arXiv:2305.16291, section 2.2) is here a plan, and what admits it are
+runs of the true simulator.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sciwm.core.file_lock import sole_writer
+from sciwm.core.frame import Array
+from sciwm.core.replacement import replacing
+from sciwm.planning.controls import Controls, Knobs, Menu
+from sciwm.planning.problem import Problem
+from sciwm.planning.trial import Comparison
+
+MOST = 8
+"""Protocols that are tried first, at most."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Protocol:
+    """A plan and what is known of it.
+
+    Attributes:
+        choices: What its numbers choose, as `choices_of` tells it.
+        plan: (stages, size).
+        time: Of the whole plan, in the units of its world.
+        types: Of particles in the system.
+        temperature: At its start; None where energy is conserved.
+        objective: It was found for.
+        measured: Mean return in the true simulator, larger is better.
+        worked: Times that it did in the true simulator what was predicted.
+        failed: Times that it did not.
+    """
+
+    choices: list[str]
+    plan: Array
+    time: float
+    types: list[int]
+    temperature: float | None
+    objective: str
+    measured: float
+    worked: int = 1
+    failed: int = 0
+
+    def content(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self) | {"plan": self.plan.tolist()}
+
+
+class ProtocolLibrary:
+    """Protocols in a file, which other processes may use as well.
+
+    Args:
+        path: The file; made when the first protocol is kept.
+
+    Attributes:
+        protocols: All that are in it.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.protocols: list[Protocol] = []
+        self._read()
+
+    def related(self, problem: Problem) -> list[Protocol]:
+        """Those that choose the same in a system of the same particles, the most alike first.
+
+        Alike is first what the same objective was for, then what took as long, then what did best.
+        """
+        choices, types = choices_of(problem.controls), _types(problem)
+        time = problem.stage * problem.controls.stages
+        fitting = [one for one in self.protocols if one.choices == choices and one.types == types]
+        fitting.sort(
+            key=lambda one: (
+                one.objective != str(problem.objective),
+                abs(np.log(one.time / time)),
+                -one.measured,
+            )
+        )
+        return fitting[:MOST]
+
+    def known(self, problem: Problem) -> Array | None:
+        """(K, stages, size) the plans of those; None where there is none."""
+        found = [stretched(one.plan, problem.controls.stages) for one in self.related(problem)]
+        return np.stack(found) if found else None
+
+    def keep(self, problem: Problem, comparison: Comparison) -> bool:
+        """Keeps a plan that did in the true simulator what was predicted and better than luck.
+
+        Returns:
+            Whether it did.
+        """
+        runs = comparison.realised.scores[0]
+        null = comparison.found.null[np.isfinite(comparison.found.null)]
+        if comparison.loophole or not np.isfinite(runs).all():
+            return False
+        if len(null) and not runs.mean() > null.mean():
+            return False
+        kept = Protocol(
+            choices_of(problem.controls),
+            comparison.found.plan,
+            problem.stage * problem.controls.stages,
+            _types(problem),
+            problem.temperature,
+            str(problem.objective),
+            float(runs.mean()),
+        )
+        with self._changing():
+            alike = [one for one in self.protocols if _same(one, kept)]
+            self.protocols = [one for one in self.protocols if one not in alike]
+            self.protocols.append(
+                dataclasses.replace(
+                    kept,
+                    worked=1 + sum(one.worked for one in alike),
+                    failed=sum(one.failed for one in alike),
+                )
+            )
+        return True
+
+    def fail(self, plan: Array) -> None:
+        """A plan of these did not do what it had done; it is dropped once it fails more often than not."""
+        with self._changing():
+            changed = [
+                dataclasses.replace(one, failed=one.failed + 1)
+                if np.array_equal(stretched(one.plan, len(plan)), plan)
+                else one
+                for one in self.protocols
+            ]
+            self.protocols = [one for one in changed if one.failed <= one.worked]
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While it lasts nobody else changes the file; then it is written."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.path, "give the same command again when it has ended"):
+            self._read()
+            yield
+            self._write()
+
+    def _read(self) -> None:
+        try:
+            rows = json.loads(self.path.read_text()) if self.path.exists() else []
+            self.protocols = [
+                Protocol(**row | {"plan": np.array(row["plan"], dtype=float)}) for row in rows
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{self.path} is no library of protocols; name another file, or remove it"
+            ) from error
+
+    def _write(self) -> None:
+        with replacing(self.path) as file:
+            content = [one.content() for one in self.protocols]
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def choices_of(controls: Controls) -> list[str]:
+    """What the numbers of a plan choose, in words that are equal where plans mean the same."""
+    if isinstance(controls, Knobs):
+        return [f"{one.name} {one.low:g} .. {one.high:g}" for one in controls.ranges]
+    assert isinstance(controls, Menu)
+    return list(controls.names)
+
+
+def stretched(plan: Array, stages: int) -> Array:
+    """The same plan in another number of stages."""
+    rows = (np.arange(stages) + 0.5) * len(plan) / stages
+    return np.asarray(plan[rows.astype(int)])
+
+
+def _types(problem: Problem) -> list[int]:
+    return problem.start.numbers.tolist()
+
+
+def _same(first: Protocol, second: Protocol) -> bool:
+    return np.array_equal(first.plan, second.plan) and all(
+        getattr(first, name) == getattr(second, name) for name in ("choices", "types", "objective")
+    )
