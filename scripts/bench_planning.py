@@ -88,8 +88,9 @@ def with_library(
     library = ProtocolLibrary(folder / "protocols.json")
     library.path.unlink(missing_ok=True)
     budget = Budget(seed=seed, **BUDGET)
+    short = replace(SCHEDULE, rounds=2)
     *_, last = practise(
-        first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, SCHEDULE
+        first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, short
     )
     runs = first.problem.run(first.truth, last.plan[None], budget.seeds(EXECUTION, 4))
     library.keep(first.problem, Comparison(last.found, runs))
