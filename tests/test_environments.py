@@ -8,15 +8,18 @@ import torch
 from scipy.optimize import minimize
 
 from sciwm.core.rotations import random_rotation
+from sciwm.planning.environments.annealing import LennardJones, annealing
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.double_well import double_well
 from sciwm.planning.environments.ions import ions
 from sciwm.planning.environments.landscape import DoubleWell, MullerBrown
 from sciwm.planning.environments.mixture import mixture
 from sciwm.planning.environments.muller_brown import ANCHORS, muller_brown
+from sciwm.planning.environments.torsion import torsion
 from sciwm.planning.planners import CrossEntropy, RandomSearch
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, search
+from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
 
 TASKS = {"double_well": double_well, "muller_brown": muller_brown, "ions": ions, "mixture": mixture}
@@ -55,11 +58,9 @@ class TestLandscapes:
 
     @pytest.mark.parametrize("law", [MullerBrown(), DoubleWell(), SoftenedCoulomb(0.7)])
     def test_forces_are_the_slopes_of_energies(self, law):
-        state = (
-            ions().problem.start
-            if isinstance(law, SoftenedCoulomb)
-            else law.start((0.3, 0.4), ANCHORS)
-        )
+        starts = {SoftenedCoulomb: ions, LennardJones: annealing}
+        made = starts.get(type(law))
+        state = law.start((0.3, 0.4), ANCHORS) if made is None else made().problem.start
         forces = law.evaluate(state).forces
         for atom, axis in ((0, 0), (0, 1), (1, 0), (2, 1)):
             ends = []
@@ -171,6 +172,43 @@ class TestPractice:
             Schedule(first=1)
         with pytest.raises(ValueError, match="matrix_rate"):
             Schedule(matrix_rate=0.0)
+
+
+class TestAnnealing:
+    def test_the_icosahedron_has_the_energy_that_is_known(self):
+        """-44.326801, Wales & Doye (1997), from a relaxation of an icosahedron's vertices and its middle."""
+        golden = (1 + 5**0.5) / 2
+        corners = [(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)]
+        points = np.array([[0.0, 0, 0], *(np.roll(c, k) for c in corners for k in range(3))])
+        points *= 1.08 / np.linalg.norm(points[1])
+        state = annealing().problem.start
+
+        def energy(x):
+            found = LennardJones().evaluate(state.moved(torch.tensor(x.reshape(-1, 3))))
+            return float(found.energy), -found.forces.numpy().ravel()
+
+        assert minimize(energy, points.ravel(), jac=True, tol=1e-9).fun == pytest.approx(
+            -44.326801, abs=1e-5
+        )
+
+    def test_forces_are_the_slopes_of_energies(self):
+        TestLandscapes().test_forces_are_the_slopes_of_energies(LennardJones())
+
+    def test_lingering_where_it_freezes_ends_lower_than_a_quench(self):
+        setting = annealing()
+        slow = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.2, 0.0])
+        quench = np.array([0.0] * 8)
+        plans = np.stack([slow, quench])[..., None]
+        found = setting.problem.run(setting.truth, plans, range(96)).scores
+        error = np.sqrt((found.var(axis=1) / found.shape[1]).sum())
+        assert found[0].mean() > found[1].mean() + 3 * error
+
+
+def test_the_torsion_starts_gauche_and_the_world_knows_the_molecule():
+    setting = torsion()
+    found = setting.problem.run(LearnedSimulator(setting.untrained()), np.full((1, 1, 3), 0.5), [0])
+    assert abs(found.paths["torsion"][0, 0, 0]) == pytest.approx(60.0, abs=15.0)
+    assert np.isfinite(found.scores).all()
 
 
 def test_energy_is_conserved_in_the_trap():

@@ -14,16 +14,18 @@ SOFTENING = 0.5
 
 class SoftenedCoulomb:
     """U = Σ q p / √(r² + s²) over the pairs of each system, all of which have as many particles, and a trap
-    of U = k r² / 2 per particle to the centre of the first particle, which is its middle.
+    of U = k r² / 2 per particle to the first particle, which is its middle.
 
-    Attributes:
-        stiffness: k; none by default.
+    Args:
+        stiffness: k.
+        softening: s.
     """
 
     units: UnitSystem = REDUCED
 
-    def __init__(self, stiffness: float = 0.0):
+    def __init__(self, stiffness: float = 0.0, softening: float = SOFTENING):
         self.stiffness = stiffness
+        self.softening = softening
 
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
         """Energies and forces."""
@@ -31,7 +33,7 @@ class SoftenedCoulomb:
         x = state.positions.reshape(systems, -1, 3)
         q = state.charges.reshape(systems, -1)
         arms = x[:, :, None] - x[:, None]
-        distance = (arms.square().sum(-1) + SOFTENING**2).sqrt()
+        distance = (arms.square().sum(-1) + self.softening**2).sqrt()
         products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1], dtype=x.dtype))
         pull = products / distance**3
         energy = 0.5 * (products / distance).sum((1, 2))
