@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize
 
 from sciwm.core.rotations import random_rotation
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.planning.environments.annealing import LennardJones, annealing
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.double_well import double_well
@@ -19,6 +20,7 @@ from sciwm.planning.environments.torsion import torsion
 from sciwm.planning.planners import CrossEntropy, RandomSearch
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, search
+from sciwm.simulation.actions import Removal
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
 
@@ -71,6 +73,14 @@ class TestLandscapes:
             assert -(ends[0] - ends[1]) / 2e-5 == pytest.approx(float(forces[atom, axis]), abs=1e-6)
 
 
+def test_the_walker_is_as_hot_as_it_should_be():
+    """Held particles take no share of the drift that is removed."""
+    setting = muller_brown()
+    _, state = setting.problem.prepared(setting.truth, np.zeros((1, 10, 2)), range(4000))
+    walkers = state.velocities.reshape(-1, 4, 3)[:, 0, :2]
+    assert float(walkers.square().mean()) == pytest.approx(0.02, rel=0.05)
+
+
 class TestTasks:
     @pytest.mark.parametrize("name", TASKS)
     def test_planning_gets_far_more_than_luck(self, name):
@@ -79,7 +89,7 @@ class TestTasks:
         found = search(setting.problem, [setting.truth], CrossEntropy(rounds=6), quick)
         luck = search(setting.problem, [setting.truth], RandomSearch(population=8, rounds=1), quick)
         assert found.mean > luck.mean
-        assert (found.mean > found.null).mean() > 0.95
+        assert (found.mean > found.null).mean() > 0.9
 
     def test_the_force_is_too_weak_to_carry_the_particle_over(self):
         """Pushed to the right all the time it stays, swung it crosses."""
@@ -133,12 +143,24 @@ class TestEnvironment:
 
         env = self.made(muller_brown(), Edge())
         env.reset(seed=0)
+        start = env.worth
         for _ in range(10):
             *_, cut, told = env.step(np.array([1.0, 0.0]))
             if cut:
                 break
         assert cut
         assert told == {"reason": "too far"}
+        assert env.worth == pytest.approx(start)
+
+    def test_what_no_stage_can_be_rewarded_for_is_refused(self, environments):
+        setting = muller_brown()
+        goal = Objective.parse("minimize x; require y > 0", {"x": "", "y": ""})
+        wrong = replace(setting, problem=replace(setting.problem, objective=goal))
+        with pytest.raises(ValueError, match="require y > 0` is about the end"):
+            self.made(wrong)
+        gone = replace(setting.problem, always=[Removal([3])])
+        with pytest.raises(ValueError, match="the same particles"):
+            self.made(replace(setting, problem=gone))
 
 
 class TestPractice:

@@ -23,15 +23,14 @@ from sciwm.data.h5md import H5MDFile
 from sciwm.discovery.problem.objective.objective import Objective, ObjectiveError
 from sciwm.interfaces.planning import PlanJob
 from sciwm.planning.controls import Knobs, Menu, written
-from sciwm.planning.ledger import PlanLedger
+from sciwm.planning.ledger import PlanLedger, best_so_far
 from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
-from sciwm.planning.search import Budget, merits_of, search
+from sciwm.planning.search import Budget, round_of, search
 from sciwm.planning.trial import Comparison, carry_out
 from sciwm.simulation.actions import (
     ConstantForce,
-    During,
     Frozen,
     SteeredTorsion,
     TemperatureSchedule,
@@ -85,7 +84,7 @@ class TestControls:
             MOLECULAR,
         )
         found = [(one.low, one.high, one.unit) for one in knobs.ranges]
-        assert found == [(10.0, 1000.0, "ps"), (0.5, 8.0, "eV"), (-60.0, 300.0, "")]
+        assert found == [(10.0, 1000.0, "fs"), (0.5, 8.0, "eV"), (-60.0, 300.0, "")]
         (action,) = knobs.actions(torch.tensor([[[0.0, 1.0, 0.5]], [[1.0, 0.0, 0.25]]]), 5.0)
         assert action.duration.tolist() == [10.0, 1000.0]
         assert action.stiffness.tolist() == [8.0, 0.5]
@@ -100,11 +99,16 @@ class TestControls:
             ("-1 fs .. 1 fs", "is not a unit of force"),
             ("a .. b", "is no range"),
             (0.5, "nothing to choose"),
+            ("1 .. 1", "from the smaller number to the larger"),
         ],
     )
     def test_what_is_no_range_is_refused(self, force, message):
         with pytest.raises(ValueError, match=message):
             Knobs([ConstantForce([0], [force, 0.0, 0.0])], 2, MOLECULAR)
+
+    def test_an_end_that_cannot_be_is_refused(self):
+        with pytest.raises(ValueError, match="duration must be positive"):
+            Knobs([SteeredTorsion([0, 1, 2, 3], "0 .. 400 fs", 1.0, 0.0, 60.0)], 1, MOLECULAR)
 
     def test_what_cannot_change_between_stages_is_refused(self):
         with pytest.raises(ValueError, match="take it out of During"):
@@ -287,12 +291,10 @@ class TestPlanners:
 
     def test_many_numbers_are_found_together(self):
         """A resonator is driven best at its own frequency: signs that alternate with it."""
-        spring = [During(0.0, 99.0, [])]
         task = problem(
             "maximize place",
             controls=Knobs(PUSH, 12, REDUCED),
             propagator=lambda simulator: VelocityVerlet(simulator, 0.05),
-            always=spring,
         )
         found = search(task, [Oscillator(1.0)], CrossEntropy(rounds=20, population=100, elites=10))
         turns = np.sign(np.sin(6.0 - (np.arange(12) * 0.5 + 0.25)))
@@ -356,6 +358,12 @@ class Oscillator(Nothing):
         )
 
 
+def best_round(found):
+    """Number of the round that holds the best plan."""
+    ranks = [(one.lost[one.order[0]], -one.best) for one in found.rounds]
+    return min(range(len(ranks)), key=ranks.__getitem__)
+
+
 class TestCaution:
     def test_where_worlds_disagree_they_are_not_believed(self):
         """Two worlds agree on pushing left and disagree on pushing right, where their mean is better."""
@@ -369,8 +377,24 @@ class TestCaution:
         scores = np.array([[1.0, 2.0], [np.nan, 50.0], [np.nan, np.nan], [-9.0, -9.0]])
         task = problem()
         found = task.run(Nothing(), np.zeros((4, 4, 1)), [0, 1])
-        merits = merits_of([replace(found, scores=scores)], 1.0)
-        assert np.argsort(-merits).tolist() == [0, 3, 1, 2]
+        tried = round_of(np.zeros((4, 4, 1)), [replace(found, scores=scores)], 1.0)
+        assert tried.order.tolist() == [0, 3, 1, 2]
+
+    def test_rounds_in_which_all_fail_rank_behind_every_other(self):
+        """Whatever the sign and size of merits."""
+        task = problem("maximize place - 100; require place > 0.9")
+        found = search(
+            task,
+            [Nothing()],
+            RandomSearch(population=2, rounds=10),
+            Budget(runs=1, finalists=1, trials=1, seed=2),
+        )
+        assert np.isfinite(found.predicted).all()
+        assert best_so_far(found.rounds)[-1] == found.rounds[best_round(found)].best
+
+    def test_a_world_in_which_nothing_works_is_told(self):
+        with pytest.raises(ValueError, match="ended early, the first one because: left"):
+            search(problem(), [Nothing(), Edge(-9.0)])
 
     def test_a_plan_that_cannot_work_says_why(self):
         with pytest.raises(
@@ -440,6 +464,45 @@ class TestTrial:
         lost = Comparison(found, task.run(Slope(-2.0), found.plan[None], range(runs)))
         assert f"{runs} of {runs} runs of the true simulator are worse" in lost.loophole
 
+    def test_runs_that_fail_are_worse_than_any(self):
+        task = problem(TARGET)
+        found = search(task, [Nothing()])
+        kept = task.run(Nothing(), found.plan[None], range(4))
+        scores = kept.scores.copy()
+        scores[0, :3] = np.nan
+        assert Comparison(found, replace(kept, scores=scores)).loophole is not None
+
+    def test_nothing_promised_is_no_division_by_zero(self):
+        task = problem(TARGET)
+        found = search(task, [Nothing()])
+        nothing = replace(found, null=np.array([found.mean]))
+        far = task.run(Slope(-2.0), found.plan[None], range(4))
+        assert "all of what the plan promised" in Comparison(nothing, far).loophole
+        unknown = replace(found, null=np.array([np.nan]))
+        assert Comparison(unknown, far).loophole is not None
+
+    @pytest.mark.parametrize("trials", [8, 20])
+    def test_of_honest_worlds_few_plans_are_taken_for_loopholes(self, trials):
+        """Predicted and true runs alike: chance alone flags as seldom as it says."""
+        task = problem(TARGET)
+        found = search(task, [Nothing()])
+        rng = np.random.default_rng(0)
+        flags, inside = 0, []
+        done = task.run(Nothing(), found.plan[None], [0])
+        for _ in range(2000):
+            alike = replace(
+                found,
+                predicted=rng.normal(size=(1, trials)),
+                null=np.array([-1.0]),
+            )
+            true = replace(done, scores=rng.normal(size=(1, 4)))
+            case = Comparison(alike, true)
+            flags += case.chance <= 0.02
+            low, high = alike.interval
+            inside.append(((true.scores >= low) & (true.scores <= high)).mean())
+        assert flags / 2000 <= 0.03
+        assert np.mean(inside) == pytest.approx({8: 7 / 9, 20: 0.9}[trials], abs=0.02)
+
     def test_an_error_that_costs_little_is_none(self):
         task = problem("maximize place")
         found = search(task, [Slope(0.0)])
@@ -482,6 +545,14 @@ class TestLibrary:
         assert library.related(problem(start=particle(2))) == []
         wider = Knobs([ConstantForce([0], ["-2 .. 2", 0.0, 0.0])], 4, REDUCED)
         assert library.related(problem(controls=wider)) == []
+        assert library.related(problem(always=[Frozen([0])])) == []
+        two = problem(start=particle(2))
+        second = problem(
+            start=particle(2),
+            controls=Knobs([ConstantForce([1], ["-1 .. 1", 0.0, 0.0])], 4, REDUCED),
+        )
+        library.keep(two, self.kept(two))
+        assert library.related(second) == []
         assert len(library.related(problem("maximize place"))) == 1
         longer = problem(TARGET, controls=Knobs(PUSH, 8, REDUCED))
         assert library.known(longer).shape == (1, 8, 1)
@@ -500,10 +571,13 @@ class TestLibrary:
         task = problem(TARGET)
         done = self.kept(task)
         library.keep(task, done)
-        library.keep(task, done)
-        assert [one.worked for one in library.protocols] == [2]
-        for left in (1, 1, 0):
-            library.fail(done.found.plan)
+        library.keep(task, done)  # the same runs are no new evidence
+        assert [len(one.worked) for one in library.protocols] == [1]
+        others = [
+            Comparison(done.found, task.run(Slope(-k), done.found.plan[None], [0])) for k in (1, 2)
+        ]
+        for number, left in ((0, 1), (0, 1), (1, 0)):
+            library.fail(task, others[number])
             assert len(ProtocolLibrary(library.path).protocols) == left
 
     def test_a_file_of_something_else_is_refused(self, tmp_path):
@@ -517,7 +591,7 @@ class TestLedger:
     def test_rounds_come_back_and_half_a_line_is_none(self, tmp_path):
         path = tmp_path / "search.jsonl"
         ledger = PlanLedger(path, "a")
-        one = Round(np.random.default_rng(0).random((3, 2, 1)), np.arange(3.0))
+        one = Round(np.random.default_rng(0).random((3, 2, 1)), np.arange(3.0), np.zeros(3))
         ledger.add(one)
         with path.open("a") as file:
             file.write('{"plans": [[')
@@ -579,6 +653,9 @@ class TestCommand:
         before = (folder / "search.jsonl").read_text()
         assert main(["plan", str(config), "--folder", str(tmp_path)]) == 0
         assert (folder / "search.jsonl").read_text() == before
+        more = ["plan", str(config), "--folder", str(tmp_path), "--executions", "3"]
+        assert main(more) == 0
+        assert len(json.loads((folder / "plan.json").read_text())["realised"]) == 3
         assert main(["plan", str(config), "--folder", str(tmp_path), "--time", "5fs"]) == 2
         assert "belongs to another plan" in capsys.readouterr().err
 

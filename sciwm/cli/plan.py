@@ -24,6 +24,8 @@ def run(arguments: list[str]) -> int:
     from dataclasses import fields
     from pathlib import Path
 
+    import torch
+
     from sciwm.cli.arguments import built, readable
     from sciwm.cli.job_files import job_file
     from sciwm.cli.parser import new_parser, require_values
@@ -55,7 +57,7 @@ def run(arguments: list[str]) -> int:
     worlds = [simulator_named(one) for one in job.worlds]
     reference = simulator_named(job.reference) if job.reference else None
     (frame,) = starting_frames(job.start, "-1", worlds[0].units, job.budget.seed)
-    start = State.from_frame(frame)
+    start = State.from_frame(frame, torch.float64)
     problem = job.problem(start, worlds[0].units)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder, "wait until it ends, or give another --name"):

@@ -131,6 +131,15 @@ QUANTITIES: dict[str, dict[str, int]] = {
 _FACTOR = re.compile(r"([A-Za-zÅåµ]+)\^?([+-]?\d+)?")
 
 
+def unit_of(quantity: str, units: UnitSystem) -> str:
+    """The unit of a quantity of `QUANTITIES` in a unit system, such as "eV Å^-1"; empty in reduced units."""
+    if units is not MOLECULAR:
+        return ""
+    names = {name: getattr(units, name, "e") for name in _BASE}
+    powers = QUANTITIES.get(quantity, {})
+    return " ".join(names[base] + ("" if n == 1 else f"^{n}") for base, n in powers.items())
+
+
 class UnitError(ValueError):
     """A unit string that cannot be read, or that does not fit its quantity."""
 

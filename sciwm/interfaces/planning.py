@@ -14,7 +14,7 @@ from sciwm.core.construction import construct_named
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.interfaces.motion import Motion
+from sciwm.interfaces.motion import STEP, Motion
 from sciwm.interfaces.world import System, World
 from sciwm.planning.controls import Controls, Knobs, Menu, written
 from sciwm.planning.planners import PLANNERS, Planner
@@ -37,7 +37,7 @@ class PlanJob:
 
     Attributes:
         start: H5MD file, of which the last frame is taken, with its velocities where no temperature is given;
-            a SMILES, or any file that can be imported.
+            a SMILES, or any file that can be imported. With a temperature each run draws its velocities.
         time: Of the motion that is planned.
         measure: What the objective may name: such as `angle: {Torsion: {particles: [8, 2, 1, 0]}}`.
         objective: One goal, such as "minimize work; require angle > 50 deg".
@@ -133,7 +133,7 @@ def problem_of(
     """A problem in a user's words; see `PlanJob`."""
     stage = parse_quantity(str(time), "time", units) / controls.stages
     kelvin = motion.kelvin(units)
-    step = 0.5 if motion.dt is None else parse_quantity(str(motion.dt), "time", units)
+    step = STEP if motion.dt is None else parse_quantity(str(motion.dt), "time", units)
     steps = controls.stages * strides_within(stage, step)
     return Problem(
         start=start,
@@ -143,7 +143,7 @@ def problem_of(
         objective=Objective.parse(objective, measured_in(measures, units)),
         propagator=motion.propagator,
         every=every or max(k for k in range(1, max(1, steps // LOOKS) + 1) if steps % k == 0),
-        temperature=None if bool(start.velocities.any()) else kelvin,
+        temperature=kelvin,
         always=always,
     )
 
@@ -155,9 +155,8 @@ def identity(job: PlanJob, start: State, worlds: Sequence[Simulator]) -> str:
     content = asdict(job)
     for name in ("reference", "executions", "library"):
         del content[name]
-    if isinstance(job.planner, dict):
-        ((name, settings),) = job.planner.items()
-        content["planner"] = {name: {k: v for k, v in (settings or {}).items() if k != "rounds"}}
+    planner = job.search_for()
+    content["planner"] = [type(planner).__name__, asdict(planner) | {"rounds": None}]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     for key in ("numbers", "positions", "velocities", "masses", "charges", "cell"):
         digest.update(start[key].detach().cpu().numpy().tobytes())
@@ -185,7 +184,7 @@ def plan(
 
     Args:
         worlds: Several are asked together, and where they disagree they are not believed.
-        system: Where to start. Without velocities, and with a temperature, each run draws its own.
+        system: Where to start. With a temperature each run draws velocities of its own.
         time: How long, such as "400fs".
         actions: What is done, with ranges for the numbers to be chosen, such as "-1 .. 1 eV/Å"; or things to
             do by name, of which each stage gets one.
@@ -239,7 +238,8 @@ class PlannedActions:
     def actions(self) -> list[Action]:
         """For `World.imagine`, or written to a file for `sciwm simulate`."""
         chosen = torch.as_tensor(self.found.plan)
-        return actions_from(written(self.problem.controls, chosen, self.problem.stage))
+        content = written(self.problem.controls, chosen, self.problem.stage)
+        return [*self.problem.always, *actions_from(content)]
 
     @property
     def comparison(self) -> Comparison | None:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from torch import Tensor
 
 from sciwm.core.bounds import require_counts
-from sciwm.core.units import UnitError, UnitSystem, parse_quantity
+from sciwm.core.units import UnitError, UnitSystem, parse_quantity, unit_of
 from sciwm.simulation.actions.action import Action, kind_of
 from sciwm.simulation.actions.during import During
 
@@ -26,7 +26,7 @@ class Range:
 
     Attributes:
         name: Of the action and what it is of it, such as "ConstantForce force[0]".
-        unit: As it was written; empty where there was none.
+        unit: Of the numbers; empty for plain ones.
     """
 
     name: str
@@ -65,6 +65,10 @@ class Controls(ABC):
         """
 
     @abstractmethod
+    def written(self) -> Any:
+        """What there is to choose, as JSON holds it; the number of stages aside."""
+
+    @abstractmethod
     def described(self, plan: Tensor) -> list[dict[str, str]]:
         """What a plan, (stages, size), does in each stage: values by what they are of."""
 
@@ -82,7 +86,7 @@ class Knobs(Controls):
         ranges: What is chosen, in the order of a plan's numbers.
 
     Raises:
-        ValueError: If there is nothing to choose, or a range cannot be read.
+        ValueError: If there is nothing to choose, or a range cannot be read, or an end of one cannot be.
     """
 
     def __init__(self, actions: Sequence[Action], stages: int, units: UnitSystem):
@@ -94,12 +98,14 @@ class Knobs(Controls):
 
         def note(one: Range) -> float:
             self.ranges.append(one)
-            return 0.5 * (one.low + one.high)
+            return one.low
 
-        # Also shows whether what is between makes sense.
-        middle = [_chosen(one, units, note) for one in self._templates]
+        # Also shows whether both ends make sense.
+        done = [_chosen(one, units, note) for one in self._templates]
+        for one in self._templates:
+            _chosen(one, units, lambda each: each.high)
         if stages > 1:
-            During(0.0, 1.0, middle)
+            During(0.0, 1.0, done)
         self.size = len(self.ranges)
         if not self.ranges:
             raise ValueError(
@@ -119,6 +125,9 @@ class Knobs(Controls):
                 return done
             found.append(During(stage * length, (stage + 1) * length, done))
         return found
+
+    def written(self) -> Any:
+        return [one.written() for one in self._templates]
 
     def described(self, plan: Tensor) -> list[dict[str, str]]:
         return [
@@ -170,6 +179,10 @@ class Menu(Controls):
                     # Nothing is open from zero to zero.
                     found.append(During(begin, (stage + 1) * length * taken.double(), choice))
         return found
+
+    def written(self) -> Any:
+        done = [[one.written() for one in choice] for choice in self._choices]
+        return dict(zip(self.names, done, strict=True))
 
     def described(self, plan: Tensor) -> list[dict[str, str]]:
         return [{"what": self.names[int(one)]} for one in self.chosen(plan)]
@@ -227,4 +240,4 @@ def _range(text: str, kind: str, units: UnitSystem, name: str) -> Range:
         ) from error
     if not least < most:
         raise ValueError(f"{name} is {text!r}: a range goes from the smaller number to the larger")
-    return Range(name, least, most, unit)
+    return Range(name, least, most, unit_of(kind, units))

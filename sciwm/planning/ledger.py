@@ -10,6 +10,9 @@ import numpy as np
 
 from sciwm.planning.planners.planner import Round
 
+FIELDS = ("plans", "merits", "lost")
+"""Of a round."""
+
 
 class PlanLedger:
     """The rounds of a search, in a file that is only ever added to.
@@ -39,10 +42,10 @@ class PlanLedger:
             )
         for number, content in enumerate(contents[1:], 2):
             try:
-                plans, merits = (np.array(content[key], dtype=float) for key in ("plans", "merits"))
+                one = Round(*(np.array(content[name], dtype=float) for name in FIELDS))
             except (KeyError, ValueError) as error:
                 raise ValueError(f"{path}, line {number}, is no round of a search") from error
-            self.rounds.append(Round(plans, merits))
+            self.rounds.append(one)
         if len(whole) < len(lines):
             path.write_text("".join(whole))
         if not contents:
@@ -50,7 +53,7 @@ class PlanLedger:
 
     def add(self, one: Round) -> None:
         """A round that was tried."""
-        self._write({"plans": one.plans.tolist(), "merits": one.merits.tolist()})
+        self._write({name: getattr(one, name).tolist() for name in FIELDS})
         self.rounds.append(one)
 
     def _content(self, line: str, number: int) -> dict[str, Any]:
@@ -83,5 +86,12 @@ class Unkept:
 
 
 def best_so_far(rounds: Sequence[Round]) -> list[float]:
-    """The largest merit up to each round."""
-    return np.maximum.accumulate([float(one.merits.max()) for one in rounds]).tolist()
+    """The merit of the best plan up to each round."""
+    found: list[Round] = []
+    for one in rounds:
+        join = [*found[-1:], one]
+        parts = {name: np.concatenate([getattr(r, name) for r in join]) for name in FIELDS}
+        best = Round(**parts)
+        row = best.order[:1]
+        found.append(Round(best.plans[row], best.merits[row], best.lost[row]))
+    return [one.best for one in found]

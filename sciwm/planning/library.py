@@ -6,6 +6,7 @@ runs of the true simulator.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ import numpy as np
 from sciwm.core.file_lock import sole_writer
 from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
-from sciwm.planning.controls import Controls, Knobs, Menu
 from sciwm.planning.problem import Problem
 from sciwm.planning.trial import Comparison
 
@@ -30,26 +30,24 @@ class Protocol:
     """A plan and what is known of it.
 
     Attributes:
-        choices: What its numbers choose, as `choices_of` tells it.
+        meaning: Of its numbers, as `meaning_of` tells it.
         plan: (stages, size).
         time: Of the whole plan, in the units of its world.
-        types: Of particles in the system.
         temperature: At its start; None where energy is conserved.
         objective: It was found for.
         measured: Mean return in the true simulator, larger is better.
-        worked: Times that it did in the true simulator what was predicted.
-        failed: Times that it did not.
+        worked: Digests of the runs in which it did in the true simulator what was predicted.
+        failed: Of those in which it did not.
     """
 
-    choices: list[str]
+    meaning: str
     plan: Array
     time: float
-    types: list[int]
     temperature: float | None
     objective: str
     measured: float
-    worked: int = 1
-    failed: int = 0
+    worked: list[str]
+    failed: list[str]
 
     def content(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,9 +77,8 @@ class ProtocolLibrary:
 
         Alike is first what the same objective was for, then what took as long, then what did best.
         """
-        choices, types = choices_of(problem.controls), _types(problem)
-        time = problem.stage * problem.controls.stages
-        fitting = [one for one in self.protocols if one.choices == choices and one.types == types]
+        meaning, time = meaning_of(problem), problem.stage * problem.controls.stages
+        fitting = [one for one in self.protocols if one.meaning == meaning]
         fitting.sort(
             key=lambda one: (
                 one.objective != str(problem.objective),
@@ -97,48 +94,56 @@ class ProtocolLibrary:
         return np.stack(found) if found else None
 
     def keep(self, problem: Problem, comparison: Comparison) -> bool:
-        """Keeps a plan that did in the true simulator what was predicted and better than luck.
+        """Keeps a plan that did in the true simulator what was predicted, and better than luck.
+
+        That is: no run failed, the mean is above the lower end of the prediction, and by more than a
+        standard error above what random plans were imagined to earn. Runs that were counted before are
+        counted no more.
 
         Returns:
             Whether it did.
         """
         runs = comparison.realised.scores[0]
         null = comparison.found.null[np.isfinite(comparison.found.null)]
-        if comparison.loophole or not np.isfinite(runs).all():
-            return False
-        if len(null) and not runs.mean() > null.mean():
+        error = float(runs.std(ddof=1)) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        luck = float(null.mean()) if len(null) else -np.inf
+        worked = (
+            comparison.loophole is None
+            and bool(np.isfinite(runs).all())
+            and runs.mean() >= comparison.found.interval[0]
+            and runs.mean() - error > luck
+        )
+        if not worked:
             return False
         kept = Protocol(
-            choices_of(problem.controls),
+            meaning_of(problem),
             comparison.found.plan,
             problem.stage * problem.controls.stages,
-            _types(problem),
             problem.temperature,
             str(problem.objective),
             float(runs.mean()),
+            [_digest(comparison)],
+            [],
         )
         with self._changing():
             alike = [one for one in self.protocols if _same(one, kept)]
             self.protocols = [one for one in self.protocols if one not in alike]
-            self.protocols.append(
-                dataclasses.replace(
-                    kept,
-                    worked=1 + sum(one.worked for one in alike),
-                    failed=sum(one.failed for one in alike),
-                )
-            )
+            worked_in = sorted({*kept.worked, *(run for one in alike for run in one.worked)})
+            failed_in = sorted({run for one in alike for run in one.failed})
+            self.protocols.append(dataclasses.replace(kept, worked=worked_in, failed=failed_in))
         return True
 
-    def fail(self, plan: Array) -> None:
+    def fail(self, problem: Problem, comparison: Comparison) -> None:
         """A plan of these did not do what it had done; it is dropped once it fails more often than not."""
+        plan, meaning = comparison.found.plan, meaning_of(problem)
         with self._changing():
             changed = [
-                dataclasses.replace(one, failed=one.failed + 1)
-                if np.array_equal(stretched(one.plan, len(plan)), plan)
+                dataclasses.replace(one, failed=sorted({*one.failed, _digest(comparison)}))
+                if one.meaning == meaning and np.array_equal(stretched(one.plan, len(plan)), plan)
                 else one
                 for one in self.protocols
             ]
-            self.protocols = [one for one in changed if one.failed <= one.worked]
+            self.protocols = [one for one in changed if len(one.failed) <= len(one.worked)]
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -166,12 +171,10 @@ class ProtocolLibrary:
             file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
-def choices_of(controls: Controls) -> list[str]:
-    """What the numbers of a plan choose, in words that are equal where plans mean the same."""
-    if isinstance(controls, Knobs):
-        return [f"{one.name} {one.low:g} .. {one.high:g}" for one in controls.ranges]
-    assert isinstance(controls, Menu)
-    return list(controls.names)
+def meaning_of(problem: Problem) -> str:
+    """What the numbers of a plan mean, as text that is equal where they mean the same."""
+    content = problem.controls.written(), [one.written() for one in problem.always]
+    return json.dumps([*content, problem.start.numbers.tolist()], ensure_ascii=False)
 
 
 def stretched(plan: Array, stages: int) -> Array:
@@ -180,11 +183,14 @@ def stretched(plan: Array, stages: int) -> Array:
     return np.asarray(plan[rows.astype(int)])
 
 
-def _types(problem: Problem) -> list[int]:
-    return problem.start.numbers.tolist()
+def _digest(comparison: Comparison) -> str:
+    """Tells runs of the true simulator from all others."""
+    realised = comparison.realised.scores[0], *comparison.realised.paths.values()
+    content = b"".join(np.ascontiguousarray(one).tobytes() for one in realised)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _same(first: Protocol, second: Protocol) -> bool:
     return np.array_equal(first.plan, second.plan) and all(
-        getattr(first, name) == getattr(second, name) for name in ("choices", "types", "objective")
+        getattr(first, name) == getattr(second, name) for name in ("meaning", "objective")
     )

@@ -1,5 +1,6 @@
 """A plan from its search to what came of it, in a folder that is gone on with where it was left."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import yaml
 
+from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
 from sciwm.core.units import UnitSystem
 from sciwm.planning.controls import written
@@ -66,6 +68,7 @@ class Plan:
                 "realised": [None if np.isnan(one) else float(one) for one in scores],
                 "inside": found.inside,
                 "loophole": found.loophole,
+                "chance_of_so_many_below": found.chance,
                 "reasons": found.realised.reasons[0],
                 "reference_steps": found.realised.steps,
             }
@@ -97,6 +100,12 @@ def plan_and_carry_out(
         ValueError: If the folder is of another plan, or what is planned cannot be done.
         OSError: If the folder cannot be written.
     """
+    for one in (*worlds, *([] if reference is None else [reference])):
+        if one.units is not worlds[0].units:
+            raise ValueError(
+                f"{type(one).__name__} is in {one.units.name} units, and the first world in "
+                f"{worlds[0].units.name}; plan among worlds of the same units"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     ledger = PlanLedger(folder / "search.jsonl", identity)
     known = None if library is None else library.known(problem)
@@ -108,15 +117,28 @@ def plan_and_carry_out(
             yaml.safe_dump([*always, *content], sort_keys=False, default_flow_style=None).encode()
         )
     seeds = budget.seeds(EXECUTION, executions)
-    imagined = carry_out(problem, worlds[0], found.plan, seeds, folder / "imagined.h5md")
+    imagined = recorded_motion(problem, worlds[0], found.plan, seeds, folder / "imagined.h5md")
     realised = None
     if reference is not None:
-        realised = carry_out(problem, reference, found.plan, seeds, folder / "true.h5md")
-    if library is not None and realised is not None:
-        kept = library.keep(problem, Comparison(found, realised))
-        if not kept and known is not None and any(np.array_equal(found.plan, one) for one in known):
-            library.fail(found.plan)
+        realised = recorded_motion(problem, reference, found.plan, seeds, folder / "true.h5md")
     plan = Plan(problem, found, imagined, realised, folder, worlds[0].units)
     with replacing(folder / "plan.json") as file:
         file.write(json.dumps(plan.figures(), indent=1, ensure_ascii=False).encode())
+    done = plan.comparison
+    if library is not None and done is not None and not library.keep(problem, done):
+        library.fail(problem, done)
     return plan
+
+
+def recorded_motion(
+    problem: Problem, simulator: Simulator, plan: Array, seeds: Sequence[int], output: Path
+) -> Returns:
+    """As `carry_out`; runs of another plan, of another number, or in another simulator are replaced."""
+    origin = getattr(simulator, "fingerprint", type(simulator).__name__)
+    digest = hashlib.sha256(f"{plan.tolist()} {list(seeds)} {origin}".encode()).hexdigest()
+    mark = output.with_suffix(".of")
+    if not mark.exists() or mark.read_text() != digest:
+        for one in output.parent.glob(f"{output.name}*"):
+            one.unlink()
+        mark.write_text(digest)
+    return carry_out(problem, simulator, plan, seeds, output)

@@ -4,7 +4,6 @@ The architecture is Dyna's (Sutton, SIGART Bulletin 2, 160 (1991)), with whole p
 the true simulator is asked for a few motions only, each of which teaches forces at every frame.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,9 @@ from sciwm.training.force_task import ForceTask
 
 HELD_BACK = 4
 """Of so many true motions one is held back, to choose the best weights by."""
+
+FIRST_PLANS = 1_000_000
+"""Sets the plans before a search apart from those of its rounds."""
 
 KNOWN = 8
 """Best plans of one world that are tried first in the next."""
@@ -95,14 +97,18 @@ def practise(
 
     Args:
         known: (K, stages, size) plans that did well elsewhere: the first of them are carried out before any
-            is drawn at random, and all of them are tried first in every world.
+            is drawn at random, and all of them are tried first in the first world.
         truth: The true simulator.
         untrained: A new model of a world.
-        folder: For motions and models; what lies there is overwritten.
+        folder: For motions and models; made anew.
+
+    Raises:
+        ValueError: If the folder holds something already.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng([budget.seed, 1])
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something already; name a new folder")
+    rng = np.random.default_rng([budget.seed, FIRST_PLANS])
     seeds = budget.seeds(EXECUTION, schedule.first + schedule.rounds)
     motions: list[Path] = []
     steps = 0
@@ -139,7 +145,8 @@ def _worlds(
     _gather([one for one in motions if one not in held], files[0])
     _gather(held, files[1])
     for member in range(schedule.members):
-        torch.manual_seed(budget.seed * schedule.members + member)
+        seed = budget.seed * schedule.members + member
+        torch.manual_seed(seed)
         task = ForceTask(untrained(), matrix_rate=schedule.matrix_rate)
         data = FrameData(
             str(files[0]), str(files[1]), batch_size=16, bootstrap=schedule.members > 1

@@ -15,7 +15,7 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.planning.controls import Controls
-from sciwm.simulation.actions import Action, acted
+from sciwm.simulation.actions import Action, Frozen, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.propagators import CellRescaling, Integrator, Propagator, strides_within
 from sciwm.simulation.rollout import Rollout
@@ -116,7 +116,8 @@ class Problem:
         reasons = [
             result.reasons[k : k + shape[1]] for k in range(0, len(result.reasons), shape[1])
         ]
-        paths = {name: one.reshape(-1, *shape) for name, one in gauge.paths().items()}
+        rows = steps // self.every + 1
+        paths = {name: one.reshape(rows, *shape) for name, one in gauge.paths(rows).items()}
         ended = np.array([[reason is None for reason in row] for row in reasons])
         scores, broken = self.scored(paths, ended)
         return Returns(
@@ -147,10 +148,14 @@ class Problem:
         """
         count = len(plans) * len(seeds)
         state = State.collate([self.start] * count)
-        state.stream = torch.tensor([*seeds] * len(plans))
-        units = simulator.units
+        device = state.batch.device
+        state.stream = torch.tensor([*seeds] * len(plans), device=device)
         if self.temperature is not None:
-            state = maxwell_boltzmann(state, self.temperature, units)
+            # Where some particles are held, the drift of all is that of the others.
+            held = any(isinstance(one, Frozen) for one in self.always)
+            state = maxwell_boltzmann(
+                state, self.temperature, simulator.units, remove_drift=not held
+            )
         chosen = torch.as_tensor(np.repeat(plans, len(seeds), axis=0), dtype=torch.float64)
         done = [*self.always, *self.controls.actions(chosen, self.stage)]
         return acted(require_acted(self.propagator(simulator)), state, done)
@@ -203,12 +208,14 @@ class Gauge:
         self._rows[step] = row
         return {}
 
-    def paths(self) -> dict[str, Array]:
-        """(T, S) of every measure, from the start on."""
-        return {
-            name: torch.stack([row[name] for row in self._rows.values()]).detach().cpu().numpy()
-            for name in self._measures
-        }
+    def paths(self, rows: int) -> dict[str, Array]:
+        """(rows, S) of every measure, from the start on; NaN where all runs had ended."""
+        found = {}
+        for name in self._measures:
+            seen = torch.stack([row[name] for row in self._rows.values()]).detach().cpu().numpy()
+            found[name] = np.full((rows, self._systems), np.nan)
+            found[name][: len(seen)] = seen
+        return found
 
 
 def require_acted(propagator: Propagator) -> Integrator | CellRescaling:

@@ -8,7 +8,7 @@ import numpy as np
 from sciwm.core.bounds import require_counts, require_not_negative, require_seed
 from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
-from sciwm.planning.ledger import PlanLedger, Unkept
+from sciwm.planning.ledger import PlanLedger, Unkept, best_so_far
 from sciwm.planning.planners.cross_entropy import CrossEntropy
 from sciwm.planning.planners.planner import Planner, Round, best_of, drawn
 from sciwm.planning.problem import Problem, Returns
@@ -31,14 +31,15 @@ class Budget:
     Attributes:
         runs: Of each plan in each world while searching; more where much is left to chance.
         finalists: Best plans that are looked at again with other random numbers.
-        trials: Runs in each world of each finalist, and of the plan from which its return is predicted.
+        trials: Runs in each world of each finalist, and of the plan from which its return is predicted; with
+            fewer than twenty in all, nine of ten is more than can be told.
         caution: Standard deviations between worlds that are taken off the mean return.
         seed: Of everything random.
     """
 
     runs: int = 2
     finalists: int = 4
-    trials: int = 16
+    trials: int = 20
     caution: float = 1.0
     seed: int = 0
 
@@ -74,11 +75,12 @@ class Found:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """In which nine of ten runs are predicted to be; not a number where none counts."""
+        """In which nine of ten runs are predicted to be; from fewer than twenty, the least to the most."""
         known = self.predicted[np.isfinite(self.predicted)]
         if not len(known):
             return float("nan"), float("nan")
-        low, high = np.quantile(known, LIKELY)
+        # Weibull's places of ranked values, i / (n + 1), hold for a few runs as well.
+        low, high = np.quantile(known, LIKELY, method="weibull")
         return float(low), float(high)
 
     @property
@@ -118,42 +120,37 @@ def search(
             if number == 0 and known is not None:
                 plans[: len(known)] = known[: len(plans)]
             found = [problem.run(world, plans, seeds, bar=False) for world in worlds]
-            merits = merits_of(found, budget.caution)
-            if number == 0 and not any(np.isfinite(one.scores).any() for one in found):
+            tried = round_of(plans, found, budget.caution)
+            if number == 0 and np.isinf(tried.merits).all():
                 raise ValueError(f"no plan of {len(plans)} comes to anything: {_why(found)}")
-            ledger.add(Round(plans, merits))
-            bar.set_postfix_str(f"best {max(one.merits.max() for one in ledger.rounds):.4g}")
+            ledger.add(tried)
+            bar.set_postfix_str(f"best {best_so_far(ledger.rounds)[-1]:.4g}")
             bar.update()
     finally:
         bar.close()
     finalists = best_of(ledger.rounds, budget.finalists)
     seeds = budget.seeds(FINAL, budget.trials)
     again = [problem.run(world, finalists, seeds) for world in worlds]
-    plan = finalists[int(merits_of(again, budget.caution).argmax())]
+    plan = finalists[round_of(finalists, again, budget.caution).order[0]]
     seeds = budget.seeds(PREDICTION, budget.trials)
     returns = [problem.run(world, plan[None], seeds) for world in worlds]
     predicted = np.stack([one.scores[0] for one in returns])
+    if not np.isfinite(predicted).any(axis=1).all():
+        raise ValueError(f"the best plan comes to nothing in some world: {_why(returns)}")
     rng = np.random.default_rng([budget.seed, planner.rounds])
     luck = drawn(min(planner.population, 32), problem.controls, rng)
     null = _mean(problem.run(worlds[0], luck, budget.seeds(PREDICTION, budget.runs)).scores)
     return Found(plan, predicted, null, ledger.rounds, returns)
 
 
-def merits_of(found: Sequence[Returns], caution: float) -> Array:
-    """(P,) how good plans are by what came of them in each world.
-
-    Their mean score, less `caution` standard deviations between worlds. Plans of which runs fail rank
-    behind all others, those first of which fewer fail.
+def round_of(plans: Array, found: Sequence[Returns], caution: float) -> Round:
+    """How good plans are by what came of them in each world: the mean of their mean scores, less `caution`
+    standard deviations between worlds.
     """
     means = np.stack([_mean(one.scores) for one in found])
     lost = np.sum([np.isnan(one.scores).sum(axis=1) for one in found], axis=0)
-    whole = np.isfinite(means).all(axis=0)
     merits = means.mean(axis=0) - caution * means.std(axis=0, ddof=len(found) > 1)
-    known = merits[whole]
-    span = max(float(np.ptp(known)), 1e-12) if len(known) else 1.0
-    floor = float(known.min()) if len(known) else 0.0
-    # Each run that is lost costs more than there is between the best plan and the worst.
-    return np.where(whole, np.nan_to_num(merits), floor) - 1.01 * span * lost
+    return Round(plans, np.where(np.isnan(merits), -np.inf, merits), lost)
 
 
 def _mean(scores: Array) -> Array:

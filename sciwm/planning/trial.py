@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from sciwm.simulation.simulator import Evaluation, Simulator
 SUSPICIOUS = 0.02
 """Chance below which so many runs so far below the prediction are taken for no accident."""
 
+FEW = 0.1
+"""The same where there are too few runs to be so sure."""
+
 LOST = 0.15
 """Share of what a plan promised over random ones; less is an error of a number, and no loophole."""
 
@@ -36,8 +40,9 @@ def carry_out(
     moving, state = problem.prepared(simulator, plan[None], seeds)
     rollout = Rollout(moving, output, problem.every)
     names = [f"run{k}" for k in range(len(seeds))]
-    result = rollout.run(state, problem.steps(moving), names, resume=True)
-    paths = recorded(problem, simulator, output, names)
+    steps = problem.steps(moving)
+    result = rollout.run(state, steps, names, resume=True)
+    paths = recorded(problem, simulator, output, names, steps // problem.every + 1)
     ended = np.array([[reason is None for reason in result.reasons]])
     scores, broken = problem.scored(paths, ended)
     interval = problem.every * moving.stride
@@ -45,17 +50,17 @@ def carry_out(
 
 
 def recorded(
-    problem: Problem, simulator: Simulator, output: Path, names: Sequence[str]
+    problem: Problem, simulator: Simulator, output: Path, names: Sequence[str], frames: int
 ) -> dict[str, Array]:
-    """(T, 1, R) of every measure, from the frames of a file; NaN where a run had ended."""
+    """(frames, 1, R) of every measure, from a file; NaN where a run had ended."""
     columns: dict[str, list[list[float]]] = {name: [] for name in problem.measures}
     with H5MDFile(output) as file:
         known = {trajectory.name: trajectory for trajectory in file.trajectories}
         for run in names:
-            frames = [known[run].frame(k) for k in range(known[run].n_frames)]
-            for name, values in _values(problem, simulator, frames).items():
+            shown = [known[run].frame(k) for k in range(known[run].n_frames)]
+            for name, values in _values(problem, simulator, shown).items():
                 columns[name].append(values)
-    longest = max(len(values) for runs in columns.values() for values in runs)
+    longest = frames
     return {
         name: np.array(
             [values + [np.nan] * (longest - len(values)) for values in runs], dtype=float
@@ -105,35 +110,80 @@ class Comparison:
 
     @property
     def gap(self) -> float:
-        """The mean predicted return less the realised one; not a number where no run counts."""
-        return self.found.mean - float(self.scores.mean()) if len(self.scores) else float("nan")
+        """What a true run earns less than was predicted, on the mean.
+
+        A run that failed, in truth or in imagination, earns what random plans earn; infinity where no
+        return of those is known either.
+        """
+        known = self.found.null[np.isfinite(self.found.null)]
+        luck = float(known.mean()) if len(known) else -np.inf
+        means = [
+            float(np.where(np.isnan(runs), luck, runs).mean())
+            for runs in (self.found.predicted, self.realised.scores[0])
+        ]
+        return float("inf") if np.isinf(means[1]) else means[0] - means[1]
 
     @property
     def promised(self) -> float:
-        """What the plan was predicted to gain over the mean of random ones."""
-        null = self.found.null[np.isfinite(self.found.null)]
-        return self.found.mean - float(null.mean()) if len(null) else float("nan")
+        """What the plan was predicted to gain over the mean of random ones; 0 where that is not known."""
+        known = self.found.null[np.isfinite(self.found.null)]
+        return self.found.mean - float(known.mean()) if len(known) else 0.0
+
+    @property
+    def chance(self) -> float:
+        """How likely so many true runs, or more, are worse than predicted by chance alone.
+
+        Where some of the predicted runs failed, failures and returns are looked at apart, and the smaller
+        chance counts twice.
+        """
+        predicted, runs = self.found.predicted.ravel(), self.realised.scores[0]
+        failing = float(np.isnan(predicted).mean())
+        if not failing:
+            return below_by_chance(predicted, np.nan_to_num(runs, nan=-np.inf))
+        lost = int(np.isnan(runs).sum())
+        chances = [float(binom.sf(lost - 1, len(runs), failing))]
+        if lost < len(runs):
+            chances.append(below_by_chance(predicted[~np.isnan(predicted)], self.scores))
+        return min(1.0, 2.0 * min(chances))
 
     @property
     def loophole(self) -> str | None:
         """Why the return is taken to exist in imagination only; None where it is not.
 
-        More runs are worse than the predicted interval, or fail, than chance explains, and what is
-        missing is a good part of what the plan promised over random ones.
+        More runs are worse than predicted, or fail, than chance explains, and what is missing is a good
+        part of what the plan promised over random ones.
         """
-        runs = self.realised.scores[0]
+        total = len(self.realised.scores[0])
+        n = self.found.predicted.size
+        # One run or two cannot be less likely than all of them being worse.
+        least = 1 / comb(n + total, total)
+        if self.chance > max(SUSPICIOUS, min(least, FEW)):
+            return None
+        if self.promised > 0 and self.gap < LOST * self.promised:
+            return None
+        share = f"{min(self.gap / self.promised, 1.0):.0%}" if self.promised > 0 else "all"
         low, _ = self.found.interval
-        expected = LIKELY[0] + (1 - LIKELY[0]) * float(np.isnan(self.found.predicted).mean())
-        worse = int((~(runs >= low)).sum())
-        # Few runs cannot be less likely than all of them being worse.
-        allowed = max(SUSPICIOUS, min(expected ** len(runs), LIKELY[0]))
-        if not worse or float(binom.sf(worse - 1, len(runs), expected)) > allowed:
-            return None
-        lost = self.gap if len(self.scores) else float("inf")
-        if lost < LOST * abs(self.promised):
-            return None
+        worse = int((~(self.realised.scores[0] >= low)).sum())
         return (
-            f"{worse} of {len(runs)} runs of the true simulator are worse than the predicted interval, and "
-            f"{min(lost / abs(self.promised), 1.0):.0%} of what the plan promised over random ones did not "
-            "come: the world has a loophole here. Train it on the true runs, or ask for less"
+            f"{worse} of {total} runs of the true simulator are worse than the predicted interval, and "
+            f"{share} of what the plan promised over random ones did not come: the world has a loophole "
+            "here. Train it on the true runs, or ask for less"
         )
+
+
+def below_by_chance(predicted: Array, runs: Array) -> float:
+    """How likely as many of these runs, or more, lie below the lower end of what was predicted, if both are
+    alike.
+
+    Any order of them is then as likely. The end is the place of one in twenty among the n predicted runs, and
+    of R others k lie below the j-th of those with probability
+    C(k + j - 1, k) C(R - k + n - j, R - k) / C(n + R, R).
+    """
+    n, total = len(predicted), len(runs)
+    place = max(1, int(LIKELY[0] * (n + 1)))
+    worse = int((runs < np.sort(predicted)[place - 1]).sum())
+    ways = [
+        comb(k + place - 1, k) * comb(total - k + n - place, total - k)
+        for k in range(worse, total + 1)
+    ]
+    return sum(ways) / comb(n + total, total)

@@ -113,7 +113,7 @@ def _search(plan: Plan) -> list[str]:
     rounds = plan.found.rounds
     best = {
         "best so far": best_so_far(rounds),
-        "mean of the round": [one.merits.mean() for one in rounds],
+        "median of the round": [float(np.median(one.merits)) for one in rounds],
     }
     count = np.cumsum([len(one.plans) for one in rounds])
     drawing = plots.time_series(count, best, "plans tried", "merit (larger is better)")

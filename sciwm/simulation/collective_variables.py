@@ -58,11 +58,16 @@ class CollectiveVariable(ABC):
         return path
 
     def over(self, path: Array) -> Array:
-        """(S,) what counts of (T, S) values, of which the first are those of the start."""
+        """(S,) what counts of (T, S) values, of which the first are those of the start.
+
+        Not a number where only these are known and they do not count.
+        """
         if self.when == "change":
             return np.asarray(path[-1] - path[0])
         if self.when == "end":
             return np.asarray(path[-1])
+        if len(path) == 1:
+            return np.full(path.shape[1:], np.nan)
         if self.when == "mean":
             return np.asarray(path[1:].mean(axis=0))
         return np.asarray(path[1:].min(axis=0) if self.when == "least" else path[1:].max(axis=0))

@@ -37,9 +37,9 @@ class LennardJones:
         """Energies and forces."""
         x = state.positions.reshape(state.n_systems, -1, 3)
         arms = x[:, :, None] - x[:, None]
-        square = arms.square().sum(-1) + torch.eye(x.shape[1], dtype=x.dtype)
-        off = 1.0 - torch.eye(x.shape[1], dtype=x.dtype)
-        sixth = off / square**3
+        itself = torch.eye(x.shape[1]).to(x)
+        square = arms.square().sum(-1) + itself
+        sixth = (1.0 - itself) / square**3
         energy = 2.0 * (sixth**2 - sixth).sum((1, 2))
         pull = 24.0 * (2.0 * sixth**2 - sixth) / square
         return Evaluation(energy, (pull[..., None] * arms).sum(2).reshape(-1, 3))

@@ -34,7 +34,7 @@ class SoftenedCoulomb:
         q = state.charges.reshape(systems, -1)
         arms = x[:, :, None] - x[:, None]
         distance = (arms.square().sum(-1) + self.softening**2).sqrt()
-        products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1], dtype=x.dtype))
+        products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1]).to(x))
         pull = products / distance**3
         energy = 0.5 * (products / distance).sum((1, 2))
         if self.stiffness:

@@ -87,7 +87,7 @@ class DoubleWell(Landscape):
 
 class MullerBrown(Landscape):
     """Four Gaussians of Müller & Brown, Theor. Chim. Acta 53, 75 (1979), footnote 7, times 1/50: minima at
-    (-0.558, 1.442), (0.623, 0.028) and (-0.050, 0.467), saddles 2.1 and 0.7 above the first and the last.
+    (-0.558, 1.442), (0.623, 0.028) and (-0.050, 0.467), saddles 2.1 above the first and 0.7 above the second.
     """
 
     corner = (-3.0, -2.0)

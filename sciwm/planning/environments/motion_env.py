@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sciwm.core.frame import Array
 from sciwm.planning.problem import Problem, require_acted
-from sciwm.simulation.actions import Driven, acted
+from sciwm.simulation.actions import Change, Driven, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.simulator import Simulator, SimulatorError
 
@@ -27,7 +27,8 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
     An action is the `controls.size` numbers of a stage, from -1 to 1 between the ends of their ranges. An
     observation is what is observed at the end of a stage, and the share of time that is left. The reward of
     a stage is what the return has grown by if the motion ended there, so that rewards add up to the return
-    of the plan less what standing still at the start is worth.
+    of the plan less what standing still at the start is worth. A motion that cannot go on, because the
+    simulator fails or should not be trusted, is truncated and loses all that it had gained.
 
     Attributes:
         steps: Time steps taken, over all motions.
@@ -35,11 +36,26 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
 
     Args:
         observed: What an agent is shown.
+
+    Raises:
+        ValueError: If something is required of the end of a motion, which no stage can be rewarded for, or
+            what is chosen changes who is there.
     """
 
     def __init__(
         self, problem: Problem, simulator: Simulator, observed: Mapping[str, CollectiveVariable]
     ):
+        if problem.objective.requirements:
+            raise ValueError(
+                f"an environment rewards each stage, and `{problem.objective.requirements[0]}` is about the "
+                "end; weigh it up in the goal"
+            )
+        blank = torch.zeros((1, *problem.controls.shape), dtype=torch.float64)
+        chosen = problem.controls.actions(blank, problem.stage)
+        if any(isinstance(one, Change) for one in [*problem.always, *chosen]):
+            raise ValueError(
+                "an environment goes on with the same particles; leave changes of them out"
+            )
         self.problem = problem
         self.simulator = simulator
         self.observed = observed
@@ -63,7 +79,7 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         self._stage = 0
         self._plan = blank[0]
         self._rows = [self._measured()]
-        self.worth = self._score()
+        self.worth = self._begun = self._score()
         return self._seen(), {}
 
     def step(self, action: Seen) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
@@ -92,7 +108,7 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
                     reason = reason or "its positions are no longer finite"
                     break
         self._stage += 1
-        before, self.worth = self.worth, self._score()
+        before, self.worth = self.worth, self._begun if reason else self._score()
         over = self._stage == problem.controls.stages
         told = {"reason": reason} if reason else {}
         return self._seen(), self.worth - before, over and not reason, bool(reason), told

@@ -42,7 +42,7 @@ class CrossEntropy(Planner):
         if not history:
             return drawn(self.population, controls, rng)
         last = history[-1]
-        elites = last.plans[np.argsort(-last.merits, kind="stable")[: self.elites]]
+        elites = last.plans[last.order[: self.elites]]
         spread = elites.std(axis=0).clip(min=NARROWEST)
         kept = best_of([last], self.kept) if self.kept else elites[:0]
         noise = rng.standard_normal((self.population - len(kept), *controls.shape))

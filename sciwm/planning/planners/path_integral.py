@@ -41,10 +41,13 @@ class PathIntegral(Planner):
         if not history:
             return drawn(self.population, controls, rng)
         last = history[-1]
-        rows = np.argsort(-last.merits, kind="stable")[: self.elites]
+        rows = last.order[: self.elites]
+        # A plan of which more runs are lost than of the best has no part.
+        rows = rows[last.lost[rows] == last.lost[rows[0]]]
         plans, merits = last.plans[rows], last.merits[rows]
-        scale = max(float(merits.std()), 1e-12)
-        weights = np.exp(self.sharpness * (merits - merits[0]) / scale)
+        away = np.zeros(len(rows)) if np.isinf(merits[0]) else merits - merits[0]
+        scale = max(float(away[np.isfinite(away)].std()), 1e-12)
+        weights = np.exp(self.sharpness * away / scale)
         weights /= weights.sum()
         mean = np.tensordot(weights, plans, axes=1)
         width = np.sqrt(np.tensordot(weights, (plans - mean) ** 2, axes=1)).clip(*WIDTHS)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from sciwm.core.bounds import require_counts
@@ -18,11 +19,23 @@ class Round:
 
     Attributes:
         plans: (P, stages, size).
-        merits: (P,) larger is better.
+        merits: (P,) larger is better, of those runs that count; -inf where in some world none did.
+        lost: (P,) runs that did not count. Plans are ranked by these first.
     """
 
     plans: Array
     merits: Array
+    lost: Array
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(P,) numbers of the plans, best first."""
+        return np.lexsort((-self.merits, self.lost))
+
+    @property
+    def best(self) -> float:
+        """The merit of the best plan."""
+        return float(self.merits[self.order[0]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +83,13 @@ def drawn(count: int, controls: Controls, rng: np.random.Generator) -> Array:
 
 
 def best_of(history: Sequence[Round], count: int) -> Array:
-    """(count, stages, size) the plans with the largest merits, best first; fewer where fewer differ."""
-    plans = np.concatenate([one.plans for one in history])
-    merits = np.concatenate([one.merits for one in history])
+    """(count, stages, size) the best plans, best first; fewer where fewer differ."""
+    plans, merits, lost = (
+        np.concatenate([getattr(one, name) for one in history])
+        for name in ("plans", "merits", "lost")
+    )
     found: list[Array] = []
-    for k in np.argsort(-merits, kind="stable"):
+    for k in Round(plans, merits, lost).order:
         if not any(np.array_equal(plans[k], other) for other in found):
             found.append(plans[k])
         if len(found) == count:

@@ -41,8 +41,9 @@ class Tree(Planner):
         choices = len(controls.names)
         tree = _Branches(choices, controls.stages, self.exploration)
         for one in history:
-            for sequence, merit in zip(sequences(one.plans, choices), one.merits, strict=True):
-                tree.add(sequence, float(merit))
+            counted = np.where(one.lost == 0, one.merits, np.nan)
+            for sequence, merit in zip(sequences(one.plans, choices), counted, strict=True):
+                tree.add(sequence, None if np.isnan(merit) else float(merit))
         found: list[tuple[int, ...]] = []
         while len(found) < self.population and not tree.exhausted(()):
             found.append(tree.next(rng))
@@ -67,7 +68,7 @@ class _Branches:
         self._worst = math.inf
 
     def add(self, sequence: tuple[int, ...], merit: float | None) -> None:
-        """A sequence that was tried, or of no merit yet that will be."""
+        """A sequence that was tried, or will be; without a merit that is not known or of lost runs."""
         if merit is not None:
             self._worst = min(self._worst, merit)
         for length in range(self._depth + 1):
@@ -94,8 +95,10 @@ class _Branches:
         visits = self._visits.get(beginning, 0)
         if visits == 0:
             return math.inf
-        span = max(self._best.get((), self._worst) - self._worst, 1e-12)
-        value = (self._best.get(beginning, self._worst) - self._worst) / span
+        value = 0.0
+        if beginning in self._best:
+            span = max(self._best[()] - self._worst, 1e-12)
+            value = (self._best[beginning] - self._worst) / span
         return value + self._exploration * math.sqrt(
             math.log(self._visits[beginning[:-1]]) / visits
         )

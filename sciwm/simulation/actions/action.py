@@ -172,6 +172,13 @@ def per_system(value: Value | float, state: State) -> Tensor:
     return value.to(state.positions).expand(state.n_systems)
 
 
+def exact(value: Value | float, state: State) -> Tensor:
+    """The same in double precision."""
+    assert not isinstance(value, str), "actions are resolved before they act"
+    number = torch.as_tensor(value, dtype=torch.float64, device=state.positions.device)
+    return number.expand(state.n_systems)
+
+
 def vectors(values: Sequence[Value], state: State) -> Tensor:
     """(S, n) of n such quantities."""
     if any(isinstance(one, Tensor) for one in values):

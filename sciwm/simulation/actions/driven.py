@@ -147,8 +147,9 @@ class Driven(Propagator):
             assert isinstance(one.action, Force)
             if isinstance(led, Tensor):
                 since = torch.where(led, time - one.begin, 0.0)
-                forces = one.action.act(state, since)[1]
-                total = total + torch.where(led[state.batch][:, None], forces, 0.0)
+                forces = one.action.act(state, since.to(state.positions.device))[1]
+                there = led.to(state.batch.device)[state.batch]
+                total = total + torch.where(there[:, None], forces, 0.0)
             else:
                 total = total + one.action.act(state, time - one.begin)[1]
         total = state.within_dimensions(total)

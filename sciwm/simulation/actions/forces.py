@@ -22,6 +22,7 @@ from sciwm.simulation.actions.action import (
     Time,
     Value,
     Velocity,
+    exact,
     numbers_of,
     per_system,
     places,
@@ -94,12 +95,13 @@ class UniformField(Force):
                 )
 
     def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
-        now = per_system(time, state)
-        on = now >= per_system(self.begin, state)
+        # Of long times a single digit less is another phase.
+        now, begin, phase = (exact(one, state) for one in (time, self.begin, self.phase))
+        on = now >= begin
         if self.end is not None:
-            on = on & (now < per_system(self.end, state))
-        turns = now * per_system(0.0 if self.frequency is None else self.frequency, state)
-        strength = torch.cos(2 * math.pi * turns + per_system(self.phase, state)) * on
+            on = on & (now < exact(self.end, state))
+        turns = now * exact(0.0 if self.frequency is None else self.frequency, state)
+        strength = (torch.cos(2 * math.pi * turns + phase) * on).to(state.positions)
         charges = state.charges
         if self.charges is not None:
             charges = vectors(self.charges, state).flatten()
