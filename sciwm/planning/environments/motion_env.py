@@ -17,9 +17,6 @@ from sciwm.simulation.simulator import Simulator, SimulatorError
 
 Seen = NDArray[np.float32]
 
-FIRST_SEED = 1_000_000
-"""Of runs that nobody gave a seed, far from those of plans."""
-
 
 class MotionEnv(gymnasium.Env[Seen, Seen]):
     """One motion under actions that are chosen stage after stage, in a learned world or a reference alike.
@@ -36,6 +33,7 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
 
     Args:
         observed: What an agent is shown.
+        first_seed: Of motions that are given none; each takes the next.
 
     Raises:
         ValueError: If something is required of the end of a motion, which no stage can be rewarded for, or
@@ -43,7 +41,11 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
     """
 
     def __init__(
-        self, problem: Problem, simulator: Simulator, observed: Mapping[str, CollectiveVariable]
+        self,
+        problem: Problem,
+        simulator: Simulator,
+        observed: Mapping[str, CollectiveVariable],
+        first_seed: int = 1_000_000,
     ):
         if problem.objective.requirements:
             raise ValueError(
@@ -62,15 +64,15 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         self.action_space = spaces.Box(-1.0, 1.0, (problem.controls.size,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (len(observed) + 1,), np.float32)
         self.steps = 0
-        self._motions = 0
+        self._next = first_seed
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Seen, dict[str, Any]]:
         """A new motion. Equal seeds draw the same velocities and noise."""
         super().reset(seed=seed)
-        self._motions += 1
-        number = FIRST_SEED + self._motions if seed is None else seed
+        number = self._next if seed is None else seed
+        self._next += seed is None
         blank = np.zeros((1, *self.problem.controls.shape))
         propagator, state = self.problem.prepared(self.simulator, blank, [number])
         # What is done throughout the motion has been begun by this; stages bring their own.
