@@ -19,12 +19,12 @@ from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data import FrameData, WindowData
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.evaluation.checks.flow import conservation_checks, symmetry_checks
-from sciwm.interfaces.motion import Motion, driven
+from sciwm.interfaces.motion import Motion
 from sciwm.models import FlowMap, MotionEncoder, archive
 from sciwm.models.archive import Archive
 from sciwm.models.programs.flow_program import CompiledFlowMap
 from sciwm.models.statistics import survey
-from sciwm.simulation.actions import Frozen
+from sciwm.simulation.actions import Frozen, acted
 from sciwm.simulation.propagators import (
     CSVR,
     GHMC,
@@ -445,7 +445,7 @@ class TestFlowMap:
         with pytest.raises(ValueError, match="langevin"):
             Motion(temperature=1.0, thermostat="ghmc").propagator(flow)
         with pytest.raises(ValueError, match="actions work on forces"):
-            driven(FlowPropagator(flow, 0.5), chain(5), [Frozen([0])])
+            acted(FlowPropagator(flow, 0.5), chain(5), [Frozen([0])])
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,8 @@ def simulate(
     from sciwm.core.bounds import require_counts, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
-    from sciwm.interfaces.motion import Motion, driven
-    from sciwm.simulation.actions import read_actions
+    from sciwm.interfaces.motion import Motion
+    from sciwm.simulation.actions import acted, read_actions
     from sciwm.simulation.propagators import GHMC, strides_within
     from sciwm.simulation.references.registry import names_reference
     from sciwm.simulation.rollout import Rollout
@@ -110,7 +110,7 @@ def simulate(
     if kelvin is not None:
         state = maxwell_boltzmann(state, kelvin, units, seed)
     done_to_it = read_actions(Path(actions)) if actions is not None else []
-    propagator, state = driven(moving, state, done_to_it)
+    propagator, state = acted(moving, state, done_to_it)
     output = Path(out)
     output.parent.mkdir(parents=True, exist_ok=True)
     result = Rollout(propagator, output, every).run(state, steps, resume=resume)

@@ -1,14 +1,11 @@
 """How a system is to be moved, in a user's words, and what moves it so."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sciwm.core.bounds import require_counts, require_positive
-from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.models.programs.flow_program import CompiledFlowMap
-from sciwm.simulation.actions import Action, acted
 from sciwm.simulation.propagators import (
     CSVR,
     GHMC,
@@ -143,21 +140,3 @@ class Motion:
 
     def _step(self, units: UnitSystem, usual: float) -> float:
         return usual if self.dt is None else parse_quantity(str(self.dt), "time", units)
-
-
-def driven(
-    propagator: Propagator, state: State, actions: Sequence[Action]
-) -> tuple[Propagator, State]:
-    """What moves a state under actions, and where it starts; both as they are where there are none.
-
-    Raises:
-        ValueError: If an action cannot be taken on some system, or by this motion.
-    """
-    if not actions:
-        return propagator, state
-    if not isinstance(propagator, (Integrator, CellRescaling)):
-        raise ValueError(
-            "actions work on forces, and this motion takes none: a flow map, ghmc, or cheap forces under a "
-            "thermostat. Move by a force field, with langevin, csvr or no thermostat"
-        )
-    return acted(propagator, state, actions)

@@ -20,7 +20,7 @@ from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.evaluation.run import model_file
 from sciwm.interfaces.calculator import SciwmCalculator
-from sciwm.interfaces.motion import Motion, driven
+from sciwm.interfaces.motion import Motion
 from sciwm.interfaces.what_if import WhatIf
 from sciwm.models import archive
 from sciwm.models.archive import Archive
@@ -33,7 +33,7 @@ from sciwm.models.programs.flow_program import (
     accelerated_flow_map,
     compile_flow_map,
 )
-from sciwm.simulation.actions import Action, numbers_before
+from sciwm.simulation.actions import Action, acted, numbers_before
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import Propagator, strides_within
 from sciwm.simulation.relaxation import relax
@@ -214,7 +214,7 @@ class World:
         motion = Motion(dt, temperature, friction=friction, seed=seed)
         propagator, state = self._started(motion, self.state(system))
         steps = self._strides(time, propagator)
-        propagator, state = driven(propagator, state, actions)
+        propagator, state = acted(propagator, state, actions)
         result = Rollout(propagator, every=every).run(state, steps)
         return Imagination(result.frames[0], result.reasons[0], self.units)
 
@@ -252,7 +252,7 @@ class World:
         state = State.collate([self.state(system)] * seeds)
         propagator, state = self._started(Motion(dt, temperature, friction=friction), state)
         steps = self._strides(time, propagator)
-        acting, changed = driven(propagator, state, actions)
+        acting, changed = acted(propagator, state, actions)
         rollout = Rollout(propagator, every=every)
         without = rollout.run(state, steps)
         away = parse_quantity(str(resolution), "length", self.units)

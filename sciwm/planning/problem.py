@@ -17,7 +17,7 @@ from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.planning.controls import Controls
 from sciwm.simulation.actions import Action, Frozen, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
-from sciwm.simulation.propagators import CellRescaling, Integrator, Propagator, strides_within
+from sciwm.simulation.propagators import Propagator, strides_within
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.rollout.stability import Stability
 from sciwm.simulation.simulator import Evaluation, Simulator
@@ -158,7 +158,7 @@ class Problem:
             )
         chosen = torch.as_tensor(np.repeat(plans, len(seeds), axis=0), dtype=torch.float64)
         done = [*self.always, *self.controls.actions(chosen, self.stage)]
-        return acted(require_acted(self.propagator(simulator)), state, done)
+        return acted(self.propagator(simulator), state, done)
 
     def scored(
         self, paths: Mapping[str, Array], ended: NDArray[np.bool_]
@@ -216,20 +216,6 @@ class Gauge:
             found[name] = np.full((rows, self._systems), np.nan)
             found[name][: len(seen)] = seen
         return found
-
-
-def require_acted(propagator: Propagator) -> Integrator | CellRescaling:
-    """The same.
-
-    Raises:
-        ValueError: If nothing can be done to what it moves.
-    """
-    if not isinstance(propagator, (Integrator, CellRescaling)):
-        raise ValueError(
-            "plans act by forces, and this motion takes none; move by a force field, with langevin, csvr or "
-            "no thermostat"
-        )
-    return propagator
 
 
 def measured_in(measures: Mapping[str, CollectiveVariable], units: UnitSystem) -> dict[str, str]:

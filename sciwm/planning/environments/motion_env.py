@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sciwm.core.frame import Array
-from sciwm.planning.problem import Problem, require_acted
+from sciwm.planning.problem import Problem
 from sciwm.simulation.actions import Change, Driven, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.simulator import Simulator, SimulatorError
@@ -90,7 +90,7 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         self._plan[stage] = (np.clip(action, -1.0, 1.0) + 1.0) / 2.0
         plan = torch.as_tensor(self._plan[None], dtype=torch.float64)
         done = [*problem.always, *problem.controls.actions(plan, problem.stage)]
-        propagator, _ = acted(require_acted(problem.propagator(self.simulator)), self._state, done)
+        propagator, _ = acted(problem.propagator(self.simulator), self._state, done)
         assert isinstance(propagator, Driven)
         each = problem.steps(propagator) // problem.controls.stages
         reason = ""

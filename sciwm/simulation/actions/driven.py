@@ -183,7 +183,7 @@ def _overlap(first: Window, second: Window) -> bool:
 
 
 def acted(
-    propagator: Integrator | CellRescaling, state: State, actions: Sequence[Action]
+    propagator: Propagator, state: State, actions: Sequence[Action]
 ) -> tuple[Propagator, State]:
     """What moves a state under actions, and where it starts; both as they are where there are none.
 
@@ -193,10 +193,15 @@ def acted(
         actions: Quantities may be texts.
 
     Raises:
-        ValueError: If an action cannot be taken on some system, or in this world.
+        ValueError: If an action cannot be taken on some system, in this world, or by this motion.
     """
     if not actions:
         return propagator, state
+    if not isinstance(propagator, (Integrator, CellRescaling)):
+        raise ValueError(
+            "actions work on forces, and this motion takes none: a flow map, ghmc, or cheap forces under a "
+            "thermostat. Move by a force field, with langevin, csvr or no thermostat"
+        )
     inner = propagator.inner if isinstance(propagator, CellRescaling) else propagator
     resolved = [one.resolved(propagator.units) for one in actions]
     for action in resolved:
