@@ -8,7 +8,9 @@ import torch
 from scipy.optimize import minimize
 
 from sciwm.core.rotations import random_rotation
+from sciwm.core.units import REDUCED
 from sciwm.discovery.problem.objective.objective import Objective
+from sciwm.planning.controls import Menu
 from sciwm.planning.environments.annealing import LennardJones, annealing
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.double_well import double_well
@@ -20,7 +22,8 @@ from sciwm.planning.environments.torsion import torsion
 from sciwm.planning.planners import CrossEntropy, RandomSearch
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, search
-from sciwm.simulation.actions import Removal
+from sciwm.simulation.actions import ConstantForce, Removal
+from sciwm.simulation.collective_variables import Place, Work
 from sciwm.simulation.learned import LearnedSimulator
 from sciwm.simulation.propagators import VelocityVerlet
 
@@ -151,6 +154,35 @@ class TestEnvironment:
         assert cut
         assert told == {"reason": "too far"}
         assert env.worth == pytest.approx(start)
+
+    def test_a_plan_may_wait(self, environments):
+        push = [ConstantForce([0], [1.0, 0.0, 0.0])]
+        menu = Menu({"wait": [], "push": push}, 3, REDUCED)
+        setting = muller_brown()
+        measures = {"x": Place([0], "x"), "work": Work()}
+        for always in (setting.problem.always, []):
+            both = replace(
+                setting.problem,
+                controls=menu,
+                always=always,
+                measures=measures,
+                objective=Objective.parse("maximize x - 0 * work", {"x": "", "work": ""}),
+            )
+            env = self.made(replace(setting, problem=both))
+            for choices in ([0, 0, 0], [1, 0, 1]):
+                plan = (np.array(choices)[:, None] + 0.5) / 2
+                whole = both.run(setting.truth, plan[None], [5]).scores[0, 0]
+                env.reset(seed=5)
+                for stage in plan:
+                    env.step(2 * stage - 1)
+                assert env.worth == pytest.approx(whole, abs=1e-9)
+
+    def test_a_goal_that_is_no_number_at_the_start_is_refused(self, environments):
+        setting = muller_brown()
+        goal = Objective.parse("minimize log(x - 5)", {"x": "", "y": ""})
+        env = self.made(replace(setting, problem=replace(setting.problem, objective=goal)))
+        with pytest.raises(ValueError, match="is no number where the motion starts"):
+            env.reset(seed=0)
 
     def test_what_no_stage_can_be_rewarded_for_is_refused(self, environments):
         setting = muller_brown()

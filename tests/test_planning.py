@@ -30,8 +30,10 @@ from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import Budget, round_of, search
 from sciwm.planning.trial import Comparison, carry_out
 from sciwm.simulation.actions import (
+    Addition,
     ConstantForce,
     Frozen,
+    Removal,
     SteeredTorsion,
     TemperatureSchedule,
     actions_from,
@@ -98,6 +100,7 @@ class TestControls:
             ("-1 .. ", "is no range"),
             ("-1 fs .. 1 fs", "is not a unit of force"),
             ("a .. b", "is no range"),
+            ("1 meV/Å .. 2", "has a unit, and '2' has none"),
             (0.5, "nothing to choose"),
             ("1 .. 1", "from the smaller number to the larger"),
         ],
@@ -199,6 +202,12 @@ class TestMeasures:
         with pytest.raises(ValueError, match="no property of a system"):
             Property("charges")
 
+    def test_words_that_mean_nothing_are_refused(self):
+        with pytest.raises(ValueError, match="when is 'ends'; use one of end, mean"):
+            Distance([0, 1], when="ends")
+        with pytest.raises(ValueError, match="axis is 'w'"):
+            Place([0], "w")
+
     def test_particles_that_do_not_exist_are_refused(self):
         with pytest.raises(
             ValueError, match=r"measure place: Place is of particle 3, but a system has 1"
@@ -246,6 +255,28 @@ class TestProblem:
             problem("maximize place; minimize work")
         with pytest.raises(ObjectiveError, match="no outcome 'height'"):
             problem("maximize height")
+
+    def test_a_stage_is_a_whole_number_of_steps(self):
+        """Or a step would belong to two."""
+        with pytest.raises(
+            ValueError, match=r"a stage of 0\.49 is no whole number of time steps of 0\.05"
+        ):
+            problem(stage=0.49).run(Nothing(), np.zeros((1, 4, 1)), [0])
+
+    def test_measures_are_of_the_system_as_it_was_changed(self):
+        two = Distance([0, 2])
+        more = problem(
+            "maximize two",
+            start=particle(2),
+            measures={"two": two},
+            always=[Addition(1, [3.0, 0.0, 0.0], 1.0)],
+        )
+        assert more.run(Nothing(), np.full((1, 4, 1), 0.5), [0]).scores[0, 0] == pytest.approx(3.0)
+        gone = problem(
+            "maximize two", start=particle(3), measures={"two": two}, always=[Removal([2])]
+        )
+        with pytest.raises(ValueError, match="Distance is of particle 2, but a system has 2"):
+            gone.run(Nothing(), np.full((1, 4, 1), 0.5), [0])
 
     def test_the_end_of_a_plan_must_be_looked_at(self):
         with pytest.raises(ValueError, match="ends between two looks"):
@@ -585,25 +616,44 @@ class TestLibrary:
         path.write_text('{"a": 1}')
         with pytest.raises(ValueError, match="is no library of protocols"):
             ProtocolLibrary(path)
+        path.unlink()
+        library, task = ProtocolLibrary(path), problem(TARGET)
+        library.keep(task, self.kept(task))
+        good = json.loads(path.read_text())
+        for change in ({"plan": [[2.0]] * 4}, {"plan": []}, {"time": 0.0}, {"time": "abc"}):
+            path.write_text(json.dumps([good[0] | change]))
+            with pytest.raises(ValueError, match="is no library of protocols"):
+                ProtocolLibrary(path)
 
 
 class TestLedger:
     def test_rounds_come_back_and_half_a_line_is_none(self, tmp_path):
         path = tmp_path / "search.jsonl"
-        ledger = PlanLedger(path, "a")
+        ledger = PlanLedger(path, "a", (2, 1))
         one = Round(np.random.default_rng(0).random((3, 2, 1)), np.arange(3.0), np.zeros(3))
         ledger.add(one)
         with path.open("a") as file:
             file.write('{"plans": [[')
-        again = PlanLedger(path, "a")
+        again = PlanLedger(path, "a", (2, 1))
         assert np.array_equal(again.rounds[0].plans, one.plans)
         again.add(one)
-        assert len(PlanLedger(path, "a").rounds) == 2
+        assert len(PlanLedger(path, "a", (2, 1)).rounds) == 2
         with pytest.raises(ValueError, match="belongs to another plan"):
-            PlanLedger(path, "b")
-        path.write_text(path.read_text().replace("merits", "other"))
-        with pytest.raises(ValueError, match="line 2, is no round"):
-            PlanLedger(path, "a")
+            PlanLedger(path, "b", (2, 1))
+        good = path.read_text()
+        for spoiled in (
+            good.replace("merits", "other"),
+            good.replace('"merits": [0.0', '"merits": [NaN'),
+            good.replace('"plans": [[[0.', '"plans": [[[7.'),
+            good.replace('"lost": [', '"lost": [-1'),
+        ):
+            assert spoiled != good
+            path.write_text(spoiled)
+            with pytest.raises(ValueError, match="line 2, is no round of this search"):
+                PlanLedger(path, "a", (2, 1))
+        path.write_text(good)
+        with pytest.raises(ValueError, match="line 2, is no round of this search"):
+            PlanLedger(path, "a", (3, 1))
 
 
 def job(**changes):
@@ -656,6 +706,7 @@ class TestCommand:
         more = ["plan", str(config), "--folder", str(tmp_path), "--executions", "3"]
         assert main(more) == 0
         assert len(json.loads((folder / "plan.json").read_text())["realised"]) == 3
+        assert (folder / "true.1.h5md").exists()  # what was done before is not lost
         assert main(["plan", str(config), "--folder", str(tmp_path), "--time", "5fs"]) == 2
         assert "belongs to another plan" in capsys.readouterr().err
 
@@ -694,6 +745,7 @@ class TestCommand:
             ),
             ({"time": "1 eV"}, "is not a unit of time"),
             ({"start": "[Xe]"}, "single atom"),
+            ({"stages": 3}, "no whole number of time steps"),
         ],
     )
     def test_what_cannot_be_planned_is_told(self, changes, message, tmp_path, capsys):

@@ -56,8 +56,12 @@ def run(arguments: list[str]) -> int:
     folder = Path(parsed.folder) / (parsed.name or Path(str(parsed.config[0])).stem)
     worlds = [simulator_named(one) for one in job.worlds]
     reference = simulator_named(job.reference) if job.reference else None
-    (frame,) = starting_frames(job.start, "-1", worlds[0].units, job.budget.seed)
-    start = State.from_frame(frame, torch.float64)
+    frames = starting_frames(job.start, "-1", worlds[0].units, job.budget.seed)
+    if len(frames) != 1:
+        raise ValueError(
+            f"{job.start} holds {len(frames)} systems, and a plan is for one; give one of them"
+        )
+    start = State.from_frame(frames[0], torch.float64)
     problem = job.problem(start, worlds[0].units)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder, "wait until it ends, or give another --name"):

@@ -23,7 +23,6 @@ from sciwm.planning.search import EXECUTION, Budget, Found, search
 from sciwm.planning.trial import Comparison
 from sciwm.simulation.actions import Action, actions_from
 from sciwm.simulation.collective_variables import COLLECTIVE_VARIABLES, CollectiveVariable
-from sciwm.simulation.propagators import strides_within
 from sciwm.simulation.references.registry import reference_from
 from sciwm.simulation.simulator import Simulator
 
@@ -134,7 +133,7 @@ def problem_of(
     stage = parse_quantity(str(time), "time", units) / controls.stages
     kelvin = motion.kelvin(units)
     step = STEP if motion.dt is None else parse_quantity(str(motion.dt), "time", units)
-    steps = controls.stages * strides_within(stage, step)
+    steps = controls.stages * round(stage / step)
     return Problem(
         start=start,
         controls=controls,
@@ -202,6 +201,8 @@ def plan(
         ValueError: If something cannot be read or done, or no plan comes to anything.
     """
     asked = [worlds] if isinstance(worlds, World) else list(worlds)
+    if not asked:
+        raise ValueError("a plan needs a world to imagine in; give one, or several")
     budget = budget or Budget()
     units = asked[0].units
     controls = (

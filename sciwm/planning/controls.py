@@ -233,6 +233,8 @@ def _range(text: str, kind: str, units: UnitSystem, name: str) -> Range:
         unit = re.sub(_BARE, "", high, count=1).strip()
         if _BARE.fullmatch(low):
             low = f"{low} {unit}"  # said once, after both
+        elif not unit:
+            raise UnitError(f"{low!r} has a unit, and {high!r} has none")
         least, most = (parse_quantity(one, kind, units) for one in (low, high))
     except ValueError as error:
         raise ValueError(

@@ -20,6 +20,7 @@ class PlanLedger:
     Args:
         path: The file; made where there is none.
         identity: What must be the same for a search to be gone on with.
+        shape: (stages, size) of its plans.
 
     Attributes:
         rounds: So far.
@@ -28,7 +29,7 @@ class PlanLedger:
         ValueError: If the file is of another search, or was spoiled.
     """
 
-    def __init__(self, path: Path, identity: str):
+    def __init__(self, path: Path, identity: str, shape: tuple[int, int]):
         self._path = path
         self.rounds: list[Round] = []
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -43,8 +44,11 @@ class PlanLedger:
         for number, content in enumerate(contents[1:], 2):
             try:
                 one = Round(*(np.array(content[name], dtype=float) for name in FIELDS))
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}, is no round of a search") from error
+                require_round(one, shape)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}, line {number}, is no round of this search; remove the file to search anew"
+                ) from error
             self.rounds.append(one)
         if len(whole) < len(lines):
             path.write_text("".join(whole))
@@ -72,6 +76,16 @@ class PlanLedger:
             file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def require_round(one: Round, shape: tuple[int, int]) -> None:
+    """Raises ValueError unless these are plans of a shape, from 0 to 1, with a merit each."""
+    count = len(one.plans)
+    whole = one.plans.shape == (count, *shape) and one.merits.shape == one.lost.shape == (count,)
+    if not whole or not count or np.isnan(one.merits).any() or not (one.lost >= 0).all():
+        raise ValueError(f"{one.plans.shape} plans with {one.merits.shape} merits are no round")
+    if not ((one.plans >= 0) & (one.plans <= 1)).all():
+        raise ValueError("numbers of plans are from 0 to 1")
 
 
 class Unkept:

@@ -90,7 +90,9 @@ class ProtocolLibrary:
 
     def known(self, problem: Problem) -> Array | None:
         """(K, stages, size) the plans of those; None where there is none."""
-        found = [stretched(one.plan, problem.controls.stages) for one in self.related(problem)]
+        stages, size = problem.controls.shape
+        fitting = [one.plan for one in self.related(problem) if one.plan.shape[1] == size]
+        found = [stretched(plan, stages) for plan in fitting]
         return np.stack(found) if found else None
 
     def keep(self, problem: Problem, comparison: Comparison) -> bool:
@@ -160,9 +162,15 @@ class ProtocolLibrary:
             self.protocols = [
                 Protocol(**row | {"plan": np.array(row["plan"], dtype=float)}) for row in rows
             ]
+            for one in self.protocols:
+                if not (one.plan.ndim == 2 and one.plan.size and one.time > 0):
+                    raise ValueError("a plan has stages and numbers, and takes some time")
+                if not ((one.plan >= 0) & (one.plan <= 1)).all():
+                    raise ValueError("numbers of plans are from 0 to 1")
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"{self.path} is no library of protocols; name another file, or remove it"
+                f"{self.path} is no library of protocols that can be read: {error}; move it away, or name "
+                "another file"
             ) from error
 
     def _write(self) -> None:

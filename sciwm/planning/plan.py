@@ -107,7 +107,7 @@ def plan_and_carry_out(
                 f"{worlds[0].units.name}; plan among worlds of the same units"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = PlanLedger(folder / "search.jsonl", identity)
+    ledger = PlanLedger(folder / "search.jsonl", identity, problem.controls.shape)
     known = None if library is None else library.known(problem)
     found = search(problem, worlds, planner, budget, ledger, known)
     content = written(problem.controls, torch.as_tensor(found.plan), problem.stage)
@@ -133,12 +133,15 @@ def plan_and_carry_out(
 def recorded_motion(
     problem: Problem, simulator: Simulator, plan: Array, seeds: Sequence[int], output: Path
 ) -> Returns:
-    """As `carry_out`; runs of another plan, of another number, or in another simulator are replaced."""
+    """As `carry_out`; runs of another plan, number or simulator are kept under another name."""
     origin = getattr(simulator, "fingerprint", type(simulator).__name__)
     digest = hashlib.sha256(f"{plan.tolist()} {list(seeds)} {origin}".encode()).hexdigest()
     mark = output.with_suffix(".of")
     if not mark.exists() or mark.read_text() != digest:
-        for one in output.parent.glob(f"{output.name}*"):
+        if output.exists():
+            number = 1 + len(list(output.parent.glob(f"{output.stem}.*.h5md")))
+            output.rename(output.with_suffix(f".{number}.h5md"))
+        for one in output.parent.glob(f"{output.name}.*"):
             one.unlink()
         mark.write_text(digest)
     return carry_out(problem, simulator, plan, seeds, output)

@@ -15,9 +15,9 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.planning.controls import Controls
-from sciwm.simulation.actions import Action, Frozen, acted
+from sciwm.simulation.actions import Action, Change, Frozen, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
-from sciwm.simulation.propagators import Propagator, strides_within
+from sciwm.simulation.propagators import Propagator
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.rollout.stability import Stability
 from sciwm.simulation.simulator import Evaluation, Simulator
@@ -87,11 +87,8 @@ class Problem:
                 f"a plan has one goal, but the objective has {len(self.objective.goals)}; weigh them up in "
                 "one sum"
             )
-        for name, one in self.measures.items():
-            try:
-                one.require_fitting(self.start)
-            except ValueError as error:
-                raise ValueError(f"measure {name}: {error}") from error
+        if not any(isinstance(one, Change) for one in self.always):
+            self._require_measurable(self.start)
 
     def run(
         self, simulator: Simulator, plans: Array, seeds: Sequence[int], bar: bool = True
@@ -130,7 +127,13 @@ class Problem:
         Raises:
             ValueError: If its end would not be looked at.
         """
-        steps = self.controls.stages * strides_within(self.stage, propagator.stride)
+        each = round(self.stage / propagator.stride)
+        if abs(each * propagator.stride - self.stage) > 1e-6 * self.stage or each < 1:
+            raise ValueError(
+                f"a stage of {self.stage:g} is no whole number of time steps of {propagator.stride:g}; "
+                "choose time, stages and time step so that it is"
+            )
+        steps = self.controls.stages * each
         if steps % self.every:
             raise ValueError(
                 f"a plan of {steps} time steps ends between two looks that are {self.every} steps apart; "
@@ -158,7 +161,16 @@ class Problem:
             )
         chosen = torch.as_tensor(np.repeat(plans, len(seeds), axis=0), dtype=torch.float64)
         done = [*self.always, *self.controls.actions(chosen, self.stage)]
-        return acted(self.propagator(simulator), state, done)
+        moving, state = acted(self.propagator(simulator), state, done)
+        self._require_measurable(state)
+        return moving, state
+
+    def _require_measurable(self, state: State) -> None:
+        for name, one in self.measures.items():
+            try:
+                one.require_fitting(state)
+            except ValueError as error:
+                raise ValueError(f"measure {name}: {error}") from error
 
     def scored(
         self, paths: Mapping[str, Array], ended: NDArray[np.bool_]

@@ -128,7 +128,8 @@ def search(
             bar.update()
     finally:
         bar.close()
-    finalists = best_of(ledger.rounds, budget.finalists)
+    rounds = ledger.rounds[: planner.rounds]
+    finalists = best_of(rounds, budget.finalists)
     seeds = budget.seeds(FINAL, budget.trials)
     again = [problem.run(world, finalists, seeds) for world in worlds]
     plan = finalists[round_of(finalists, again, budget.caution).order[0]]
@@ -140,7 +141,7 @@ def search(
     rng = np.random.default_rng([budget.seed, planner.rounds])
     luck = drawn(min(planner.population, 32), problem.controls, rng)
     null = _mean(problem.run(worlds[0], luck, budget.seeds(PREDICTION, budget.runs)).scores)
-    return Found(plan, predicted, null, ledger.rounds, returns)
+    return Found(plan, predicted, null, rounds, returns)
 
 
 def round_of(plans: Array, found: Sequence[Returns], caution: float) -> Round:

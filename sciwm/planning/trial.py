@@ -24,7 +24,7 @@ SUSPICIOUS = 0.02
 FEW = 0.1
 """The same where there are too few runs to be so sure."""
 
-LOST = 0.15
+LOST = 0.1
 """Share of what a plan promised over random ones; less is an error of a number, and no loophole."""
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ class CollectiveVariable(ABC):
     """
 
     when: When = "end"
+
+    def __post_init__(self) -> None:
+        if self.when not in get_args(When):
+            raise ValueError(f"when is {self.when!r}; use one of {', '.join(get_args(When))}")
 
     @abstractmethod
     def of(self, state: State, evaluation: Evaluation | None, simulator: Simulator) -> Tensor:
@@ -87,6 +91,7 @@ class OfParticles(CollectiveVariable, ABC):
     particles: list[int]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         count = len(self.particles) if self.size is None else self.size
         if len(self.particles) != count or len(set(self.particles)) != count or not count:
             raise ValueError(
@@ -153,8 +158,8 @@ class Torsion(OfParticles):
 
 
 @dataclass(frozen=True)
-class Place(OfParticles):
-    """Mean coordinate of some particles along an axis.
+class AlongAxis(OfParticles, ABC):
+    """A mean of some particles along an axis.
 
     Attributes:
         axis: x, y or z.
@@ -162,26 +167,33 @@ class Place(OfParticles):
 
     axis: Literal["x", "y", "z"]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.axis not in AXES:
+            raise ValueError(f"axis is {self.axis!r}; use x, y or z")
+
+    def mean(self, vectors: Tensor, state: State) -> Tensor:
+        """(S,) of (A, 3) vectors."""
+        return vectors[places(state, self.particles)][:, :, AXES[self.axis]].mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Place(AlongAxis):
+    """Mean coordinate of some particles along an axis."""
+
     def of(self, state: State, evaluation: Evaluation | None, simulator: Simulator) -> Tensor:
-        return self.points(state)[:, :, AXES[self.axis]].mean(dim=1)
+        return self.mean(state.positions, state)
 
     def unit(self, units: UnitSystem) -> str:
         return units.length
 
 
 @dataclass(frozen=True)
-class Velocity(OfParticles):
-    """Mean velocity of some particles along an axis.
-
-    Attributes:
-        axis: x, y or z.
-    """
-
-    axis: Literal["x", "y", "z"]
+class Velocity(AlongAxis):
+    """Mean velocity of some particles along an axis."""
 
     def of(self, state: State, evaluation: Evaluation | None, simulator: Simulator) -> Tensor:
-        where = places(state, self.particles)
-        return state.velocities[where][:, :, AXES[self.axis]].mean(dim=1)
+        return self.mean(state.velocities, state)
 
     def unit(self, units: UnitSystem) -> str:
         return units.velocity
@@ -233,6 +245,7 @@ class Property(CollectiveVariable):
     name: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known = [key for key, one in PROPERTIES.items() if not one.per_atom]
         if self.name not in known:
             raise ValueError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sciwm.core.frame import Array
 from sciwm.planning.problem import Problem
-from sciwm.simulation.actions import Change, Driven, acted
+from sciwm.simulation.actions import Change, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.simulator import Simulator, SimulatorError
 
@@ -58,6 +58,8 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
             raise ValueError(
                 "an environment goes on with the same particles; leave changes of them out"
             )
+        for one in observed.values():
+            one.require_fitting(problem.start)
         self.problem = problem
         self.simulator = simulator
         self.observed = observed
@@ -77,11 +79,18 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         propagator, state = self.problem.prepared(self.simulator, blank, [number])
         # What is done throughout the motion has been begun by this; stages bring their own.
         self._state = state
+        if "work" not in state.fields:  # where a plan may wait all the time
+            state.work = state.positions.new_zeros(state.n_systems, dtype=torch.float64)
         self._evaluation = propagator.start(state)
         self._stage = 0
         self._plan = blank[0]
         self._rows = [self._measured()]
         self.worth = self._begun = self._score()
+        if not np.isfinite(self.worth):
+            raise ValueError(
+                f"`{self.problem.objective}` is no number where the motion starts, so that no stage can be "
+                "rewarded; choose a goal that is"
+            )
         return self._seen(), {}
 
     def step(self, action: Seen) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
@@ -91,7 +100,6 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         plan = torch.as_tensor(self._plan[None], dtype=torch.float64)
         done = [*problem.always, *problem.controls.actions(plan, problem.stage)]
         propagator, _ = acted(problem.propagator(self.simulator), self._state, done)
-        assert isinstance(propagator, Driven)
         each = problem.steps(propagator) // problem.controls.stages
         reason = ""
         for index in range(stage * each, (stage + 1) * each):

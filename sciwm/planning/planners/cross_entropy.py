@@ -32,10 +32,10 @@ class CrossEntropy(Planner):
         super().__post_init__()
         require_counts(elites=self.elites)
         require_counts(0, kept=self.kept)
-        if not max(2, self.kept) <= self.elites <= self.population:
+        if not max(2, self.kept) <= self.elites <= self.population or self.kept == self.population:
             raise ValueError(
                 f"elites are two or more of the population of {self.population}, and no fewer than are kept "
-                f"({self.kept}); got {self.elites}"
+                f"({self.kept}), which are not all; got {self.elites}"
             )
 
     def ask(self, history: Sequence[Round], controls: Controls, rng: np.random.Generator) -> Array:
