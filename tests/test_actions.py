@@ -242,6 +242,16 @@ class TestDriven:
         assert errors[0] / errors[1] == pytest.approx(4, rel=0.02)
         assert errors[1] / errors[2] == pytest.approx(4, rel=0.02)
 
+    def test_long_times_leave_an_oscillating_field_its_phase(self):
+        """In single precision a million and a bit has no digit left for the phase."""
+        state = chain()
+        for key in ("positions", "velocities", "masses", "charges", "cell"):
+            state[key] = state[key].float()
+        time = 1_000_006.3
+        _, forces = UniformField([1.0, 0, 0], frequency=0.1).act(state, time)
+        expected = float(state.charges[0]) * np.cos(2 * np.pi * 0.1 * time)
+        assert float(forces[0, 0]) == pytest.approx(expected, abs=1e-6)
+
     def test_a_field_is_on_only_from_its_beginning_to_its_end(self):
         state = chain()
         state.velocities = torch.zeros_like(state.velocities)

@@ -79,7 +79,7 @@ class CollectiveVariable(ABC):
 
 @dataclass(frozen=True)
 class OfParticles(CollectiveVariable, ABC):
-    """A number that some particles of a system make up.
+    """A number that some particles of a system make up; no periodic image is looked for.
 
     Attributes:
         particles: By their number in the system, from 0 on.
