@@ -192,6 +192,7 @@ def main(
             return (value - null) / (best - null)
 
         print(f"\n{task}: plans at random {null:.3f}, best known {best:.3f}", flush=True)
+        figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best}
         methods = {
             "imagination": lambda seed, s=setting, t=task: in_imagination(
                 s, seed, Path(folder, t, str(seed))
@@ -232,9 +233,8 @@ def main(
                     "value": float(np.mean([one["inside"] for one in told]))
                 }
             print(f"{name:16s} median {median:.0f} true steps until {ENOUGH:.0%}", flush=True)
-        figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best}
-        if json_file:
-            Path(json_file).write_text(json.dumps(figures, indent=1))
+            if json_file:
+                Path(json_file).write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
