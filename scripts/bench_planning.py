@@ -100,7 +100,9 @@ def with_library(
     )
     runs = first.problem.run(first.truth, last.plan[None], range(10**8, 10**8 + 4))
     library.keep(first.problem, Comparison(last.found, runs))
-    yield from in_imagination(second, seed, folder / "second", library.known(second.problem))
+    yield from in_imagination(
+        second, seed, folder / "second", library.related_plans(second.problem)
+    )
 
 
 def by_cross_entropy(

@@ -551,13 +551,13 @@ class TestLibrary:
     def test_what_proved_itself_is_found_again_and_tried_first(self, tmp_path):
         library = ProtocolLibrary(tmp_path / "protocols.json")
         task = problem(TARGET)
-        assert library.known(task) is None
+        assert library.related_plans(task) is None
         done = self.kept(task)
         assert library.keep(task, done)
         again = ProtocolLibrary(tmp_path / "protocols.json")
-        assert np.array_equal(again.known(task)[0], done.found.plan)
+        assert np.array_equal(again.related_plans(task)[0], done.found.plan)
         first = search(
-            task, [Nothing()], RandomSearch(population=4, rounds=1), known=again.known(task)
+            task, [Nothing()], RandomSearch(population=4, rounds=1), known=again.related_plans(task)
         )
         assert np.array_equal(first.rounds[0].plans[0], done.found.plan)
         assert np.array_equal(first.plan, done.found.plan)
@@ -586,7 +586,7 @@ class TestLibrary:
         assert library.related(second) == []
         assert len(library.related(problem("maximize place"))) == 1
         longer = problem(TARGET, controls=Knobs(PUSH, 8, REDUCED))
-        assert library.known(longer).shape == (1, 8, 1)
+        assert library.related_plans(longer).shape == (1, 8, 1)
 
     def test_the_most_alike_comes_first(self, tmp_path):
         library = ProtocolLibrary(tmp_path / "protocols.json")

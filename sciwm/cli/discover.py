@@ -1,6 +1,6 @@
 """`sciwm discover`: propose, imagine, score, verify, learn, to a budget."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,36 +28,22 @@ def discover(config: str, *, name: str | None = None, folder: str = "runs", seed
 
 def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, runs the campaign, writes its page."""
-    from dataclasses import fields
     from pathlib import Path
 
-    from sciwm.cli.arguments import built, readable
-    from sciwm.cli.job_files import job_file
-    from sciwm.cli.parser import new_parser, require_values
+    from sciwm.cli.job_files import read_job
     from sciwm.discovery.campaigns import Job, run_campaign
     from sciwm.report.campaign.reading import read_campaign
     from sciwm.report.campaign.report import write_campaign_report
     from sciwm.report.live import LiveView
 
-    parser = new_parser("sciwm discover", "All options of a campaign.")
-    parser.add_argument("--config", action="config", help="The job file.")
-    parser.add_class_arguments(Job, fail_untyped=True)
-    parser.add_argument("--name", type=str, default=None, help="Of the campaign.")
-    parser.add_argument("--folder", type=str, default="runs", help="Where folders are made.")
-    parser.add_argument("--seed", type=int, default=0, help="Of every choice.")
-    if arguments == ["--options"]:
-        parser.print_help()
+    def seed(parser: Any) -> None:
+        parser.add_argument("--seed", type=int, default=0, help="Of every choice.")
+
+    found = read_job(arguments, "discover", Job, "a campaign", seed)
+    if found is None:
         return 0
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", str(job_file(arguments[0])), *arguments[1:]]
-    parsed = parser.parse_args(readable(arguments))
-    require_values(parsed.as_dict(), Job)
-    found = built(parser, parsed)
-    job = Job(**{field.name: found[field.name] for field in fields(Job)})
-    if not (parsed.name or parsed.config):
-        raise ValueError("a campaign without a job file needs a --name")
-    name = parsed.name or Path(str(parsed.config[0])).stem
-    folder = Path(parsed.folder) / name
+    job, parsed = found
+    name, folder = parsed.name, Path(parsed.folder) / parsed.name
     before = earlier(job, name, folder)
     goal = job.goal()
     with LiveView(job.plan.calls, job.plan.seconds, job.units(), before, goal) as view:

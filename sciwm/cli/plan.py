@@ -21,14 +21,11 @@ def plan(config: str, *, name: str | None = None, folder: str = "runs") -> int:
 
 def run(arguments: list[str]) -> int:
     """Parses the job with jsonargparse, plans, carries out, writes the page."""
-    from dataclasses import fields
     from pathlib import Path
 
     import torch
 
-    from sciwm.cli.arguments import built, readable
-    from sciwm.cli.job_files import job_file
-    from sciwm.cli.parser import new_parser, require_values
+    from sciwm.cli.job_files import read_job
     from sciwm.cli.simulate import SOME_STOPPED, simulator_named, starting_frames
     from sciwm.core.file_lock import sole_writer
     from sciwm.core.state import State
@@ -37,23 +34,11 @@ def run(arguments: list[str]) -> int:
     from sciwm.planning.plan import plan_and_carry_out
     from sciwm.report.planning import write_plan_page
 
-    parser = new_parser("sciwm plan", "All options of a plan.")
-    parser.add_argument("--config", action="config", help="The job file.")
-    parser.add_class_arguments(PlanJob, fail_untyped=True)
-    parser.add_argument("--name", type=str, default=None, help="Of the folder.")
-    parser.add_argument("--folder", type=str, default="runs", help="Where folders are made.")
-    if arguments == ["--options"]:
-        parser.print_help()
+    found = read_job(arguments, "plan", PlanJob, "a plan")
+    if found is None:
         return 0
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", str(job_file(arguments[0])), *arguments[1:]]
-    parsed = parser.parse_args(readable(arguments))
-    require_values(parsed.as_dict(), PlanJob)
-    found = built(parser, parsed)
-    job = PlanJob(**{field.name: found[field.name] for field in fields(PlanJob)})
-    if not (parsed.name or parsed.config):
-        raise ValueError("a plan without a job file needs a --name")
-    folder = Path(parsed.folder) / (parsed.name or Path(str(parsed.config[0])).stem)
+    job, parsed = found
+    folder = Path(parsed.folder) / parsed.name
     worlds = [simulator_named(one) for one in job.worlds]
     reference = simulator_named(job.reference) if job.reference else None
     frames = starting_frames(job.start, "-1", worlds[0].units, job.budget.seed)

@@ -88,7 +88,7 @@ class ProtocolLibrary:
         )
         return fitting[:MOST]
 
-    def known(self, problem: Problem) -> Array | None:
+    def related_plans(self, problem: Problem) -> Array | None:
         """(K, stages, size) the plans of those; None where there is none."""
         stages, size = problem.controls.shape
         fitting = [one.plan for one in self.related(problem) if one.plan.shape[1] == size]
@@ -106,9 +106,8 @@ class ProtocolLibrary:
             Whether it did.
         """
         runs = comparison.realised.scores[0]
-        null = comparison.found.null[np.isfinite(comparison.found.null)]
         error = float(runs.std(ddof=1)) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
-        luck = float(null.mean()) if len(null) else -np.inf
+        luck = np.nan_to_num(comparison.found.luck, nan=-np.inf)
         worked = (
             comparison.loophole is None
             and bool(np.isfinite(runs).all())

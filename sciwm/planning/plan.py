@@ -52,7 +52,6 @@ class Plan:
     def figures(self) -> dict[str, Any]:
         """What was planned, predicted and realised, as JSON holds it; in the goal's unit and direction."""
         (goal,) = self.problem.objective.goals
-        null = self.found.null[np.isfinite(self.found.null)]
         content: dict[str, Any] = {
             "objective": str(self.problem.objective),
             "unit": goal.unit,
@@ -60,7 +59,7 @@ class Plan:
             "plans_tried": sum(len(one.plans) for one in self.found.rounds),
             "predicted": goal.direction * self.found.mean,
             "interval": sorted(goal.direction * end for end in self.found.interval),
-            "random_plans": goal.direction * float(null.mean()) if len(null) else None,
+            "random_plans": None if np.isnan(self.found.luck) else goal.direction * self.found.luck,
         }
         if (found := self.comparison) is not None:
             scores = goal.direction * found.realised.scores[0]
@@ -108,7 +107,7 @@ def plan_and_carry_out(
             )
     folder.mkdir(parents=True, exist_ok=True)
     ledger = PlanLedger(folder / "search.jsonl", identity, problem.controls.shape)
-    known = None if library is None else library.known(problem)
+    known = None if library is None else library.related_plans(problem)
     found = search(problem, worlds, planner, budget, ledger, known)
     content = written(problem.controls, torch.as_tensor(found.plan), problem.stage)
     always = [one.resolved(worlds[0].units).written() for one in problem.always]

@@ -84,6 +84,12 @@ class Found:
         return float(low), float(high)
 
     @property
+    def luck(self) -> float:
+        """What random plans were imagined to earn on the mean; not a number where that is not known."""
+        known = self.null[np.isfinite(self.null)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    @property
     def mean(self) -> float:
         """The predicted return."""
         known = self.predicted[np.isfinite(self.predicted)]

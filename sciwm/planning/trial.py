@@ -60,10 +60,9 @@ def recorded(
             shown = [known[run].frame(k) for k in range(known[run].n_frames)]
             for name, values in _values(problem, simulator, shown).items():
                 columns[name].append(values)
-    longest = frames
     return {
         name: np.array(
-            [values + [np.nan] * (longest - len(values)) for values in runs], dtype=float
+            [values + [np.nan] * (frames - len(values)) for values in runs], dtype=float
         ).T[:, None]
         for name, runs in columns.items()
     }
@@ -115,8 +114,7 @@ class Comparison:
         A run that failed, in truth or in imagination, earns what random plans earn; infinity where no
         return of those is known either.
         """
-        known = self.found.null[np.isfinite(self.found.null)]
-        luck = float(known.mean()) if len(known) else -np.inf
+        luck = np.nan_to_num(self.found.luck, nan=-np.inf)
         means = [
             float(np.where(np.isnan(runs), luck, runs).mean())
             for runs in (self.found.predicted, self.realised.scores[0])
@@ -126,8 +124,7 @@ class Comparison:
     @property
     def promised(self) -> float:
         """What the plan was predicted to gain over the mean of random ones; 0 where that is not known."""
-        known = self.found.null[np.isfinite(self.found.null)]
-        return self.found.mean - float(known.mean()) if len(known) else 0.0
+        return 0.0 if np.isnan(self.found.luck) else self.found.mean - self.found.luck
 
     @property
     def chance(self) -> float:

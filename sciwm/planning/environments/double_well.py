@@ -6,11 +6,8 @@ feels friction and heat.
 
 from sciwm.core.units import REDUCED
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.models.dynamics.force_field import ForceField
-from sciwm.models.dynamics.potential import Potential
-from sciwm.models.encoders.encoder import Encoder
 from sciwm.planning.controls import Knobs
-from sciwm.planning.environments.landscape import ORIGIN, RIGHT, UP, WALKER, DoubleWell
+from sciwm.planning.environments.landscape import ORIGIN, RIGHT, UP, WALKER, DoubleWell, untrained
 from sciwm.planning.environments.setting import Setting
 from sciwm.planning.problem import Problem
 from sciwm.simulation.actions import ConstantForce, Frozen
@@ -24,15 +21,6 @@ ANCHORS = [(-3.0, -3.0), (3.0, -3.0), (-3.0, 3.0)]
 def moved_by(simulator: Simulator) -> Propagator:
     """Langevin dynamics at a four-hundredth of the barrier's height."""
     return Langevin(simulator, 0.06, 0.005, 0.1)
-
-
-def untrained() -> Potential:
-    """A force field of one round of messages."""
-    return ForceField(
-        Encoder(10.0, channels=16, lmax=2, layers=1, basis_size=16),
-        repulsion=False,
-        unit_system="reduced",
-    )
 
 
 def double_well(height: float = 2.0) -> Setting:
@@ -51,4 +39,4 @@ def double_well(height: float = 2.0) -> Setting:
         always=[Frozen([ORIGIN, RIGHT, UP])],
     )
     observed = {"x": Place([WALKER], "x"), "speed": Velocity([WALKER], "x")}
-    return Setting(problem, truth, untrained, observed)
+    return Setting(problem, truth, lambda: untrained(10.0), observed)

@@ -14,6 +14,9 @@ from torch import Tensor
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
 from sciwm.core.units import REDUCED, UnitSystem
+from sciwm.models.dynamics.force_field import ForceField
+from sciwm.models.dynamics.potential import Potential
+from sciwm.models.encoders.encoder import Encoder
 from sciwm.simulation.simulator import Evaluation
 
 WALKER, ORIGIN, RIGHT, UP = range(4)
@@ -63,6 +66,12 @@ class Landscape(ABC):
         points[:, :2] = [place, *anchors]
         frame = Frame(numbers=np.arange(1, 5), positions=points, masses=np.ones(4), dimension=2)
         return State.from_frame(frame, torch.float64)
+
+
+def untrained(cutoff: float) -> Potential:
+    """A force field of one round of messages, which sees all anchors and has learned nothing yet."""
+    encoder = Encoder(cutoff, channels=16, lmax=2, layers=1, basis_size=16)
+    return ForceField(encoder, repulsion=False, unit_system="reduced")
 
 
 class DoubleWell(Landscape):

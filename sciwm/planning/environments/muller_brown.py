@@ -2,11 +2,8 @@
 
 from sciwm.core.units import REDUCED
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.models.dynamics.force_field import ForceField
-from sciwm.models.dynamics.potential import Potential
-from sciwm.models.encoders.encoder import Encoder
 from sciwm.planning.controls import Knobs
-from sciwm.planning.environments.landscape import ORIGIN, RIGHT, UP, WALKER, MullerBrown
+from sciwm.planning.environments.landscape import ORIGIN, RIGHT, UP, WALKER, MullerBrown, untrained
 from sciwm.planning.environments.setting import Setting
 from sciwm.planning.problem import Problem
 from sciwm.simulation.actions import ConstantForce, Frozen
@@ -21,15 +18,6 @@ ANCHORS = [(-3.0, -2.0), (3.0, -2.0), (-3.0, 4.0)]
 def moved_by(simulator: Simulator) -> Propagator:
     """Langevin dynamics at a hundredth of the barrier's height."""
     return Langevin(simulator, 0.04, 0.02, 1.0)
-
-
-def untrained() -> Potential:
-    """A force field of one round of messages."""
-    return ForceField(
-        Encoder(9.0, channels=16, lmax=2, layers=1, basis_size=16),
-        repulsion=False,
-        unit_system="reduced",
-    )
 
 
 def muller_brown(target: tuple[float, float] = TARGET) -> Setting:
@@ -53,4 +41,4 @@ def muller_brown(target: tuple[float, float] = TARGET) -> Setting:
         for name, kind in (("place", Place), ("speed", Velocity))
         for axis in ("x", "y")
     }
-    return Setting(problem, truth, untrained, observed)
+    return Setting(problem, truth, lambda: untrained(9.0), observed)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from sciwm.core.bounds import require_not_negative
 from sciwm.core.frame import Array
@@ -42,20 +43,15 @@ class Tree(Planner):
         tree = _Branches(choices, controls.stages, self.exploration)
         for one in history:
             counted = np.where(one.lost == 0, one.merits, np.nan)
-            for sequence, merit in zip(sequences(one.plans, choices), counted, strict=True):
-                tree.add(sequence, None if np.isnan(merit) else float(merit))
+            chosen = controls.chosen(torch.as_tensor(one.plans)).tolist()
+            for sequence, merit in zip(chosen, counted, strict=True):
+                tree.add(tuple(sequence), None if np.isnan(merit) else float(merit))
         found: list[tuple[int, ...]] = []
         while len(found) < self.population and not tree.exhausted(()):
             found.append(tree.next(rng))
             tree.add(found[-1], None)
         plans = (np.array(found, dtype=float).reshape(-1, controls.stages, 1) + 0.5) / choices
         return np.asarray(plans)
-
-
-def sequences(plans: Array, choices: int) -> list[tuple[int, ...]]:
-    """What each plan chooses, stage after stage."""
-    numbers = np.minimum((plans[..., 0] * choices).astype(int), choices - 1)
-    return [tuple(row) for row in numbers.tolist()]
 
 
 class _Branches:
