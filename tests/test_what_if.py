@@ -7,6 +7,8 @@ from ase.build import molecule
 from conftest import OLD_MODEL, loaded_without_digest
 
 from sciwm.core.state import State
+from sciwm.core.units import REDUCED
+from sciwm.interfaces.what_if import likely
 from sciwm.interfaces.world import World
 from sciwm.simulation.actions import ConstantForce, Frozen, MassChange, Removal
 
@@ -73,7 +75,6 @@ def test_a_world_imagines_under_actions(world):
 
 def test_the_horizon_ends_where_twins_have_parted_as_far():
     from sciwm.core.frame import Frame
-    from sciwm.core.units import REDUCED
     from sciwm.interfaces.what_if import WhatIf
 
     def path(places):
@@ -91,6 +92,47 @@ def test_the_horizon_ends_where_twins_have_parted_as_far():
     assert answer._repr_png_()[:4] == b"\x89PNG"
     long = WhatIf(path([0, 0]), path([0, 1]), path([0.1, 0.2]), [0], [None], REDUCED)
     assert long.horizon is None
+
+
+def test_bounds_of_several_worlds_hold_for_the_truth():
+    """If the truth is one more world and run, nine of ten of its effects are inside; what single runs of the
+    worlds span holds fewer."""
+    rng = np.random.default_rng(0)
+    cases = 20_000
+    for worlds, runs, noise in ((4, 3, 0.5), (4, 1, 0.0), (3, 8, 2.0)):
+        offset = rng.normal(size=(worlds + 1, 1, cases))
+        luck = noise * rng.normal(size=(1, runs + 1, cases))  # that all worlds share
+        effects = 5.0 + offset + luck
+        truth = effects[0, 0]
+        low, high = likely(effects[1:, 1:])
+        assert 0.87 < ((truth >= low) & (truth <= high)).mean() < 0.93
+        pooled = effects[1:, 1:].reshape(1, -1, cases)  # as if all were one world's
+        low, high = likely(pooled)
+        assert ((truth >= low) & (truth <= high)).mean() < 0.8
+
+
+def test_worlds_that_disagree_widen_the_bounds(world):
+    stiffer = World(loaded_without_digest(OLD_MODEL))
+    with torch.no_grad():
+        for weight in stiffer.model.parameters():
+            weight.mul_(1.02)
+    asked = molecule("H2O"), "2fs", [MassChange([1], "2.014 u")]
+    settings = {"temperature": "300K", "dt": "0.2fs", "seeds": 3}
+    same = world.what_if(*asked, others=[world], **settings)
+    assert "3 runs in each of 2 worlds" in repr(same)
+    np.testing.assert_array_equal(same.parting[:3], same.parting[3:])
+    other = world.what_if(*asked, others=[stiffer], **settings)
+    agreed, doubted = same.effect(speed), other.effect(speed)
+    assert doubted.high[-1] - doubted.low[-1] > 1.5 * (agreed.high[-1] - agreed.low[-1])
+
+
+def test_worlds_of_other_units_are_not_asked_together(world):
+    class Reduced(World):
+        units = REDUCED
+
+    reduced = Reduced(loaded_without_digest(OLD_MODEL))
+    with pytest.raises(ValueError, match="molecular and reduced"):
+        world.what_if(molecule("H2O"), "1fs", [], others=[reduced])
 
 
 def test_what_cannot_be_done_is_told(world):

@@ -6,12 +6,40 @@ from functools import cached_property
 from io import BytesIO
 
 import numpy as np
+from scipy.stats import t as student
 
 from sciwm.core.frame import Array, Frame
 from sciwm.core.units import UnitSystem
 
 LIKELY = (0.05, 0.95)
 """Between these parts of the runs an effect is given."""
+
+
+def likely(changes: Array) -> tuple[Array, Array]:
+    """Between what an effect is expected to be in nine of ten true runs.
+
+    Of one world, between what nine of ten of its runs are. Of several, Student's interval for one more world
+    and one more run, so that few worlds which agree by luck do not promise much; its degrees of freedom are
+    those of a sum of two variances (Satterthwaite, Biometrics Bull. 2, 110 (1946), equation 17).
+
+    Args:
+        changes: (W, R, ...) that each of W worlds says of each of R runs.
+    """
+    worlds, runs = changes.shape[:2]
+    if worlds == 1:
+        low, high = np.quantile(changes[0], LIKELY, axis=0)
+        return low, high
+    between = changes.mean(axis=1).var(axis=0, ddof=1) * (1.0 + 1.0 / worlds)
+    # The runs are the same in all worlds: their number is R, and not W R.
+    within = np.zeros_like(between)
+    if runs > 1:
+        within = changes.var(axis=1, ddof=1).mean(axis=0) * (1.0 + 1.0 / runs)
+    weight = between**2 / (worlds - 1) + within**2 / max(runs - 1, 1)
+    total = between + within
+    freedom = np.divide(total**2, weight, out=np.ones_like(total), where=weight > 0)
+    half = student.ppf(LIKELY[1], freedom) * np.sqrt(total)
+    middle = changes.mean(axis=(0, 1))
+    return middle - half, middle + half
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +49,8 @@ class Effect:
     Attributes:
         times: (T,) in the units' time.
         mean: (T,) over runs.
-        low: (T,) below which a twentieth of the runs are.
-        high: (T,) above which a twentieth of the runs are.
+        low: (T,) below which a twentieth of the runs are expected (see `likely`).
+        high: (T,) above which a twentieth of the runs are expected.
     """
 
     times: Array
@@ -35,6 +63,8 @@ class Effect:
 class WhatIf:
     """The same runs with and without actions; a notebook shows how far they part.
 
+    Runs of several worlds stand world after world, each world with the same runs.
+
     Attributes:
         without: Frames of each run that was not acted on.
         acted: Frames of each run that was.
@@ -42,6 +72,7 @@ class WhatIf:
         before: Number that each particle of `acted` has in `without`; None for those that were added.
         stopped: Why each run that was acted on ended early; None for those that did not.
         units: What the numbers are in.
+        worlds: How many were asked.
     """
 
     without: list[list[Frame]]
@@ -50,6 +81,7 @@ class WhatIf:
     before: Sequence[int | None]
     stopped: Sequence[str | None]
     units: UnitSystem
+    worlds: int = 1
 
     @cached_property
     def times(self) -> Array:
@@ -66,7 +98,7 @@ class WhatIf:
                 for run in range(len(self.acted))
             ]
         )
-        low, high = np.quantile(changes, LIKELY, axis=0)
+        low, high = likely(changes.reshape(self.worlds, -1, len(self.times)))
         return Effect(self.times, changes.mean(axis=0), low, high)
 
     @cached_property
@@ -109,10 +141,12 @@ class WhatIf:
         )
 
     def __repr__(self) -> str:
-        runs, last = len(self.acted), self.times[-1]
+        runs, last = f"{len(self.acted) // self.worlds} runs", self.times[-1]
+        if self.worlds > 1:
+            runs += f" in each of {self.worlds} worlds"
         unit = f" {self.units.time}".rstrip()
         meant = "to the end" if self.horizon is None else f"until {self.horizon:g}{unit}"
-        return f"WhatIf({runs} runs of {last:g}{unit}; the effect means something {meant})"
+        return f"WhatIf({runs} of {last:g}{unit}; the effect means something {meant})"
 
     def _repr_png_(self) -> bytes:
         from sciwm.report.plots import time_series

@@ -229,6 +229,7 @@ class World:
         seeds: int = 8,
         friction: str | float | None = None,
         resolution: str | float = 0.001,
+        others: Sequence["World"] = (),
     ) -> "WhatIf":
         """What actions change: the same runs with and without them, under the same random numbers.
 
@@ -244,24 +245,38 @@ class World:
             friction: Of the thermostat.
             resolution: A length: how well the start is known. Twins whose particles are displaced by it at
                 random (root mean square), and that nobody acts on, show for how long anything can be said.
+            others: More worlds to ask the same, such as members of an ensemble: where they disagree, the
+                interval of an effect is wider.
 
         Raises:
-            ValueError: If an action cannot be taken on this system.
+            ValueError: If an action cannot be taken on this system, or another world has other units.
         """
         require_counts(seeds=seeds)
-        state = State.collate([self.state(system)] * seeds)
-        propagator, state = self._started(Motion(dt, temperature, friction=friction), state)
-        steps = self._strides(time, propagator)
-        acting, changed = acted(propagator, state, actions)
-        rollout = Rollout(propagator, every=every)
-        without = rollout.run(state, steps)
+        worlds = [self, *others]
+        for one in others:
+            if one.units != self.units:
+                raise ValueError(
+                    f"worlds that are asked together share their units; got {self.units.name} and "
+                    f"{one.units.name}"
+                )
+        motion = Motion(dt, temperature, friction=friction)
         away = parse_quantity(str(resolution), "length", self.units)
-        nudges = RandomStreams(0, NUDGES).at(0, state).to(state.positions)
-        moved = state.positions + away / 3**0.5 * state.within_dimensions(nudges)
-        twins = rollout.run(state.moved(moved, state.velocities), steps)
-        done = Rollout(acting, every=every).run(changed, steps)
+        without, done, twins = list[list[Frame]](), list[list[Frame]](), list[list[Frame]]()
+        stopped: list[str | None] = []
+        for world in worlds:
+            propagator, state = world._started(motion, State.collate([world.state(system)] * seeds))
+            steps = world._strides(time, propagator)
+            acting, changed = acted(propagator, state, actions)
+            rollout = Rollout(propagator, every=every)
+            without += rollout.run(state, steps).frames
+            nudges = RandomStreams(0, NUDGES).at(0, state).to(state.positions)
+            moved = state.positions + away / 3**0.5 * state.within_dimensions(nudges)
+            twins += rollout.run(state.moved(moved, state.velocities), steps).frames
+            result = Rollout(acting, every=every).run(changed, steps)
+            done += result.frames
+            stopped += result.reasons
         before = numbers_before(actions, int(state.counts[0]))
-        return WhatIf(without.frames, done.frames, twins.frames, before, done.reasons, self.units)
+        return WhatIf(without, done, twins, before, stopped, self.units, len(worlds))
 
     def _started(self, motion: Motion, state: State) -> tuple[Propagator, State]:
         """What moves a state, and the state with thermal velocities where it has none."""
