@@ -2,13 +2,14 @@
 the way, against the cross-entropy method and PPO (Stable-Baselines3) on the true simulator.
 
 Four tasks (`sciwm.planning.environments`), one setting for all of them. A return is told as a share: 0 is the
-mean of plans drawn at random, 1 the best return known, which a long search in the true simulator found (its
-steps are not counted). What each method would do is judged by fresh runs of the true simulator, which are not
-counted either: imagination after each motion, from the fifth on, the cross-entropy method after each round,
-by the better of its best plan and the mean of its elites, PPO after each 512 stages. A motion that teaches a
-world gives forces at every second step; the other methods see returns only. With --second true a second task
-like each is learned with a library of protocols and without; what the first task took, and four runs that
-prove its plan, are not counted. About an hour and a half on one core.
+mean of plans drawn at random, 1 the best return known, of a long search for a plan and of long learning of a
+policy in the true simulator (their steps are not counted). What each method would do is judged by fresh runs
+of the true simulator, which are not counted either: imagination after each motion, from the fifth on, the
+cross-entropy method after each round, by the better of its best plan and the mean of its elites, PPO after
+each 512 stages. Imagination is asked for a plan, which is made beforehand, and for a policy, which sees what
+comes. A motion that teaches a world gives forces at every second step; the other methods see returns only.
+With --second true a second task like each is learned with a library of protocols and without; what the first
+task took, and four runs that prove its plan, are not counted. About three hours on one core.
 
     python scripts/bench_planning.py [--tasks double_well,ions] [--second true] [--seeds 5] [--json_file FILE]
 """
@@ -25,9 +26,12 @@ from jsonargparse import auto_cli
 
 from sciwm.core.frame import Array
 from sciwm.planning.environments.setting import Setting
+from sciwm.planning.episodes import Episodes
 from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, Round
 from sciwm.planning.planners.planner import drawn
+from sciwm.planning.policy import ActorCritic, Lessons, Policy, returns_of
+from sciwm.planning.policy_practice import practise_policy
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, round_of, search
 from sciwm.planning.trial import Comparison
@@ -46,6 +50,7 @@ JUDGED = 32  # fresh runs
 PLANNER = CrossEntropy(population=192, rounds=12, elites=12)
 SCHEDULE = Schedule(first=4, rounds=6, members=2, train_steps=1500, matrix_rate=0.03)
 BUDGET = {"runs": 1, "finalists": 6, "trials": 16, "caution": 0.5}
+LESSONS = Lessons(batches=60, motions=64, caution=0.5)
 MOST_STEPS = 60_000  # of the true simulator, for the methods without a world
 POPULATIONS = (16, 64)  # of the cross-entropy method there; the best of them is told
 LOOK = 512  # stages after which PPO learns, and is judged
@@ -84,6 +89,49 @@ def in_imagination(
         true = setting.problem.run(setting.truth, one.plan[None], seeds).scores[0]
         inside = float(((true >= low) & (true <= high)).mean())
         yield one.steps, float(np.nanmean(true)), {"inside": inside, "predicted": one.found.mean}
+
+
+def led(setting: Setting, policy: Policy) -> Array:
+    """True returns under a policy."""
+    judge = Episodes(setting.problem, setting.truth, setting.observed)
+    return returns_of(policy, judge, range(10**7, 10**7 + JUDGED))
+
+
+def by_policy(
+    setting: Setting, seed: int, folder: Path
+) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Steps so far, true return of the policy learned in imagination, and what was predicted of it."""
+    budget = Budget(seed=seed, **BUDGET)
+    for one in practise_policy(
+        setting.problem,
+        setting.truth,
+        setting.observed,
+        setting.untrained,
+        folder,
+        budget,
+        SCHEDULE,
+        LESSONS,
+    ):
+        low, high = one.interval
+        true = led(setting, one.policy)
+        inside = float(((true >= low) & (true <= high)).mean())
+        predicted = float(np.nanmean(one.predicted))
+        yield one.steps, float(np.nanmean(true)), {"inside": inside, "predicted": predicted}
+
+
+def best_plan(setting: Setting) -> float:
+    """Mean true return of the best plan that a long search in the true simulator found."""
+    budget = Budget(runs=4, trials=64, finalists=8, seed=99)
+    planner = CrossEntropy(population=128, rounds=20, elites=16)
+    return judged(setting, search(setting.problem, [setting.truth], planner, budget).plan)
+
+
+def best_policy(setting: Setting) -> float:
+    """The same of a policy that learned for long in the true simulator."""
+    episodes = Episodes(setting.problem, setting.truth, setting.observed)
+    agent = ActorCritic(episodes, seed=99)
+    agent.improve([episodes], Lessons(batches=200))
+    return float(np.nanmean(led(setting, agent.policy)))
 
 
 def with_library(
@@ -129,20 +177,15 @@ def by_ppo(setting: Setting, seed: int) -> Iterator[tuple[int, float, dict[str, 
     from sciwm.planning.environments.motion_env import MotionEnv
 
     env = MotionEnv(setting.problem, setting.truth, setting.observed, first_seed=10**6 * (seed + 1))
-    judge = MotionEnv(setting.problem, setting.truth, setting.observed)
+    judge = Episodes(setting.problem, setting.truth, setting.observed)
     agent = PPO("MlpPolicy", env, n_steps=LOOK, seed=seed, device="cpu")
     while env.steps < MOST_STEPS:
         agent.learn(LOOK, reset_num_timesteps=False)
-        returns = []
-        for run in range(16):
-            seen, _ = judge.reset(seed=10**7 + run)
-            over = False
-            while not over:
-                action, _ = agent.predict(seen, deterministic=True)
-                seen, _, ended, cut, _ = judge.step(action)
-                over = ended or cut
-            returns.append(judge.worth)
-        yield env.steps, float(np.mean(returns)), {}
+        seen = judge.begin(range(10**7, 10**7 + JUDGED))
+        while not judge.over:
+            actions, _ = agent.predict(seen.astype(np.float32), deterministic=True)
+            seen, _ = judge.step(0.5 + 0.5 * actions)
+        yield env.steps, float(judge.worth.mean()), {}
 
 
 def first_enough(
@@ -165,7 +208,7 @@ def main(
     seeds: int = 5,
     json_file: str | None = None,
     folder: str = "runs/bench_planning",
-    ppo: bool = True,
+    methods: str = "policy,imagination,cross entropy 16,cross entropy 64,PPO",
     second: bool = False,
 ) -> None:
     """Prints a row for each task and method.
@@ -173,29 +216,30 @@ def main(
     Args:
         json_file: Where to write the figures as JSON too.
         folder: For the motions and models of what is learned.
-        ppo: Whether PPO is tried too.
-        second: Whether, instead, a second task like each is learned with a library of protocols and without.
+        methods: Which ways to learn are tried.
+        second: Whether, instead, a second task like each is learned with a library of protocols and without;
+            the best return known is that of a plan then.
     """
     warnings.filterwarnings("ignore", message="no reference_energies")
     figures: dict[str, object] = {}
     for task in tasks.split(","):
         setting = setting_of(task, **(SECOND[task] if second else {}))
-        long = search(
-            setting.problem,
-            [setting.truth],
-            CrossEntropy(population=128, rounds=20, elites=16),
-            Budget(runs=4, trials=64, finalists=8, seed=99),
-        )
-        best = judged(setting, long.plan)
+        known = {"plan": best_plan(setting)}
+        if not second:
+            known["policy"] = best_policy(setting)
+        best = max(known.values())
         luck = drawn(64, setting.problem.controls, np.random.default_rng(99))
         null = float(np.nanmean(setting.problem.run(setting.truth, luck, [0, 1]).scores))
 
         def share(value: float, best: float = best, null: float = null) -> float:
             return (value - null) / (best - null)
 
-        print(f"\n{task}: plans at random {null:.3f}, best known {best:.3f}", flush=True)
-        figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best}
-        methods = {
+        print(f"\n{task}: plans at random {null:.3f}, best known {known}", flush=True)
+        figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best, **known}
+        ways: dict[str, Callable[[int], Iterator[tuple[int, float, dict[str, float]]]]] = {
+            "policy": lambda seed, s=setting, t=task: by_policy(
+                s, seed, Path(folder, "policy", t, str(seed))
+            ),
             "imagination": lambda seed, s=setting, t=task: in_imagination(
                 s, seed, Path(folder, t, str(seed))
             ),
@@ -206,14 +250,15 @@ def main(
                 for count in POPULATIONS
             },
         }
+        ways["PPO"] = lambda seed, s=setting: by_ppo(s, seed)
+        wanted = methods.split(",")
         if second:
-            methods = {"imagination": methods["imagination"]}
-            methods["library"] = lambda seed, t=task: with_library(
+            ways["library"] = lambda seed, t=task: with_library(
                 t, seed, Path(folder, "library", t, str(seed))
             )
-        elif ppo:
-            methods["PPO"] = lambda seed, s=setting: by_ppo(s, seed)
-        for name, method in methods.items():
+            wanted = ["imagination", "library"]
+        for name in wanted:
+            method = ways[name]
             rows = []
             for seed in range(seeds):
                 rows.append(first_enough(method(seed), share))

@@ -152,7 +152,7 @@ class TestEnvironment:
             if cut:
                 break
         assert cut
-        assert told == {"reason": "too far"}
+        assert told == {"reason": "left the simulator's domain: too far"}
         assert env.worth == pytest.approx(start)
 
     def test_a_plan_may_wait(self, environments):
@@ -265,9 +265,9 @@ def test_the_torsion_starts_gauche_and_the_world_knows_the_molecule():
     assert np.isfinite(found.scores).all()
 
 
-def test_energy_is_conserved_in_the_trap():
+def test_energy_is_conserved_among_the_charges():
     problem = mixture().problem
-    law = SoftenedCoulomb(1.0)
+    law = SoftenedCoulomb()
     state = problem.start
     propagator = VelocityVerlet(law, 0.005)
     evaluation = propagator.start(state)

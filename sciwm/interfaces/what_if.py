@@ -18,9 +18,10 @@ LIKELY = (0.05, 0.95)
 def likely(changes: Array) -> tuple[Array, Array]:
     """Between what an effect is expected to be in nine of ten true runs.
 
-    Of one world, between what nine of ten of its runs are. Of several, Student's interval for one more world
-    and one more run, so that few worlds which agree by luck do not promise much; its degrees of freedom are
-    those of a sum of two variances (Satterthwaite, Biometrics Bull. 2, 110 (1946), equation 17).
+    Of one world, between what nine of ten of its runs are. Of several, Student's interval for one more run of
+    what such worlds say on the mean, so that few which agree by luck do not promise much; its degrees of
+    freedom are those of a sum of two variances (Satterthwaite, Biometrics Bull. 2, 110 (1946), equation 17).
+    It holds the truth where worlds err independently of one another; what all of them lack, none tells.
 
     Args:
         changes: (W, R, ...) that each of W worlds says of each of R runs.
@@ -29,7 +30,7 @@ def likely(changes: Array) -> tuple[Array, Array]:
     if worlds == 1:
         low, high = np.quantile(changes[0], LIKELY, axis=0)
         return low, high
-    between = changes.mean(axis=1).var(axis=0, ddof=1) * (1.0 + 1.0 / worlds)
+    between = changes.mean(axis=1).var(axis=0, ddof=1) / worlds
     # The runs are the same in all worlds: their number is R, and not W R.
     within = np.zeros_like(between)
     if runs > 1:

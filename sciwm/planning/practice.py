@@ -118,7 +118,7 @@ def practise(
         plan = given[number] if number < len(given) else drawn(1, problem.controls, rng)[0]
         if number >= schedule.first:
             worlds = list(
-                _worlds(motions, problem, untrained, folder / f"{number}", budget, schedule)
+                worlds_from(motions, untrained, folder / f"{number}", budget.seed, schedule)
             )
             # What is new lies where no world was trained yet.
             daring = replace(problem, daring=True)
@@ -130,23 +130,27 @@ def practise(
         yield Episode(plan, found, realised, steps, worlds)
 
 
-def _worlds(
+def worlds_from(
     motions: Sequence[Path],
-    problem: Problem,
     untrained: Callable[[], Potential],
     folder: Path,
-    budget: Budget,
+    seed: int,
     schedule: Schedule,
 ) -> Iterator[Simulator]:
-    """New worlds, learned from all true motions."""
+    """New worlds, learned from all true motions.
+
+    Args:
+        motions: Files of them, with forces.
+        untrained: A new model of a world.
+        folder: For what is learned; it does not exist.
+    """
     folder.mkdir()
     files = folder / "train.h5md", folder / "held_back.h5md"
     held = motions[1::HELD_BACK]
     _gather([one for one in motions if one not in held], files[0])
     _gather(held, files[1])
     for member in range(schedule.members):
-        seed = budget.seed * schedule.members + member
-        torch.manual_seed(seed)
+        torch.manual_seed(seed * schedule.members + member)
         task = ForceTask(untrained(), matrix_rate=schedule.matrix_rate)
         data = FrameData(
             str(files[0]), str(files[1]), batch_size=16, bootstrap=schedule.members > 1

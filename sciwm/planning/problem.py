@@ -19,6 +19,7 @@ from sciwm.simulation.actions import Action, Change, Frozen, acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.propagators import Propagator
 from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.rollout.frame_store import Unstored
 from sciwm.simulation.rollout.stability import Stability
 from sciwm.simulation.simulator import Evaluation, Simulator
 from sciwm.simulation.velocities import maxwell_boltzmann
@@ -108,7 +109,7 @@ class Problem:
         steps = self.steps(moving)
         guard = Stability(state, moving) if self.daring else None
         rollout = Rollout(moving, every=self.every, watch=gauge, guard=guard, bar=bar)
-        result = rollout.run(state, steps)
+        result = rollout.advanced(rollout.begun(state), steps, state, Unstored()).merged()
         shape = len(plans), len(seeds)
         reasons = [
             result.reasons[k : k + shape[1]] for k in range(0, len(result.reasons), shape[1])
@@ -220,12 +221,17 @@ class Gauge:
         self._rows[step] = row
         return {}
 
+    def seen(self) -> dict[str, Array]:
+        """(T, S) of every measure, from the start to now; NaN where a run had ended."""
+        return {
+            name: torch.stack([row[name] for row in self._rows.values()]).detach().cpu().numpy()
+            for name in self._measures
+        }
+
     def paths(self, rows: int) -> dict[str, Array]:
-        """(rows, S) of every measure, from the start on; NaN where all runs had ended."""
-        found = {}
-        for name in self._measures:
-            seen = torch.stack([row[name] for row in self._rows.values()]).detach().cpu().numpy()
-            found[name] = np.full((rows, self._systems), np.nan)
+        """(rows, S) the same, to the end of the motion."""
+        found = {name: np.full((rows, self._systems), np.nan) for name in self._measures}
+        for name, seen in self.seen().items():
             found[name][: len(seen)] = seen
         return found
 

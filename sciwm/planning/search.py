@@ -55,6 +55,20 @@ class Budget:
         return list(range(first, first + count))
 
 
+def likely(predicted: Array) -> tuple[float, float]:
+    """In which nine of ten runs are predicted to be; from fewer than twenty, the least to the most.
+
+    Args:
+        predicted: Returns of any shape; those that are no number do not count.
+    """
+    known = predicted[np.isfinite(predicted)]
+    if not len(known):
+        return float("nan"), float("nan")
+    # Weibull's places of ranked values, i / (n + 1), hold for a few runs as well.
+    low, high = np.quantile(known, LIKELY, method="weibull")
+    return float(low), float(high)
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """The plan that promises most.
@@ -75,13 +89,8 @@ class Found:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """In which nine of ten runs are predicted to be; from fewer than twenty, the least to the most."""
-        known = self.predicted[np.isfinite(self.predicted)]
-        if not len(known):
-            return float("nan"), float("nan")
-        # Weibull's places of ranked values, i / (n + 1), hold for a few runs as well.
-        low, high = np.quantile(known, LIKELY, method="weibull")
-        return float(low), float(high)
+        """See `likely`."""
+        return likely(self.predicted)
 
     @property
     def luck(self) -> float:

@@ -13,18 +13,15 @@ SOFTENING = 0.5
 
 
 class SoftenedCoulomb:
-    """U = Σ q p / √(r² + s²) over the pairs of each system, all of which have as many particles, and a trap
-    of U = k r² / 2 per particle to the first particle, which is its middle.
+    """U = Σ q p / √(r² + s²) over the pairs of each system, all of which have as many particles.
 
     Args:
-        stiffness: k.
         softening: s.
     """
 
     units: UnitSystem = REDUCED
 
-    def __init__(self, stiffness: float = 0.0, softening: float = SOFTENING):
-        self.stiffness = stiffness
+    def __init__(self, softening: float = SOFTENING):
         self.softening = softening
 
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
@@ -37,11 +34,6 @@ class SoftenedCoulomb:
         products = q[:, :, None] * q[:, None] * (1 - torch.eye(x.shape[1]).to(x))
         pull = products / distance**3
         energy = 0.5 * (products / distance).sum((1, 2))
-        if self.stiffness:
-            held = torch.zeros_like(pull)
-            held[:, 0, 1:] = held[:, 1:, 0] = self.stiffness
-            pull = pull - held
-            energy = energy + 0.25 * (held * arms.square().sum(-1)).sum((1, 2))
         return Evaluation(energy, (pull[..., None] * arms).sum(2).reshape(-1, 3))
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:

@@ -15,12 +15,12 @@ from sciwm.planning.controls import Knobs
 from sciwm.planning.environments.charges import SoftenedCoulomb, pair_law
 from sciwm.planning.environments.setting import Setting
 from sciwm.planning.problem import Problem
-from sciwm.simulation.actions import Frozen, UniformField
+from sciwm.simulation.actions import Trap, UniformField
 from sciwm.simulation.collective_variables import Place, Velocity
 from sciwm.simulation.propagators import Langevin, Propagator
 from sciwm.simulation.simulator import Simulator
 
-LIGHT, HEAVY = [1, 3, 5, 7], [2, 4, 6, 8]
+LIGHT, HEAVY = [0, 2, 4, 6], [1, 3, 5, 7]
 MASSES = 0.5, 2.0
 CHARGE = 0.3
 STIFFNESS = 1.0
@@ -34,18 +34,21 @@ def moved_by(simulator: Simulator) -> Propagator:
 def mixture(stiffness: float = STIFFNESS) -> Setting:
     """Return: how far the light particles end to the right of the heavy ones, on the mean.
 
-    The first particle is the middle of the trap, and is held.
+    Args:
+        stiffness: Of the trap, which is known as the field is: part of the apparatus.
     """
     turns = np.arange(8) * (2 * np.pi / 8)
-    points = np.zeros((9, 3))
-    points[1:, 0], points[1:, 1] = 0.8 * np.cos(turns), 0.8 * np.sin(turns)
-    masses = np.full(9, MASSES[1])
+    points = np.zeros((8, 3))
+    points[:, 0], points[:, 1] = 0.8 * np.cos(turns), 0.8 * np.sin(turns)
+    masses = np.full(8, MASSES[1])
     masses[LIGHT] = MASSES[0]
-    numbers = np.ones(9, dtype=np.int64)
-    numbers[0] = 0
-    charges = np.full(9, CHARGE)
-    charges[0] = 0.0
-    frame = Frame(numbers=numbers, positions=points, masses=masses, charges=charges, dimension=2)
+    frame = Frame(
+        numbers=np.ones(8, dtype=np.int64),
+        positions=points,
+        masses=masses,
+        charges=np.full(8, CHARGE),
+        dimension=2,
+    )
     measures = {"light": Place(LIGHT, "x"), "heavy": Place(HEAVY, "x")}
     problem = Problem(
         start=State.from_frame(frame, torch.float64),
@@ -56,11 +59,11 @@ def mixture(stiffness: float = STIFFNESS) -> Setting:
         propagator=moved_by,
         every=2,
         temperature=0.002,
-        always=[Frozen([0])],
+        always=[Trap([*range(8)], stiffness, [0.0, 0.0, 0.0])],
     )
     observed = {
         f"{name} {kind}": variable(particles, "x")
         for name, variable in (("place", Place), ("speed", Velocity))
         for kind, particles in (("light", LIGHT), ("heavy", HEAVY))
     }
-    return Setting(problem, SoftenedCoulomb(stiffness), lambda: pair_law(2), observed)
+    return Setting(problem, SoftenedCoulomb(), lambda: pair_law(2), observed)

@@ -52,6 +52,19 @@ class FrameStore:
         self._checkpoint.save(snapshot, [self._writer.n_frames(name) for name in self._names])
 
 
+class Unstored:
+    """Keeps no frames: for runs of which only what is watched counts."""
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+    def save_if_due(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+
 def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]:
     """The running systems as they are now."""
     state = snapshot.state

@@ -18,7 +18,7 @@ from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.propagators.propagator import Propagator
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.events import Watch
-from sciwm.simulation.rollout.frame_store import FrameStore
+from sciwm.simulation.rollout.frame_store import FrameStore, Unstored
 from sciwm.simulation.rollout.snapshot import Snapshot
 from sciwm.simulation.rollout.stability import (
     Guard,
@@ -106,7 +106,7 @@ class Rollout:
             require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
         require_counts(0, steps=steps)
         if self.output is None:
-            return self._simulate(self._start(state), steps, state, FrameStore(names, self.every))
+            return self._simulate(self.begun(state), steps, state, FrameStore(names, self.every))
         # Another that has just begun has no steps yet, and would be taken for one that never did.
         with sole_writer(self.output, "wait until it ends, or choose another output"):
             return self._recorded(self.output, state, steps, names, resume)
@@ -127,7 +127,7 @@ class Rollout:
         started = snapshot.step > 0
         if not started:
             output.unlink(missing_ok=True)
-            snapshot, written = self._start(state), [0] * state.n_systems
+            snapshot, written = self.begun(state), [0] * state.n_systems
             # Before the file, so that a file without a checkpoint is never one of ours.
             checkpoint.save(snapshot, written)
         kind, fingerprint = self.propagator.origin
@@ -150,11 +150,27 @@ class Rollout:
     def _simulate(
         self, snapshot: Snapshot, steps: int, start: State, frames: FrameStore
     ) -> RolloutResult:
-        guard = self.guard or Trust(start, self.propagator)
         if snapshot.step == 0:
             frames.add(snapshot)
         # Makes all groups of a new file, and cuts a resumed one to what the checkpoint knows.
         frames.save(snapshot)
+        snapshot = self.advanced(snapshot, steps, start, frames)
+        frames.save(snapshot)
+        done = snapshot.merged()
+        if snapshot.evaluation is not None:
+            done.whole.energy, done.whole.forces = done.energy, done.forces
+        return RolloutResult(done.whole, done.steps, done.reasons, frames.trajectories)
+
+    def advanced(
+        self, snapshot: Snapshot, steps: int, start: State, frames: FrameStore | Unstored
+    ) -> Snapshot:
+        """Where the running systems are once `steps` steps are done, those before included.
+
+        Args:
+            snapshot: From `begun`, or of an earlier leg.
+            start: Where every system started.
+        """
+        guard = self.guard or Trust(start, self.propagator)
         bar = Bar(total=steps, initial=snapshot.step, unit="step", delay=2.0, disable=not self.bar)
         try:
             while snapshot.step < steps and snapshot.running:
@@ -190,13 +206,9 @@ class Rollout:
             raise
         finally:
             bar.close()
-        frames.save(snapshot)
-        done = snapshot.merged()
-        if snapshot.evaluation is not None:
-            done.whole.energy, done.whole.forces = done.energy, done.forces
-        return RolloutResult(done.whole, done.steps, done.reasons, frames.trajectories)
+        return snapshot
 
-    def _start(self, state: State) -> Snapshot:
+    def begun(self, state: State) -> Snapshot:
         """Every system evaluated at step 0, except where that fails."""
         snapshot = Snapshot.beginning(state, self.propagator)
         while snapshot.running:
