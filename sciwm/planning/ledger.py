@@ -11,7 +11,7 @@ import numpy as np
 from sciwm.planning.planners.planner import Round
 
 FIELDS = ("plans", "merits", "lost")
-"""Of a round."""
+"""Of every round."""
 
 
 class PlanLedger:
@@ -43,7 +43,10 @@ class PlanLedger:
             )
         for number, content in enumerate(contents[1:], 2):
             try:
-                one = Round(*(np.array(content[name], dtype=float) for name in FIELDS))
+                fields = {name: np.array(content[name], dtype=float) for name in FIELDS}
+                if "slopes" in content:
+                    fields["slopes"] = np.array(content["slopes"], dtype=float)
+                one = Round(**fields)
                 require_round(one, shape)
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
@@ -57,7 +60,8 @@ class PlanLedger:
 
     def add(self, one: Round) -> None:
         """A round that was tried."""
-        self._write({name: getattr(one, name).tolist() for name in FIELDS})
+        fields = {name: getattr(one, name).tolist() for name in FIELDS}
+        self._write(fields if one.slopes is None else fields | {"slopes": one.slopes.tolist()})
         self.rounds.append(one)
 
     def _content(self, line: str, number: int) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def require_round(one: Round, shape: tuple[int, int]) -> None:
     """Raises ValueError unless these are plans of a shape, from 0 to 1, with a merit each."""
     count = len(one.plans)
     whole = one.plans.shape == (count, *shape) and one.merits.shape == one.lost.shape == (count,)
+    whole &= one.slopes is None or one.slopes.shape == one.plans.shape
     if not whole or not count or np.isnan(one.merits).any() or not (one.lost >= 0).all():
         raise ValueError(f"{one.plans.shape} plans with {one.merits.shape} merits are no round")
     if not ((one.plans >= 0) & (one.plans <= 1)).all():

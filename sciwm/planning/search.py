@@ -1,7 +1,7 @@
 """Planning in imagination: what promises most in every world that was learned."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from sciwm.planning.ledger import PlanLedger, Unkept, best_so_far
 from sciwm.planning.planners.cross_entropy import CrossEntropy
 from sciwm.planning.planners.planner import Planner, Round, best_of, drawn
 from sciwm.planning.problem import Problem, Returns
+from sciwm.planning.slopes import slopes
 from sciwm.simulation.simulator import Simulator
 
 LIKELY = (0.05, 0.95)
@@ -136,6 +137,9 @@ def search(
                 plans[: len(known)] = known[: len(plans)]
             found = [problem.run(world, plans, seeds, bar=False) for world in worlds]
             tried = round_of(plans, found, budget.caution)
+            if planner.uses_slopes:
+                each = np.stack([slopes(problem, world, plans, seeds) for world in worlds])
+                tried = replace(tried, slopes=_slopes_of(found, each, budget.caution))
             if number == 0 and np.isinf(tried.merits).all():
                 raise ValueError(f"no plan of {len(plans)} comes to anything: {_why(found)}")
             ledger.add(tried)
@@ -167,6 +171,19 @@ def round_of(plans: Array, found: Sequence[Returns], caution: float) -> Round:
     lost = np.sum([np.isnan(one.scores).sum(axis=1) for one in found], axis=0)
     merits = means.mean(axis=0) - caution * means.std(axis=0, ddof=len(found) > 1)
     return Round(plans, np.where(np.isnan(merits), -np.inf, merits), lost)
+
+
+def _slopes_of(found: Sequence[Returns], each: Array, caution: float) -> Array:
+    """(P, stages, size) derivatives of merits.
+
+    Args:
+        each: (W, P, stages, size) derivatives of the mean score in each world.
+    """
+    means = np.stack([_mean(one.scores) for one in found])
+    away, spread = means - means.mean(axis=0), means.std(axis=0, ddof=len(found) > 1)
+    share = away / np.maximum(spread, 1e-300) / max(len(found) - 1, 1)
+    share = np.where(np.isfinite(share), share, 0.0)[..., None, None]
+    return np.asarray(each.mean(axis=0) - caution * (share * each).sum(axis=0))
 
 
 def _mean(scores: Array) -> Array:

@@ -76,6 +76,20 @@ class CollectiveVariable(ABC):
             return np.asarray(path[1:].mean(axis=0))
         return np.asarray(path[1:].min(axis=0) if self.when == "least" else path[1:].max(axis=0))
 
+    def shares(self, path: Array) -> Array:
+        """(T, S) derivatives of what counts by (T, S) values."""
+        found = np.zeros_like(path)
+        if self.when == "mean":
+            found[1:] = 1.0 / (len(path) - 1)
+        elif self.when in ("least", "most"):
+            best = path[1:].argmin(axis=0) if self.when == "least" else path[1:].argmax(axis=0)
+            found[1 + best, np.arange(path.shape[1])] = 1.0
+        else:
+            found[-1] = 1.0
+        if self.when == "change":
+            found[0] -= 1.0
+        return found
+
 
 @dataclass(frozen=True)
 class OfParticles(CollectiveVariable, ABC):

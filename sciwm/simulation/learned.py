@@ -177,3 +177,19 @@ def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
     table = NeighbourTable.from_pairs(state)
     energy, forces, tension, error = model(state, table, stress=stress)
     return Evaluation(energy.double() + model.total_offset(state), forces, tension, error)
+
+
+class DifferentiableSimulator(LearnedSimulator):
+    """The same forces, through which gradients run: of the model as it is written, without a program."""
+
+    def __init__(self, simulator: LearnedSimulator):
+        super().__init__(simulator._written, simulator._skin)
+
+    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
+        state = self._recognised(state)
+        self._require_species(state)
+        table = self._neighbours.update(state.moved(state.positions.detach(), state.velocities))
+        energy, forces, tension, error = self.model(
+            state, table, stress=stress, differentiable=True
+        )
+        return Evaluation(energy + self._offset, forces, tension, error)
