@@ -5,8 +5,10 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
@@ -27,6 +29,7 @@ from sciwm.discovery.screening.judge import Judge, Screening
 from sciwm.discovery.screening.progress import Progress, progress_file
 from sciwm.discovery.screening.screening import screen
 from sciwm.discovery.screening.table import LONGEST_CELL, Table, best, to_parquet
+from sciwm.discovery.screening.workers import Workers
 from sciwm.discovery.surrogate.calibration import Conformal
 from sciwm.discovery.surrogate.predictors.tanimoto import TanimotoGaussianProcess
 from sciwm.models import archive as archives
@@ -389,13 +392,15 @@ def test_molecules_without_a_descriptor_do_not_stop_the_others(screening):
     assert ether["sa_score"] != ""
 
 
-class Fragile:
-    """A pool whose process dies of one molecule; of all of them when `broken`."""
+class Fragile(Workers):
+    """One whose process dies of one molecule; of all of them when `broken`."""
+
+    count = 1
 
     def __init__(self, broken: bool = False):
         self.broken = broken
 
-    def submit(self, function, smiles):
+    def judged(self, smiles):
         future: Future = Future()
         if self.broken or "deadly" in smiles:
             future.set_exception(RuntimeError("the process was lost"))
@@ -403,19 +408,22 @@ class Fragile:
             future.set_result([{"score": one} for one in smiles])
         return future
 
+    def close(self):
+        return
+
 
 def test_a_molecule_that_ends_its_process_is_told_and_the_others_are_judged(tmp_path):
     path = tmp_path / "library.smi"
     path.write_text("A\ndeadly\n\nB\n")
     rows = list(read_library(path))
-    [(same, records)] = module._judged(Fragile(), iter([rows]), 1)
+    [(same, records)] = module._judged(Fragile(), iter([rows]))
     assert same == rows
     assert [one.get("score") for one in records] == ["A", None, None, "B"]
     assert records[1]["problem"].startswith("worker: RuntimeError")
     assert records[2]["problem"].startswith("reading")
     # Where no molecule survives, the fault is elsewhere, and a table of problems would hide it.
     with pytest.raises(RuntimeError, match="lost"):
-        list(module._judged(Fragile(broken=True), iter([rows]), 1))
+        list(module._judged(Fragile(broken=True), iter([rows])))
 
 
 def test_an_ensemble_of_worlds_gives_intervals_and_flags_what_it_never_saw(tmp_path):
@@ -514,3 +522,53 @@ def test_rows_without_a_finite_score_are_flagged_and_the_others_ranked(tmp_path,
     assert [row["score_1"] for row in rows] == ["0", "", "0.693147"]
     assert rows[1]["flag"] == "the score is not finite: log of -1"
     assert [row["smiles"] for row in best(out)] == ["CCCN", "CCO"]
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Parsl's own sockets and pipes
+def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_is_killed(
+    screening, library, whole, tmp_path
+):
+    """Parsl on this machine with two workers, one of which is killed while it judges."""
+    pytest.importorskip("parsl", reason="parsl is not installed")
+    from sciwm.discovery.experiment.oracle.parsl_executor import Cluster
+
+    long = tmp_path / "long.smi"
+    long.write_bytes(library.read_bytes() * 2)
+    out = tmp_path / "table.csv"
+    killed: list[int] = []
+
+    def kill() -> None:
+        end = time.monotonic() + HUNG
+        path = progress_file(out)
+        while not (path.is_file() and json.loads(path.read_text())["rows"]):
+            if time.monotonic() > end:
+                return
+            time.sleep(0.01)
+        killed.append(parsl_workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    tally = screen(screening, long, out, cluster=Cluster("local", workers=2))
+    killer.join()
+    assert killed
+    assert tally.done
+    columns = [[row[name] for name in ("smiles", "problem", "score")] for row in rows_of(out)]
+    expected = [[row[name] for name in ("smiles", "problem", "score")] for row in rows_of(whole)]
+    assert columns == expected * 2
+    assert [int(row["line"]) for row in rows_of(out)] == list(range(1, len(columns) + 1))
+
+
+def parsl_workers() -> list[int]:
+    """Processes of this machine that Parsl's manager started, and that have judged."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            above = Path(f"/proc/{parent}/cmdline").read_bytes()
+            if b"process_worker_pool" in above and "rdkit" in (folder / "maps").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found

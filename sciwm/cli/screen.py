@@ -14,6 +14,7 @@ def screen(
     alerts: bool = False,
     max_heavy: int = 50,
     workers: int = 1,
+    cluster: str | None = None,
     limit: int | None = None,
     top: int = 10,
     seed: int = 0,
@@ -38,7 +39,8 @@ def screen(
         elements: Refuse molecules with other elements, such as ["C", "N", "O"].
         alerts: Refuse what matches PAINS or BRENK alerts.
         max_heavy: Refuse molecules with more heavy atoms.
-        workers: Processes.
+        workers: Processes of this machine, where no cluster is named.
+        cluster: YAML file that says where molecules are judged instead, as for campaigns.
         limit: Rows to stop after.
         top: Of the best, to print at the end.
         seed: Of conformers, velocities and noise.
@@ -47,6 +49,7 @@ def screen(
     from typing import Any
 
     from sciwm.core.bounds import require_counts
+    from sciwm.discovery.experiment.oracle.parsl_executor import Cluster
     from sciwm.discovery.screening.judge import Screening
     from sciwm.discovery.screening.progress import progress_file
     from sciwm.discovery.screening.screening import screen as run
@@ -81,7 +84,8 @@ def screen(
         ]
     models = [model] if isinstance(model, str) else model or []
     screening = Screening(objective, models, table, units or {}, [], gates, seed)
-    tally = run(screening, Path(library), rows, workers, limit, smiles)
+    nodes = Cluster.read(Path(cluster)) if cluster else None
+    tally = run(screening, Path(library), rows, workers, limit, smiles, nodes)
     print(f"{tally.rows:,} rows judged, {tally.flagged:,} flagged, which says why")
     for problem, count in sorted(tally.problems.items(), key=lambda one: -one[1]):
         print(f"{count:>12,} without a result: {problem}")

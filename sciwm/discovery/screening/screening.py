@@ -11,18 +11,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.file_lock import FileLock
 from sciwm.core.progress import Bar
-from sciwm.discovery.experiment.oracle.pool import WorkerPool
+from sciwm.discovery.experiment.oracle.parsl_executor import Cluster
 from sciwm.discovery.planners.proposers.library import Row, read_library
-from sciwm.discovery.screening import worker
-from sciwm.discovery.screening.judge import Judge, Learnt, Record, Screening
+from sciwm.discovery.screening.judge import Judge, Record, Screening
 from sciwm.discovery.screening.progress import Progress, identity_of
 from sciwm.discovery.screening.table import Table, require_scores
+from sciwm.discovery.screening.workers import ClusterWorkers, LocalWorkers, Workers
 
 BLOCK = 500
 """Rows that a worker judges at a time from a table of measurements."""
@@ -32,9 +31,6 @@ IMAGINED_BLOCK = 32
 
 AHEAD = 3
 """Blocks that wait for each worker, at most."""
-
-PATIENCE = 120.0
-"""Seconds for a block, which takes one, where nothing is imagined."""
 
 SAVED_EVERY = 1.0
 """Seconds of work that a kill may cost."""
@@ -67,15 +63,17 @@ def screen(
     workers: int = 1,
     limit: int | None = None,
     smiles_column: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Tally:
     """Judges a library into a CSV file, or goes on where that was interrupted.
 
     Args:
         library: As for `read_library`.
         out: The table: what was in the row of a library, then what was found.
-        workers: Processes.
+        workers: Processes of this machine.
         limit: Rows to stop after; a later call may go on.
         smiles_column: As for `read_library`.
+        cluster: Whose nodes judge instead; they see the same files.
 
     Raises:
         ValueError: If the output belongs to another screening or another process writes it, or `Judge`
@@ -102,11 +100,15 @@ def screen(
             progress.save(out)  # from here on what is in `out` is known to be ours
         blocks = _blocks(library, smiles_column, progress, screening, limit)
         total = limit or (None if ".sdf" in library.suffixes or library.suffix == ".gz" else lines)
-        pool = _pool(screening, judge.learnt, workers)
+        team: Workers
+        if cluster is None:
+            team = LocalWorkers(screening, judge.learnt, workers)
+        else:
+            team = ClusterWorkers(screening, cluster, out.with_name(out.name + ".parsl"))
         try:
-            progress = _continued(progress, table, out, _judged(pool, blocks, workers), total)
+            progress = _continued(progress, table, out, _judged(team, blocks), total)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            team.close()
         if limit is None or progress.rows < limit:
             progress = replace(progress, ended=True).save(out)
     finally:
@@ -157,27 +159,25 @@ def _blocks(
         yield block
 
 
-def _judged(
-    pool: WorkerPool, blocks: Iterator[list[Row]], workers: int
-) -> Iterator[tuple[list[Row], list[Record]]]:
+def _judged(team: Workers, blocks: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[Record]]]:
     """Each block with its records, in order."""
     waiting: deque[tuple[list[Row], Future[list[Record]]]] = deque()
     for rows in blocks:
         readable = [row.smiles for row in rows if row.problem is None]
-        waiting.append((rows, pool.submit(worker.judged, readable)))
-        if len(waiting) >= AHEAD * workers:
-            yield _collect(pool, *waiting.popleft())
+        waiting.append((rows, team.judged(readable)))
+        if len(waiting) >= AHEAD * team.count:
+            yield _collect(team, *waiting.popleft())
     while waiting:
-        yield _collect(pool, *waiting.popleft())
+        yield _collect(team, *waiting.popleft())
 
 
 def _collect(
-    pool: WorkerPool, rows: list[Row], future: Future[list[Record]]
+    team: Workers, rows: list[Row], future: Future[list[Record]]
 ) -> tuple[list[Row], list[Record]]:
     try:
         found = future.result()
     except Exception as error:  # of the molecule, or of a process that it took along
-        found = _one_by_one(pool, [row.smiles for row in rows if row.problem is None], error)
+        found = _one_by_one(team, [row.smiles for row in rows if row.problem is None], error)
     judged = iter(found)
     return rows, [
         next(judged) if row.problem is None else {"problem": f"reading: {row.problem}"}
@@ -185,20 +185,15 @@ def _collect(
     ]
 
 
-def _one_by_one(pool: WorkerPool, smiles: Sequence[str], error: Exception) -> list[Record]:
+def _one_by_one(team: Workers, smiles: Sequence[str], error: Exception) -> list[Record]:
     found: list[Record] = []
     lost = 0
     for one in smiles:
         try:
-            found += pool.submit(worker.judged, [one]).result()
+            found += team.judged([one]).result()
         except Exception as failure:
             error, lost = failure, lost + 1
             found.append({"problem": f"worker: {type(failure).__name__}: {failure}"})
     if lost == len(smiles) > 1:
         raise error  # no molecule is at fault
     return found
-
-
-def _pool(screening: Screening, learnt: Learnt, workers: int) -> WorkerPool:
-    patience = math.inf if screening.models else PATIENCE
-    return WorkerPool(workers, patience, prepare=partial(worker.prepare, screening, learnt))

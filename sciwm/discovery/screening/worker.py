@@ -6,6 +6,7 @@ from sciwm.discovery.screening.judge import Judge, Learnt, Record, Screening
 
 _work: tuple[Screening, Learnt] | None = None
 _judge: Judge | None = None
+_asked: Screening | None = None
 
 
 def prepare(screening: Screening, learnt: Learnt) -> None:
@@ -21,4 +22,12 @@ def judged(smiles: Sequence[str]) -> list[Record]:
     # Not before a molecule comes: whatever is wrong is then told to whoever asked.
     if _judge is None:
         _judge = Judge(*_work)
+    return _judge.judge(smiles)
+
+
+def judged_for(screening: Screening, smiles: Sequence[str]) -> list[Record]:
+    """The same in a process that nobody prepared; it stays ready for more of that screening."""
+    global _judge, _asked
+    if _judge is None or _asked != screening:
+        _judge, _asked = Judge(screening), screening
     return _judge.judge(smiles)
