@@ -31,6 +31,7 @@ from sciwm.simulation.actions import (
     Driven,
     During,
     Frozen,
+    HeavyHydrogens,
     Ionisation,
     MassChange,
     Removal,
@@ -104,6 +105,12 @@ class Nothing(Bonds):
         return Evaluation(
             state.positions.new_zeros(state.n_systems), torch.zeros_like(state.positions)
         )
+
+
+class NothingMolecular(Nothing):
+    """The same in Å, fs and eV."""
+
+    units = MOLECULAR
 
 
 class Sum(Bonds):
@@ -551,6 +558,59 @@ class TestChanges:
         _, ion = acted(VelocityVerlet(reference, 0.5), water, [Ionisation("1 e")])
         gap = float(reference.evaluate(ion).energy - reference.evaluate(water).energy)
         assert 10.0 < gap < 25.0  # eV; measured 12.6, and GFN2 is several eV above
+
+    def test_hydrogens_take_mass_from_what_they_are_bonded_to(self):
+        state = State.from_smiles("CCO", dtype=torch.float64)
+        state = maxwell_boltzmann(state, 300.0, MOLECULAR, 1)
+        inner = VelocityVerlet(NothingMolecular(), 0.5)
+        _, there = acted(inner, state, [HeavyHydrogens("3 u")])
+        light = state.numbers == 1
+        assert there.masses[light].tolist() == [3.0] * 6
+        taken = (state.masses - there.masses)[~light] / (3.0 - float(state.masses[light][0]))
+        assert taken.tolist() == pytest.approx([3.0, 2.0, 1.0])  # hydrogens of CH3, CH2 and OH
+        assert float(there.masses.sum()) == pytest.approx(float(state.masses.sum()))
+        before = (state.masses[:, None] * state.velocities**2).sum(-1)
+        after = (there.masses[:, None] * there.velocities**2).sum(-1)
+        torch.testing.assert_close(after, before)
+        _, heavier = acted(inner, state, [MassChange(list(range(3, 9)), "3 u")])
+        assert float(heavier.masses.sum()) > float(state.masses.sum()) + 10
+
+    def test_fast_vibrations_are_slower_by_the_root_of_the_reduced_mass(self):
+        """Of the O-H bond in GFN2-xTB, along which water's hydrogen is displaced."""
+        water = State.from_ase(molecule("H2O"), torch.float64)
+        _, heavy = acted(VelocityVerlet(NothingMolecular(), 0.5), water, [HeavyHydrogens("4 u")])
+        oxygen, hydrogen = float(heavy.masses[0]), float(heavy.masses[1])
+        assert oxygen == pytest.approx(15.999 - 2 * (4.0 - 1.008))
+        assert hydrogen == 4.0
+        reference = GFN2()
+        turns = []
+        for state in (water, heavy):
+            axis = state.positions[1] - state.positions[0]
+            moved = state.positions.clone()
+            moved[1] += 0.02 * axis / axis.norm()
+            start = state.moved(moved, torch.zeros_like(moved))
+            propagator = VelocityVerlet(reference, 0.2)
+            path = unroll(propagator, start, propagator.start(start), 60)
+            lengths = [float((s.positions[1] - s.positions[0]).norm()) for s, _ in path]
+            turns.append(int(np.argmin(lengths)))  # half a period, and not yet one and a half
+        light = 15.999 * 1.008 / (15.999 + 1.008)
+        expected = (oxygen * hydrogen / (oxygen + hydrogen) / light) ** 0.5
+        assert turns[1] / turns[0] == pytest.approx(expected, rel=0.1)
+        assert expected > 1.6
+
+    @pytest.mark.parametrize(
+        ("smiles", "mass", "reason"),
+        [
+            ("[H][H]", "3 u", "bonded to 0 heavier atoms"),
+            ("C", "4 u", r"leaves 0.\d+ for particle 0"),
+        ],
+    )
+    def test_mass_that_nobody_has_is_not_taken(self, smiles, mass, reason):
+        state = State.from_smiles(smiles, dtype=torch.float64)
+        with pytest.raises(ValueError, match=reason):
+            acted(VelocityVerlet(NothingMolecular(), 0.5), state, [HeavyHydrogens(mass)])
+        with pytest.raises(ValueError, match="for molecules"):
+            HeavyHydrogens(2.0).resolved(REDUCED)
 
     def test_systems_of_a_batch_are_changed_alike_and_keep_their_random_numbers(self):
         states = State.collate([chain(0), chain(1)])

@@ -24,7 +24,7 @@ def moved_by(simulator: Simulator) -> Propagator:
 
 
 def double_well(height: float = 2.0) -> Setting:
-    """Return: how far to the right the particle ends; the right well is at 1."""
+    """Return: how near the bottom of the right well, at 1, the particle ends."""
     truth = DoubleWell(height)
     measures = {"x": Place([WALKER], "x")}
     problem = Problem(
@@ -32,7 +32,7 @@ def double_well(height: float = 2.0) -> Setting:
         controls=Knobs([ConstantForce([WALKER], ["-1.5 .. 1.5", 0.0, 0.0])], 12, REDUCED),
         stage=0.48,
         measures=measures,
-        objective=Objective.parse("maximize x", {"x": ""}),
+        objective=Objective.parse("minimize abs(x - 1)", {"x": ""}),
         propagator=moved_by,
         every=2,
         temperature=0.005,

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sciwm.core.bonds import bonds
 from sciwm.core.bounds import require_positive
 from sciwm.core.state import PER_ATOM, State
+from sciwm.core.units import MOLECULAR, UnitSystem
 from sciwm.simulation.actions.action import (
     Action,
     Change,
@@ -48,6 +51,58 @@ class MassChange(Change):
 
     def apply(self, system: State) -> State:
         return _replaced(system, "masses", self.particles, number(self.mass))
+
+
+@dataclass(frozen=True)
+class HeavyHydrogens(Change):
+    """Every hydrogen takes mass from the atom that it is bonded to, so that its fast motions are slower and
+    time steps can be longer (Feenstra, Hess & Berendsen, J. Comput. Chem. 20, 786 (1999)). Averages over
+    positions stay as they are; rates and spectra do not. Each particle keeps its kinetic energy.
+
+    Attributes:
+        mass: Of each hydrogen from then on.
+    """
+
+    mass: Mass
+
+    def __post_init__(self) -> None:
+        for one in numbers_of(self.mass):
+            require_positive(mass=one)
+
+    def resolved(self, units: UnitSystem) -> "HeavyHydrogens":
+        if units != MOLECULAR:
+            raise ValueError(
+                "HeavyHydrogens is for molecules; particles of type 1 are no hydrogens"
+            )
+        return super().resolved(units)
+
+    def apply(self, system: State) -> State:
+        numbers = np.asarray(system.numbers.cpu())
+        light = np.flatnonzero(numbers == 1)
+        cell, periodic = np.asarray(system.cell[0].double().cpu()), np.asarray(system.pbc[0].cpu())
+        positions = np.asarray(system.positions.double().cpu())
+        found = bonds(numbers, positions, cell, periodic)
+        masses = system.masses.double().cpu().numpy().copy()
+        for hydrogen in light:
+            pairs = found[(found == hydrogen).any(axis=1)]
+            partners = [one for one in pairs.ravel() if numbers[one] > 1]
+            if len(partners) != 1:
+                raise ValueError(
+                    f"HeavyHydrogens: hydrogen {hydrogen} is bonded to {len(partners)} heavier atoms, and "
+                    "takes mass from one; leave it out, or name particles in a MassChange"
+                )
+            masses[partners[0]] -= number(self.mass) - masses[hydrogen]
+            masses[hydrogen] = number(self.mass)
+        least = int(masses.argmin())
+        if masses[least] < number(self.mass) - 1e-9:
+            raise ValueError(
+                f"HeavyHydrogens: {number(self.mass):g} for each hydrogen leaves {masses[least]:.3g} for "
+                f"particle {least}; choose less"
+            )
+        there = system.moved(system.positions)
+        there.masses = torch.as_tensor(masses).to(system.masses)
+        slower = (system.masses / there.masses).sqrt()[:, None]
+        return there.moved(there.positions, system.velocities * slower)
 
 
 @dataclass(frozen=True)
