@@ -121,7 +121,7 @@ def _impossible_spin(frame: Frame) -> Fault | None:
 def _flat_box(frame: Frame) -> Fault | None:
     rows = frame.cell[frame.pbc]
     # One that is not finite has another fault.
-    if not np.isfinite(rows).all() or np.linalg.matrix_rank(rows) == len(rows):
+    if not len(rows) or not np.isfinite(rows).all() or np.linalg.matrix_rank(rows) == len(rows):
         return None
     return Fault(
         "flat box",
