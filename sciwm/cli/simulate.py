@@ -24,6 +24,7 @@ def simulate(
     thermostat: str | None = None,
     friction: str | None = None,
     pressure: str | None = None,
+    barostat: str | None = None,
     cheap: str | None = None,
     cheap_steps: int | None = None,
     dt: str | None = None,
@@ -55,7 +56,9 @@ def simulate(
             (Langevin dynamics whose steps are accepted or refused, so that averages are right at any step).
         friction: How fast the thermostat takes hold, such as 0.01/fs, which is the default (1 in reduced
             units); weaker friction disturbs the motion less.
-        pressure: Such as 1bar, at which the size of the cell fluctuates (stochastic cell rescaling).
+        pressure: Such as 1bar, at which the cell fluctuates (stochastic cell rescaling).
+        barostat: What may change of the cell: its size (isotropic, the usual one), its area and its length
+            along z (semi-isotropic), or all lengths and angles (full).
         cheap: A model whose forces stand in for those of the first within a time step, which is then a
             stride of several (reversible multiple time steps).
         cheap_steps: How many steps with the cheap forces make up a time step.
@@ -91,7 +94,7 @@ def simulate(
     require_seed(seed)
     motion = Motion(
         dt, temperature, thermostat, friction, pressure,
-        None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed,
+        None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed, barostat,
     )  # fmt: skip
     if cheap is not None and names_reference(model):  # the options are the cheap model's
         mover = mover_named(model)

@@ -12,10 +12,13 @@ from sciwm.simulation.propagators import (
     RESPA,
     CellRescaling,
     FlowPropagator,
+    FullCellRescaling,
     Integrator,
+    IsotropicRescaling,
     Langevin,
     LangevinSplitting,
     Propagator,
+    SemiIsotropicRescaling,
     VelocityVerlet,
 )
 from sciwm.simulation.simulator import Simulator
@@ -30,6 +33,14 @@ SLOWER = 10
 """Times slower than velocities, which must follow them, volumes relax."""
 
 
+BAROSTATS: dict[str, type[CellRescaling]] = {
+    "isotropic": IsotropicRescaling,
+    "semi-isotropic": SemiIsotropicRescaling,
+    "full": FullCellRescaling,
+}
+"""By the name that an option calls them by."""
+
+
 @dataclass(frozen=True)
 class Motion:
     """Quantities may be texts with units; bare numbers are in the model's.
@@ -39,7 +50,8 @@ class Motion:
         temperature: Without it, energy is conserved.
         thermostat: "langevin" without it.
         friction: How fast the thermostat takes hold; without it 0.01/fs, or 1 in reduced units.
-        pressure: At which the size of the cell fluctuates.
+        pressure: At which the cell fluctuates.
+        barostat: What may change of it: "isotropic" without it.
         cheap: Forces that stand in for the dear ones within a step (see `RESPA`).
         cheap_steps: Of them in a step.
         seed: Of the noise.
@@ -53,6 +65,7 @@ class Motion:
     cheap: Simulator | None = None
     cheap_steps: int | None = None
     seed: int = 0
+    barostat: str | None = None
 
     def __post_init__(self) -> None:
         if self.thermostat is not None and self.thermostat not in get_args(Thermostat):
@@ -63,6 +76,12 @@ class Motion:
                 raise ValueError(
                     f"a {option} of {value!r} needs a temperature; without both, energy is conserved"
                 )
+        if self.barostat is not None and self.barostat not in BAROSTATS:
+            raise ValueError(f"no barostat {self.barostat!r}; use one of {', '.join(BAROSTATS)}")
+        if self.barostat is not None and self.pressure is None:
+            raise ValueError(
+                f"a barostat of {self.barostat!r} needs a pressure; without one the cell stays as it is"
+            )
         if (self.cheap is None) != (self.cheap_steps is None):
             raise ValueError("cheap forces and the number of cheap steps go together; give both")
         require_counts(cheap_steps=self.cheap_steps)
@@ -113,7 +132,8 @@ class Motion:
                 "csvr; leave cheap forces and ghmc out"
             )
         pressure = parse_quantity(str(self.pressure), "stress", units)
-        return CellRescaling(held, pressure, SLOWER / rate, seed=self.seed)
+        kind = BAROSTATS[self.barostat or "isotropic"]
+        return kind(held, pressure, SLOWER / rate, seed=self.seed)
 
     def _held(self, integrator: Integrator, kelvin: float, rate: float) -> Propagator:
         if self.thermostat == "ghmc":

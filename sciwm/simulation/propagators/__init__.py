@@ -5,7 +5,12 @@ from sciwm.simulation.propagators.flow import FlowPropagator
 from sciwm.simulation.propagators.ghmc import GHMC
 from sciwm.simulation.propagators.integrator import Integrator
 from sciwm.simulation.propagators.langevin import Langevin
-from sciwm.simulation.propagators.pressure import CellRescaling
+from sciwm.simulation.propagators.pressure import (
+    CellRescaling,
+    FullCellRescaling,
+    IsotropicRescaling,
+    SemiIsotropicRescaling,
+)
 from sciwm.simulation.propagators.propagator import Propagator, strides_within
 from sciwm.simulation.propagators.respa import RESPA
 from sciwm.simulation.propagators.splitting import LangevinSplitting
@@ -17,10 +22,13 @@ __all__ = [
     "RESPA",
     "CellRescaling",
     "FlowPropagator",
+    "FullCellRescaling",
     "Integrator",
+    "IsotropicRescaling",
     "Langevin",
     "LangevinSplitting",
     "Propagator",
+    "SemiIsotropicRescaling",
     "VelocityVerlet",
     "strides_within",
 ]
