@@ -79,7 +79,7 @@ def moved(
     lost = [one for one in result.reasons if one is not None]
     if lost:
         raise ArithmeticError(f"{len(lost)} of {len(result.reasons)} runs stopped: {lost[0]}")
-    return result.state, np.asarray(torch.stack(seen))
+    return result.state, np.deg2rad(np.asarray(torch.stack(seen)))
 
 
 def pulled(
