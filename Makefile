@@ -2,6 +2,7 @@
 #             and a small discovery campaign in the world that comes with the package
 # make test   sets up, then every test
 # make quick  the tests that take no time, for after each change
+# make lowest the same with the oldest versions of all packages that pyproject.toml allows, in .venv-lowest
 # make dist   wheel and source archive, the same to the last byte each time, in build/dist
 # make docs   the documentation, in build/docs, which opens without a server or a network
 PYTHON ?= python3
@@ -77,6 +78,15 @@ docs: .venv/.docs
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+lowest: .venv-lowest/.done
+	.venv-lowest/bin/pytest -q -n 2 -m "not long"
+
+.venv-lowest/.done: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt torch
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[dev]'
+	touch $@
+
 lint: .venv/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -86,4 +96,4 @@ clean:
 	rm -rf runs build *.egg-info
 
 .DELETE_ON_ERROR:
-.PHONY: all setup test quick dist docs lint clean
+.PHONY: all setup test quick lowest dist docs lint clean
