@@ -8,6 +8,7 @@ import torch
 
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDFile
+from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.double_well import double_well
 from sciwm.planning.environments.ions import ions
@@ -152,6 +153,18 @@ class TestLearning:
         assert before < -1.5
         assert after > -0.7
         assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 1.0
+
+    def test_a_return_of_hundredths_is_learned_as_well(self, setting):
+        """What a goal is told in makes no difference, such as eV and not meV."""
+        found = []
+        for scale in ("1.0", "0.01"):
+            goal = f"minimize {scale} * sqrt((x - 1.5)**2 + (y - 0.5)**2)"
+            objective = Objective.parse(goal, {"x": "", "y": ""})
+            episodes = episodes_of(setting, objective=objective)
+            agent = ActorCritic(episodes, seed=3)
+            agent.improve([episodes], Lessons(batches=25, motions=64))
+            found.append(returns_of(agent.policy, episodes, range(8)).mean() / float(scale))
+        assert min(found) > -0.7
 
     def test_equal_seeds_learn_the_same(self, setting):
         found = []

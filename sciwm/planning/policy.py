@@ -161,28 +161,29 @@ class ActorCritic:
         seed: Of its weights, and of what it tries.
     """
 
-    decay = 0.95
+    trace_decay = 0.95
     """λ."""
     entropy = 3e-4
     clip = 0.2
     slowness = 0.98
     """Share of the slow critic that is kept from one step of learning to the next."""
     range_kept = 0.9
-    """Share of the range of returns that is kept from one batch to the next."""
+    """Share of the range of returns that is kept from one step of learning to the next."""
 
     def __init__(self, episodes: Episodes, seed: int = 0):
         require_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.policy = Policy(episodes.size, episodes.problem.controls.size)
-            self._critic = perceptron(episodes.size, BINS, 64)
+            # In single precision a mean over values up to e²⁰ would drown returns of a hundredth.
+            self._critic = perceptron(episodes.size, BINS, 64).double()
         self._slow = copy.deepcopy(self._critic)
-        self._bins = symexp(torch.linspace(-20.0, 20.0, BINS))
+        self._bins = symexp(torch.linspace(-20.0, 20.0, BINS, dtype=torch.float64))
         self._generator = torch.Generator().manual_seed(seed)
         self._optimizer = torch.optim.Adam(self._parameters)
-        self._range = torch.zeros(())  # of returns; none are known yet
+        self._range = torch.zeros((), dtype=torch.float64)  # of returns; none are known yet
         self._scaled = False
-        self._next = seed * SEEDS
+        self._next = (seed + 1) * SEEDS  # those below are for predictions and true motions
 
     def improve(self, episodes: Sequence[Episodes], lessons: Lessons) -> list[float]:
         """Mean return of each batch of motions, less what standing still is worth.
@@ -242,17 +243,17 @@ class ActorCritic:
                 raise ArithmeticError(
                     f"none of {lessons.motions} imagined motions came to its end: {one.reasons[0]}"
                 )
-        return torch.stack(seen), torch.stack(choices), _tensor(np.diff(worth, axis=0))
+        return torch.stack(seen), torch.stack(choices), torch.as_tensor(np.diff(worth, axis=0))
 
     def _learn(self, seen: Tensor, choices: Tensor, rewards: Tensor, passes: int) -> None:
         with torch.no_grad():
             before = self.policy(seen[:-1]).log_prob(choices).sum(-1)
-        usual = self.policy.usual(seen)
+        usual = self.policy.usual(seen).double()
         for _ in range(passes):
             with torch.no_grad():
                 values = (self._critic(usual).softmax(-1) * self._bins).sum(-1)
-                returns = lambda_returns(rewards, values[1:], self.decay)
-                low, high = torch.quantile(returns, torch.tensor([0.05, 0.95]))
+                returns = lambda_returns(rewards, values[1:], self.trace_decay)
+                low, high = torch.quantile(returns, torch.tensor([0.05, 0.95]).to(returns))
                 slow = self._slow(usual[:-1]).softmax(-1)
             kept = self.range_kept if float(self._range) else 0.0
             self._range = kept * self._range + (1.0 - kept) * (high - low).clamp(min=1e-12)
