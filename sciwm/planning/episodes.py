@@ -9,7 +9,7 @@ import torch
 from sciwm.core.frame import Array
 from sciwm.core.state import State
 from sciwm.planning.problem import Gauge, Problem
-from sciwm.simulation.actions import Change, acted
+from sciwm.simulation.actions import acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.propagators import Propagator
 from sciwm.simulation.rollout import Rollout
@@ -57,9 +57,7 @@ class Episodes:
                 f"each stage is rewarded, and `{problem.objective.requirements[0]}` is about the end; weigh "
                 "it up in the goal"
             )
-        blank = torch.zeros((1, *problem.controls.shape), dtype=torch.float64)
-        chosen = problem.controls.actions(blank, problem.stage)
-        if any(isinstance(one, Change) for one in [*problem.always, *chosen]):
+        if problem.changes_particles:
             raise ValueError(
                 "the same particles take part in all stages; leave changes of them out"
             )

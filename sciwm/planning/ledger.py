@@ -44,8 +44,8 @@ class PlanLedger:
         for number, content in enumerate(contents[1:], 2):
             try:
                 fields = {name: np.array(content[name], dtype=float) for name in FIELDS}
-                if "slopes" in content:
-                    fields["slopes"] = np.array(content["slopes"], dtype=float)
+                if "gradients" in content:
+                    fields["gradients"] = np.array(content["gradients"], dtype=float)
                 one = Round(**fields)
                 require_round(one, shape)
             except (KeyError, TypeError, ValueError) as error:
@@ -61,7 +61,9 @@ class PlanLedger:
     def add(self, one: Round) -> None:
         """A round that was tried."""
         fields = {name: getattr(one, name).tolist() for name in FIELDS}
-        self._write(fields if one.slopes is None else fields | {"slopes": one.slopes.tolist()})
+        self._write(
+            fields if one.gradients is None else fields | {"gradients": one.gradients.tolist()}
+        )
         self.rounds.append(one)
 
     def _content(self, line: str, number: int) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def require_round(one: Round, shape: tuple[int, int]) -> None:
     """Raises ValueError unless these are plans of a shape, from 0 to 1, with a merit each."""
     count = len(one.plans)
     whole = one.plans.shape == (count, *shape) and one.merits.shape == one.lost.shape == (count,)
-    whole &= one.slopes is None or one.slopes.shape == one.plans.shape
+    whole &= one.gradients is None or one.gradients.shape == one.plans.shape
     if not whole or not count or np.isnan(one.merits).any() or not (one.lost >= 0).all():
         raise ValueError(f"{one.plans.shape} plans with {one.merits.shape} merits are no round")
     if not ((one.plans >= 0) & (one.plans <= 1)).all():

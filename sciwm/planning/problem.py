@@ -91,6 +91,13 @@ class Problem:
         if not any(isinstance(one, Change) for one in self.always):
             self._require_measurable(self.start)
 
+    @property
+    def changes_particles(self) -> bool:
+        """Whether what is done, or may be chosen, changes who is there or what they are."""
+        blank = torch.zeros((1, *self.controls.shape), dtype=torch.float64)
+        done = [*self.always, *self.controls.actions(blank, self.stage)]
+        return any(isinstance(one, Change) for one in done)
+
     def run(
         self, simulator: Simulator, plans: Array, seeds: Sequence[int], bar: bool = True
     ) -> Returns:

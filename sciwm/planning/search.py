@@ -8,11 +8,11 @@ import numpy as np
 from sciwm.core.bounds import require_counts, require_not_negative, require_seed
 from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
+from sciwm.planning.gradients import gradients
 from sciwm.planning.ledger import PlanLedger, Unkept, best_so_far
 from sciwm.planning.planners.cross_entropy import CrossEntropy
 from sciwm.planning.planners.planner import Planner, Round, best_of, drawn
 from sciwm.planning.problem import Problem, Returns
-from sciwm.planning.slopes import slopes
 from sciwm.simulation.simulator import Simulator
 
 LIKELY = (0.05, 0.95)
@@ -137,9 +137,14 @@ def search(
                 plans[: len(known)] = known[: len(plans)]
             found = [problem.run(world, plans, seeds, bar=False) for world in worlds]
             tried = round_of(plans, found, budget.caution)
-            if planner.uses_slopes:
-                each = np.stack([slopes(problem, world, plans, seeds) for world in worlds])
-                tried = replace(tried, slopes=_slopes_of(found, each, budget.caution))
+            if planner.uses_gradients:
+                each = np.stack(
+                    [
+                        gradients(problem, world, plans, seeds, one)
+                        for world, one in zip(worlds, found, strict=True)
+                    ]
+                )
+                tried = replace(tried, gradients=_gradients_of(found, each, budget.caution))
             if number == 0 and np.isinf(tried.merits).all():
                 raise ValueError(f"no plan of {len(plans)} comes to anything: {_why(found)}")
             ledger.add(tried)
@@ -173,7 +178,7 @@ def round_of(plans: Array, found: Sequence[Returns], caution: float) -> Round:
     return Round(plans, np.where(np.isnan(merits), -np.inf, merits), lost)
 
 
-def _slopes_of(found: Sequence[Returns], each: Array, caution: float) -> Array:
+def _gradients_of(found: Sequence[Returns], each: Array, caution: float) -> Array:
     """(P, stages, size) derivatives of merits.
 
     Args:

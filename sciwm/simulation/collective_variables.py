@@ -76,8 +76,8 @@ class CollectiveVariable(ABC):
             return np.asarray(path[1:].mean(axis=0))
         return np.asarray(path[1:].min(axis=0) if self.when == "least" else path[1:].max(axis=0))
 
-    def shares(self, path: Array) -> Array:
-        """(T, S) derivatives of what counts by (T, S) values."""
+    def derivatives(self, path: Array) -> Array:
+        """(T, S) of what counts by the (T, S) values; see `over`."""
         found = np.zeros_like(path)
         if self.when == "mean":
             found[1:] = 1.0 / (len(path) - 1)
@@ -166,6 +166,9 @@ class Torsion(OfParticles):
 
     def over(self, path: Array) -> Array:
         return super().over(path if self.when == "end" else self.continuous(path))
+
+    def derivatives(self, path: Array) -> Array:
+        return super().derivatives(path if self.when == "end" else self.continuous(path))
 
     def unit(self, units: UnitSystem) -> str:
         return "deg"

@@ -26,10 +26,12 @@ class LearnedSimulator:
     Args:
         model: The potential; it is put into evaluation mode.
         skin: Extra neighbour distance; the table is rebuilt when an atom has moved half of it.
+        differentiable: Whether gradients run through energies and forces.
     """
 
-    def __init__(self, model: Potential, skin: float = 0.5):
+    def __init__(self, model: Potential, skin: float = 0.5, differentiable: bool = False):
         self.model = model.eval()
+        self._differentiable = differentiable
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._dtype = next(model.parameters()).dtype
@@ -63,9 +65,19 @@ class LearnedSimulator:
         """
         state = self._recognised(state)
         self._require_species(state)
-        table = self._neighbours.update(state)
-        energy, forces, tension, error = self.model(state, table, stress=stress)
+        if self._differentiable:
+            where = state.moved(state.positions.detach(), state.velocities)
+            table = self._neighbours.update(where)
+            found = self.model(state, table, stress=stress, differentiable=True)
+        else:
+            table = self._neighbours.update(state)
+            found = self.model(state, table, stress=stress)
+        energy, forces, tension, error = found
         return Evaluation(energy + self._offset, forces, tension, error)
+
+    def with_gradients(self) -> "LearnedSimulator":
+        """The same, through which gradients run: of the model as it is written, without a program."""
+        return LearnedSimulator(self._written, self._skin, differentiable=True)
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         state = self._recognised(state)
@@ -177,19 +189,3 @@ def predict(model: Potential, state: State, stress: bool = False) -> Evaluation:
     table = NeighbourTable.from_pairs(state)
     energy, forces, tension, error = model(state, table, stress=stress)
     return Evaluation(energy.double() + model.total_offset(state), forces, tension, error)
-
-
-class DifferentiableSimulator(LearnedSimulator):
-    """The same forces, through which gradients run: of the model as it is written, without a program."""
-
-    def __init__(self, simulator: LearnedSimulator):
-        super().__init__(simulator._written, simulator._skin)
-
-    def evaluate(self, state: State, stress: bool = False) -> Evaluation:
-        state = self._recognised(state)
-        self._require_species(state)
-        table = self._neighbours.update(state.moved(state.positions.detach(), state.velocities))
-        energy, forces, tension, error = self.model(
-            state, table, stress=stress, differentiable=True
-        )
-        return Evaluation(energy + self._offset, forces, tension, error)

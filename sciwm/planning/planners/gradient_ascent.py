@@ -11,12 +11,12 @@ from sciwm.planning.controls import Controls, Knobs
 from sciwm.planning.planners.planner import Planner, Round, drawn
 
 DECAY = 0.9, 0.999
-"""Of the means of slopes and of their squares (Kingma & Ba, arXiv:1412.6980, algorithm 1)."""
+"""Of the means of gradients and of their squares (Kingma & Ba, arXiv:1412.6980, algorithm 1)."""
 
 
 @dataclass(frozen=True)
 class GradientAscent(Planner):
-    """Plans drawn at random, each of which climbs by Adam; slopes come from gradients through the rollout.
+    """Plans drawn at random, each of which climbs by Adam; gradients come from gradients through the rollout.
 
     Attributes:
         rate: Largest change of a number in a round, where a range is 1.
@@ -25,7 +25,7 @@ class GradientAscent(Planner):
     population: int = 16
     rounds: int = 16
     rate: float = 0.05
-    uses_slopes = True
+    uses_gradients = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,9 +44,9 @@ class GradientAscent(Planner):
             return drawn(self.population, controls, rng)
         mean, square = np.zeros_like(history[0].plans), np.zeros_like(history[0].plans)
         for one in history:
-            assert one.slopes is not None
-            mean = DECAY[0] * mean + (1.0 - DECAY[0]) * one.slopes
-            square = DECAY[1] * square + (1.0 - DECAY[1]) * one.slopes**2
+            assert one.gradients is not None
+            mean = DECAY[0] * mean + (1.0 - DECAY[0]) * one.gradients
+            square = DECAY[1] * square + (1.0 - DECAY[1]) * one.gradients**2
         mean = mean / (1.0 - DECAY[0] ** len(history))
         square = square / (1.0 - DECAY[1] ** len(history))
         change = self.rate * mean / np.maximum(np.sqrt(square), 1e-300)

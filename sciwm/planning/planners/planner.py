@@ -22,13 +22,13 @@ class Round:
         plans: (P, stages, size).
         merits: (P,) larger is better, of those runs that count; -inf where in some world none did.
         lost: (P,) runs that did not count. Plans are ranked by these first.
-        slopes: (P, stages, size) derivatives of the merits by the plans; None where no planner asked.
+        gradients: (P, stages, size) derivatives of the merits by the plans; None where no planner asked.
     """
 
     plans: Array
     merits: Array
     lost: Array
-    slopes: Array | None = None
+    gradients: Array | None = None
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -48,10 +48,10 @@ class Planner(ABC):
     Attributes:
         population: Plans in a round.
         rounds: How many.
-        uses_slopes: Whether rounds must tell the derivatives of merits.
+        uses_gradients: Whether rounds must tell the derivatives of merits.
     """
 
-    uses_slopes: ClassVar[bool] = False
+    uses_gradients: ClassVar[bool] = False
     population: int = 64
     rounds: int = 8
 
