@@ -1,5 +1,6 @@
 """A screening loses no row and doubles none, says what it cannot judge, and never mistakes its table."""
 
+import contextlib
 import csv
 import gzip
 import json
@@ -426,6 +427,24 @@ def test_a_molecule_that_ends_its_process_is_told_and_the_others_are_judged(tmp_
         list(module._judged(Fragile(broken=True), iter([rows])))
 
 
+def test_what_a_lost_node_had_begun_is_tried_again(tmp_path):
+    class Unlucky(Fragile):
+        tries = 2
+        alone = 0
+
+        def judged(self, smiles):
+            if "deadly" in smiles and len(smiles) == 1:
+                self.alone += 1
+            if self.alone == 2:
+                smiles = ["mild" if one == "deadly" else one for one in smiles]
+            return super().judged(smiles)
+
+    path = tmp_path / "library.smi"
+    path.write_text("A\ndeadly\n")
+    [(_, records)] = module._judged(Unlucky(), iter([list(read_library(path))]))
+    assert [one.get("score") for one in records] == ["A", "mild"]
+
+
 def test_an_ensemble_of_worlds_gives_intervals_and_flags_what_it_never_saw(tmp_path):
     for k in range(2):
         content = loaded_without_digest()
@@ -545,7 +564,7 @@ def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_is_killed(
             if time.monotonic() > end:
                 return
             time.sleep(0.01)
-        killed.append(parsl_workers()[0])
+        killed.append(workers_in(tmp_path)[0])
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -560,15 +579,14 @@ def test_a_cluster_gives_the_bytes_of_one_process_though_a_worker_is_killed(
     assert [int(row["line"]) for row in rows_of(out)] == list(range(1, len(columns) + 1))
 
 
-def parsl_workers() -> list[int]:
-    """Processes of this machine that Parsl's manager started, and that have judged."""
+def workers_in(folder: Path) -> list[int]:
+    """Processes that Parsl's manager of this folder started, and that have judged."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             above = Path(f"/proc/{parent}/cmdline").read_bytes()
-            if b"process_worker_pool" in above and "rdkit" in (folder / "maps").read_text():
-                found.append(int(folder.name))
-        except OSError:
-            continue
+            ours = b"process_worker_pool" in above and str(folder).encode() in above
+            if ours and "rdkit" in (process / "maps").read_text():
+                found.append(int(process.name))
     return found

@@ -21,7 +21,8 @@ def likely(changes: Array) -> tuple[Array, Array]:
     Of one world, between what nine of ten of its runs are. Of several, Student's interval for one more run of
     what such worlds say on the mean, so that few which agree by luck do not promise much; its degrees of
     freedom are those of a sum of two variances (Satterthwaite, Biometrics Bull. 2, 110 (1946), equation 17).
-    It holds the truth where worlds err independently of one another; what all of them lack, none tells.
+    It holds the truth where worlds err independently of one another; what all of them lack, none tells. What
+    runs differ by is in it where there are two or more.
 
     Args:
         changes: (W, R, ...) that each of W worlds says of each of R runs.

@@ -1,24 +1,19 @@
 """Motions side by side under what is chosen stage after stage, in a learned world or a reference alike."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from sciwm.core.frame import Array
-from sciwm.core.state import State
 from sciwm.planning.problem import Gauge, Problem
 from sciwm.simulation.actions import acted
 from sciwm.simulation.collective_variables import CollectiveVariable
 from sciwm.simulation.propagators import Propagator
 from sciwm.simulation.rollout import Rollout
-from sciwm.simulation.rollout.frame_store import Unstored
+from sciwm.simulation.rollout.frame_store import Frames, Unstored
 from sciwm.simulation.rollout.stability import Stability
 from sciwm.simulation.simulator import Evaluation, Simulator
-
-Looked = Callable[[State, Evaluation | None], None]
-"""What is told of the systems that are still going, at every look."""
 
 
 class Episodes:
@@ -38,7 +33,7 @@ class Episodes:
 
     Args:
         observed: What is shown of the systems.
-        looked: Is told of the systems at the start and at each look.
+        frames: Takes the frames of all looks; those of several motions one after another.
 
     Raises:
         ValueError: If something is required of the end of a motion, which no stage can be rewarded for, or
@@ -50,7 +45,7 @@ class Episodes:
         problem: Problem,
         simulator: Simulator,
         observed: Mapping[str, CollectiveVariable],
-        looked: Looked | None = None,
+        frames: Frames | None = None,
     ):
         if problem.objective.requirements:
             raise ValueError(
@@ -68,13 +63,13 @@ class Episodes:
         self.observed = observed
         self.size = len(observed) + 1
         self.steps = 0
-        self._looked = looked
+        self._frames = frames or Unstored()
 
     def begin(self, seeds: Sequence[int]) -> Array:
         """(S, size) what is observed of new motions. Equal seeds draw the same velocities and noise.
 
         Raises:
-            ValueError: If the return is no number where they start.
+            ValueError: If the return is no number where they start, or one cannot begin.
         """
         count = len(seeds)
         blank = np.zeros((1, *self.problem.controls.shape))
@@ -84,12 +79,13 @@ class Episodes:
             state.work = state.positions.new_zeros(count, dtype=torch.float64)
         self._start = state
         self._snapshot = Rollout(propagator, guard=self._guard(propagator)).begun(state)
+        if lost := [reason for reason in self.reasons if reason is not None]:
+            raise ValueError(f"{len(lost)} of {count} motions cannot begin: {lost[0]}")
+        self._frames.add(self._snapshot)
         self.stage = 0
         self.plans = np.repeat(blank, count, axis=0)
         now = self._snapshot.evaluation
         self._gauge = Gauge(self.problem.measures, self.simulator, self._snapshot.state, now)
-        if self._looked is not None:
-            self._looked(self._snapshot.state, now)
         self.worth = self._begun = self._scores()
         if not np.isfinite(self.worth).all():
             raise ValueError(
@@ -122,11 +118,12 @@ class Episodes:
         propagator, _ = acted(problem.propagator(self.simulator), self._start, done)
         end = self.stage * (problem.steps(propagator) // problem.controls.stages)
         before = self._snapshot.merged()
-        watch = _Looks(self._gauge, self._looked)
         guard = self._guard(propagator)
-        rollout = Rollout(propagator, every=problem.every, watch=watch, guard=guard, bar=False)
+        rollout = Rollout(
+            propagator, every=problem.every, watch=self._gauge, guard=guard, bar=False
+        )
         now = before.resumed(propagator, before.evaluation is not None)
-        self._snapshot = rollout.advanced(now, end, self._start, Unstored()).merged()
+        self._snapshot = rollout.advanced(now, end, self._start, self._frames).merged()
         self.steps += sum(self._snapshot.steps) - sum(before.steps)
         lost = np.array([reason is not None for reason in self.reasons])
         worth, self.worth = self.worth, np.where(lost, self._begun, self._scores())
@@ -151,18 +148,3 @@ class Episodes:
         ]
         left = 1.0 - self.stage / self.problem.controls.stages
         return np.stack([*found, np.full(len(self.plans), left)], axis=-1)
-
-
-@dataclass(frozen=True)
-class _Looks:
-    """Several that look at each frame; see `Watch`."""
-
-    gauge: Gauge
-    looked: Looked | None
-
-    def ended(
-        self, systems: Sequence[int], state: State, evaluation: Evaluation | None, step: int
-    ) -> dict[int, str]:
-        if self.looked is not None:
-            self.looked(state, evaluation)
-        return self.gauge.ended(systems, state, evaluation, step)

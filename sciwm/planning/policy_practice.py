@@ -1,14 +1,12 @@
 """Learning a policy in worlds that are learned on the way: act, learn from what came, imagine, act again."""
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sciwm.core.frame import Array
-from sciwm.core.state import State
 from sciwm.data.h5md import H5MDWriter
 from sciwm.models.dynamics.potential import Potential
 from sciwm.planning.episodes import Episodes
@@ -16,10 +14,11 @@ from sciwm.planning.planners.planner import drawn
 from sciwm.planning.policy import ActorCritic, Lessons, Policy, returns_of
 from sciwm.planning.practice import FIRST_PLANS, Schedule, worlds_from
 from sciwm.planning.problem import Problem
-from sciwm.planning.search import EXECUTION, PREDICTION, Budget, likely
+from sciwm.planning.search import EXECUTION, PREDICTION, Budget, interval_of
 from sciwm.planning.trial import carry_out
 from sciwm.simulation.collective_variables import CollectiveVariable
-from sciwm.simulation.simulator import Evaluation, Simulator
+from sciwm.simulation.rollout.frame_store import FrameStore
+from sciwm.simulation.simulator import Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Led:
     @property
     def interval(self) -> tuple[float, float]:
         """In which nine of ten motions are predicted to be."""
-        return likely(self.predicted)
+        return interval_of(self.predicted)
 
 
 def practise_policy(
@@ -88,19 +87,7 @@ def practise_policy(
         trials = budget.seeds(PREDICTION, budget.trials)
         predicted = np.stack([returns_of(agent.policy, one, trials) for one in imagined])
         with H5MDWriter(motions[-1], units=truth.units) as file:
-            one = Episodes(problem, truth, observed, looked=_recorder(file))
+            one = Episodes(problem, truth, observed, FrameStore(["motion"], problem.every, file))
             realised = float(returns_of(agent.policy, one, [seed])[0])
         steps += one.steps
         yield Led(agent.policy, predicted, realised, steps)
-
-
-def _recorder(file: H5MDWriter) -> Callable[[State, Evaluation | None], None]:
-    """Writes what it is told of a single system."""
-
-    def looked(state: State, evaluation: Evaluation | None) -> None:
-        labelled = copy(state)
-        if evaluation is not None:
-            labelled.energy, labelled.forces = evaluation.energy, evaluation.forces
-        file.append(labelled.frame(), group="motion")
-
-    return looked

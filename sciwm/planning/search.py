@@ -56,7 +56,7 @@ class Budget:
         return list(range(first, first + count))
 
 
-def likely(predicted: Array) -> tuple[float, float]:
+def interval_of(predicted: Array) -> tuple[float, float]:
     """In which nine of ten runs are predicted to be; from fewer than twenty, the least to the most.
 
     Args:
@@ -90,8 +90,8 @@ class Found:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """See `likely`."""
-        return likely(self.predicted)
+        """See `interval_of`."""
+        return interval_of(self.predicted)
 
     @property
     def luck(self) -> float:

@@ -189,11 +189,15 @@ def _one_by_one(team: Workers, smiles: Sequence[str], error: Exception) -> list[
     found: list[Record] = []
     lost = 0
     for one in smiles:
-        try:
-            found += team.judged([one]).result()
-        except Exception as failure:
-            error, lost = failure, lost + 1
-            found.append({"problem": f"worker: {type(failure).__name__}: {failure}"})
+        for left in range(team.tries - 1, -1, -1):
+            try:
+                found += team.judged([one]).result()
+                break
+            except Exception as failure:
+                error = failure
+                if not left:
+                    lost += 1
+                    found.append({"problem": f"worker: {type(failure).__name__}: {failure}"})
     if lost == len(smiles) > 1:
         raise error  # no molecule is at fault
     return found

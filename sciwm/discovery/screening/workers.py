@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
@@ -22,9 +23,11 @@ class Workers(ABC):
 
     Attributes:
         count: Blocks that are judged at a time.
+        tries: Of a molecule that is judged alone and fails.
     """
 
     count: int
+    tries: ClassVar[int] = 1
 
     @abstractmethod
     def judged(self, smiles: list[str]) -> Future[list[Record]]:
@@ -66,6 +69,8 @@ class ClusterWorkers(Workers):
         ImportError: If Parsl is not installed.
     """
 
+    tries = 2  # the time of a node may be over while it judges
+
     def __init__(self, screening: Screening, cluster: Cluster, folder: Path):
         self.count = cluster.workers * cluster.nodes
         table = str(Path(screening.table).resolve()) if screening.table else None
@@ -77,4 +82,4 @@ class ClusterWorkers(Workers):
         return self._executor.submit(worker.judged_for, self._screening, smiles)
 
     def close(self) -> None:
-        self._executor.shutdown()
+        self._executor.shutdown(wait=False)

@@ -19,7 +19,7 @@ class GradientAscent(Planner):
     """Plans drawn at random, each of which climbs by Adam; gradients come from gradients through the rollout.
 
     Attributes:
-        rate: Largest change of a number in a round, where a range is 1.
+        rate: Usual change of a number in a round, where a range is 1.
     """
 
     population: int = 16

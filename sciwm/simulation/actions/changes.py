@@ -57,7 +57,8 @@ class MassChange(Change):
 class HeavyHydrogens(Change):
     """Every hydrogen takes mass from the atom that it is bonded to, so that its fast motions are slower and
     time steps can be longer (Feenstra, Hess & Berendsen, J. Comput. Chem. 20, 786 (1999)). Averages over
-    positions stay as they are; rates and spectra do not. Each particle keeps its kinetic energy.
+    positions stay as they are; rates and spectra do not. Each particle keeps its kinetic energy, but for the
+    drift of all that this would make, and that is taken off.
 
     Attributes:
         mass: Of each hydrogen from then on.
@@ -91,6 +92,11 @@ class HeavyHydrogens(Change):
                     f"HeavyHydrogens: hydrogen {hydrogen} is bonded to {len(partners)} heavier atoms, and "
                     "takes mass from one; leave it out, or name particles in a MassChange"
                 )
+            if number(self.mass) < masses[hydrogen]:
+                raise ValueError(
+                    f"HeavyHydrogens: hydrogen {hydrogen} weighs {masses[hydrogen]:g} already, and "
+                    f"{number(self.mass):g} is less; choose more"
+                )
             masses[partners[0]] -= number(self.mass) - masses[hydrogen]
             masses[hydrogen] = number(self.mass)
         least = int(masses.argmin())
@@ -101,8 +107,11 @@ class HeavyHydrogens(Change):
             )
         there = system.moved(system.positions)
         there.masses = torch.as_tensor(masses).to(system.masses)
-        slower = (system.masses / there.masses).sqrt()[:, None]
-        return there.moved(there.positions, system.velocities * slower)
+        velocities = system.velocities * (system.masses / there.masses).sqrt()[:, None]
+        before = (system.masses[:, None] * system.velocities).sum(dim=0)
+        after = (there.masses[:, None] * velocities).sum(dim=0)
+        drift = (after - before) / there.masses.sum()
+        return there.moved(there.positions, velocities - drift)
 
 
 @dataclass(frozen=True)

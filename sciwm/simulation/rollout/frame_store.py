@@ -1,6 +1,7 @@
 """What a run leaves behind: the frames of every system."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -8,6 +9,19 @@ from sciwm.core.frame import Array, Frame
 from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.snapshot import Snapshot
+
+
+class Frames(Protocol):
+    """What becomes of the frames of a run."""
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Takes the running systems as they are now."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """What a kill must not cost is on disk."""
+
+    def save_if_due(self, snapshot: Snapshot) -> None:
+        """The same, where long enough ago."""
 
 
 class FrameStore:

@@ -18,7 +18,7 @@ from sciwm.data.h5md.writer import H5MDWriter
 from sciwm.simulation.propagators.propagator import Propagator
 from sciwm.simulation.rollout.checkpoint import Checkpoint
 from sciwm.simulation.rollout.events import Watch
-from sciwm.simulation.rollout.frame_store import FrameStore, Unstored
+from sciwm.simulation.rollout.frame_store import Frames, FrameStore
 from sciwm.simulation.rollout.snapshot import Snapshot
 from sciwm.simulation.rollout.stability import (
     Guard,
@@ -100,10 +100,7 @@ class Rollout:
         names = names or [f"system{s}" for s in range(state.n_systems)]
         if len(set(names)) != state.n_systems:
             raise ValueError(f"{state.n_systems} systems need as many different names, got {names}")
-        units, held = self.propagator.units, self.propagator.temperature
-        require_plausible("time step", self.propagator.stride, units)
-        if held is not None:
-            require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
+        self._require_plausible()
         require_counts(0, steps=steps)
         if self.output is None:
             return self._simulate(self.begun(state), steps, state, FrameStore(names, self.every))
@@ -161,9 +158,7 @@ class Rollout:
             done.whole.energy, done.whole.forces = done.energy, done.forces
         return RolloutResult(done.whole, done.steps, done.reasons, frames.trajectories)
 
-    def advanced(
-        self, snapshot: Snapshot, steps: int, start: State, frames: FrameStore | Unstored
-    ) -> Snapshot:
+    def advanced(self, snapshot: Snapshot, steps: int, start: State, frames: Frames) -> Snapshot:
         """Where the running systems are once `steps` steps are done, those before included.
 
         Args:
@@ -209,7 +204,12 @@ class Rollout:
         return snapshot
 
     def begun(self, state: State) -> Snapshot:
-        """Every system evaluated at step 0, except where that fails."""
+        """Every system evaluated at step 0, except where that fails.
+
+        Raises:
+            ValueError: If the propagator's temperature or stride cannot be.
+        """
+        self._require_plausible()
         snapshot = Snapshot.beginning(state, self.propagator)
         while snapshot.running:
             if odd := implausible_systems(snapshot.state, self.propagator.units):
@@ -232,6 +232,12 @@ class Rollout:
                 if not bool(finite & snapshot.forces[state.batch == s].isfinite().all()):
                     stopped[k] = "its energy, forces or velocities are not finite where it starts"
         return snapshot.without(stopped, self.propagator) if stopped else snapshot
+
+    def _require_plausible(self) -> None:
+        units, held = self.propagator.units, self.propagator.temperature
+        require_plausible("time step", self.propagator.stride, units)
+        if held is not None:
+            require_plausible("temperature", torch.as_tensor(held).cpu().numpy(), units)
 
     def _identity(self, state: State, names: Sequence[str]) -> str:
         """A digest of everything that must be the same for a run to be continued."""
