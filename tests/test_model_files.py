@@ -224,6 +224,7 @@ MALFORMED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch 2.11, while it reads one
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_file_is_told_what_is_wrong(model_file, name):
     change, message = MALFORMED[name]
