@@ -22,7 +22,7 @@ from sciwm.simulation.simulator import Simulator
 
 
 @dataclass(frozen=True, eq=False)
-class Led:
+class PolicyEpisode:
     """A motion of the true simulator that a policy led.
 
     Attributes:
@@ -52,7 +52,7 @@ def practise_policy(
     budget: Budget,
     schedule: Schedule,
     lessons: Lessons,
-) -> Iterator[Led]:
+) -> Iterator[PolicyEpisode]:
     """Motions that the policy led, one after another, each of which the next worlds learn from.
 
     Args:
@@ -90,4 +90,4 @@ def practise_policy(
             one = Episodes(problem, truth, observed, FrameStore(["motion"], problem.every, file))
             realised = float(returns_of(agent.policy, one, [seed])[0])
         steps += one.steps
-        yield Led(agent.policy, predicted, realised, steps)
+        yield PolicyEpisode(agent.policy, predicted, realised, steps)
