@@ -20,6 +20,7 @@ from sciwm.core.bounds import require_counts, require_not_negative, require_posi
 from sciwm.core.frame import Array
 from sciwm.core.progress import Bar
 from sciwm.planning.episodes import Episodes
+from sciwm.planning.search import cautious_mean
 
 SEEDS = 10**9
 """Of imagined motions, that agents of other seeds do not share."""
@@ -287,8 +288,7 @@ def returns_of(policy: Policy, episodes: Episodes, seeds: Sequence[int]) -> Arra
 
 def _worth(worlds: Sequence[Episodes], caution: float) -> Array:
     """(S,) what motions are worth that all worlds tell of."""
-    each = np.stack([one.worth for one in worlds])
-    return np.asarray(each.mean(axis=0) - caution * each.std(axis=0, ddof=len(each) > 1))
+    return cautious_mean(np.stack([one.worth for one in worlds]), caution)
 
 
 def _tensor(values: Array) -> Tensor:

@@ -174,8 +174,17 @@ def round_of(plans: Array, found: Sequence[Returns], caution: float) -> Round:
     """
     means = np.stack([_mean(one.scores) for one in found])
     lost = np.sum([np.isnan(one.scores).sum(axis=1) for one in found], axis=0)
-    merits = means.mean(axis=0) - caution * means.std(axis=0, ddof=len(found) > 1)
+    merits = cautious_mean(means, caution)
     return Round(plans, np.where(np.isnan(merits), -np.inf, merits), lost)
+
+
+def cautious_mean(values: Array, caution: float) -> Array:
+    """Mean over W worlds, less `caution` standard deviations between them.
+
+    Args:
+        values: (W, ...) that each of them tells.
+    """
+    return np.asarray(values.mean(axis=0) - caution * values.std(axis=0, ddof=len(values) > 1))
 
 
 def _gradients_of(found: Sequence[Returns], each: Array, caution: float) -> Array:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -189,15 +190,18 @@ def _one_by_one(team: Workers, smiles: Sequence[str], error: Exception) -> list[
     found: list[Record] = []
     lost = 0
     for one in smiles:
-        for left in range(team.tries - 1, -1, -1):
-            try:
-                found += team.judged([one]).result()
-                break
-            except Exception as failure:
-                error = failure
-                if not left:
-                    lost += 1
-                    found.append({"problem": f"worker: {type(failure).__name__}: {failure}"})
+        try:
+            found += _alone(team, one)
+        except Exception as failure:
+            error, lost = failure, lost + 1
+            found.append({"problem": f"worker: {type(failure).__name__}: {failure}"})
     if lost == len(smiles) > 1:
         raise error  # no molecule is at fault
     return found
+
+
+def _alone(team: Workers, smiles: str) -> list[Record]:
+    for _ in range(team.tries - 1):
+        with suppress(Exception):
+            return team.judged([smiles]).result()
+    return team.judged([smiles]).result()

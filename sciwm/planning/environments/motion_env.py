@@ -32,8 +32,7 @@ class MotionEnv(gymnasium.Env[Seen, Seen]):
         first_seed: Of motions that are given none; each takes the next.
 
     Raises:
-        ValueError: If something is required of the end of a motion, which no stage can be rewarded for, or
-            what is chosen changes who is there.
+        ValueError: As `Episodes` does.
     """
 
     def __init__(

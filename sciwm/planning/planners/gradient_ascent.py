@@ -16,7 +16,7 @@ DECAY = 0.9, 0.999
 
 @dataclass(frozen=True)
 class GradientAscent(Planner):
-    """Plans drawn at random, each of which climbs by Adam; gradients come from gradients through the rollout.
+    """Plans drawn at random, each of which climbs by Adam along gradients through the rollout.
 
     Attributes:
         rate: Usual change of a number in a round, where a range is 1.
