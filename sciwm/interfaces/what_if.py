@@ -6,7 +6,6 @@ from functools import cached_property
 from io import BytesIO
 
 import numpy as np
-from scipy.stats import t as student
 
 from sciwm.core.frame import Array, Frame
 from sciwm.core.units import UnitSystem
@@ -27,6 +26,8 @@ def likely(changes: Array) -> tuple[Array, Array]:
     Args:
         changes: (W, R, ...) that each of W worlds says of each of R runs.
     """
+    from scipy.special import stdtrit  # here, because a first energy has no need of it
+
     worlds, runs = changes.shape[:2]
     if worlds == 1:
         low, high = np.quantile(changes[0], LIKELY, axis=0)
@@ -39,7 +40,7 @@ def likely(changes: Array) -> tuple[Array, Array]:
     weight = between**2 / (worlds - 1) + within**2 / max(runs - 1, 1)
     total = between + within
     freedom = np.divide(total**2, weight, out=np.ones_like(total), where=weight > 0)
-    half = student.ppf(LIKELY[1], freedom) * np.sqrt(total)
+    half = stdtrit(freedom, LIKELY[1]) * np.sqrt(total)
     middle = changes.mean(axis=(0, 1))
     return middle - half, middle + half
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sciwm.core.frame import Frame
 from sciwm.data.collection import geometry_hash
@@ -54,7 +54,7 @@ def measured_error(errors: Sequence[float]) -> Measured:
     mean = float(squares.mean())
     spread = float(squares.std(ddof=1)) / math.sqrt(count) / mean
     # Of the mean square; the root halves it.
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, count - 1)) * spread / 2
+    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * spread / 2
     error = math.sqrt(mean)
     return Measured(error, error * math.exp(-half), error * math.exp(half), count)
 

@@ -13,7 +13,6 @@ from typing import Literal
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from sciwm.core.frame import Frame
 from sciwm.core.properties import PROPERTIES
@@ -162,6 +161,8 @@ def _linked(file: h5py.File, a: ParticleGroup, b: ParticleGroup) -> bool:
 
 def _shared(one: Trajectory, two: Trajectory, k: int) -> int:
     """How many particles of the smaller trajectory are where one of the other is."""
+    from scipy.spatial import cKDTree  # which a model's first energy has no need of
+
     small, large = sorted((one.frame(k).positions, two.frame(k).positions), key=len)
     distances, _ = cKDTree(large).query(small)
     return int((distances < COINCIDENT).sum())

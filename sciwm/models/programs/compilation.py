@@ -32,7 +32,7 @@ from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import State
-from sciwm.core.threads import fixed_threads, most_threads
+from sciwm.core.threads import fixed_threads, most_threads, on_threads
 from sciwm.models.archive import describe, weights_digest
 from sciwm.models.dynamics.potential import DerivedPotential, Potential
 from sciwm.models.model import Model
@@ -238,7 +238,7 @@ def _checked(model: Model, traced: Traced, file: Path) -> Function:
     _require_private(file.parent)
     program = load_program(file, next(model.parameters()).device)
     inputs = traced.inputs(model)
-    with torch.no_grad():
+    with torch.no_grad(), on_threads(1):
         found = program(*inputs)
         expected = traced.function(model)(*inputs)
 

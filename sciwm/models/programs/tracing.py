@@ -107,19 +107,18 @@ def load_program(file: Path, device: torch.device) -> Function:
     Raises:
         CompilationError: If it cannot be read.
     """
-    import torch._inductor
-
     index = device.index if device.index is not None else -1
     try:
-        package = torch._inductor.aoti_load_package(str(file), device_index=index)
+        # What torch.load of such files would do around this: import the compiler, and ask it in four
+        # processes for the instruction set, which takes as long as everything else a first energy needs.
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, index)
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise CompilationError(
             f"{file} is no program that can be read ({reason[0] if reason else type(error).__name__}); "
             "delete it, or compile again"
         ) from error
-    # Its own call sorts arguments into nested containers, which a small molecule would wait for.
-    run: Any = package.loader.run
+    run: Any = loader.run
     return lambda *tensors: tuple(run(list(tensors)))
 
 
