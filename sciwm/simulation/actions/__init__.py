@@ -11,7 +11,7 @@ from sciwm.simulation.actions.changes import (
     Removal,
     numbers_before,
 )
-from sciwm.simulation.actions.driven import Driven, acted
+from sciwm.simulation.actions.driven import Driven, acted, outer_forces
 from sciwm.simulation.actions.during import During
 from sciwm.simulation.actions.forces import ConstantForce, Spring, Trap, UniformField, Wall
 from sciwm.simulation.actions.frozen import Frozen
@@ -45,5 +45,6 @@ __all__ = [
     "acted",
     "actions_from",
     "numbers_before",
+    "outer_forces",
     "read_actions",
 ]

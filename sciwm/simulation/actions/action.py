@@ -120,8 +120,8 @@ class Window:
     begin: float | Tensor = 0.0
     end: float | Tensor = math.inf
 
-    def open(self, time: float) -> bool | Tensor:
-        """Whether it is taken then; (S,) where that differs between systems."""
+    def open(self, time: float | Tensor) -> bool | Tensor:
+        """Whether it is taken then; (S,) where that, or the time, differs between systems."""
         return (self.begin <= time) & (time < self.end)
 
 

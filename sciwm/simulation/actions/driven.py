@@ -138,21 +138,9 @@ class Driven(Propagator):
 
     def _kicked(self, state: State, time: float, middle: float) -> State:
         """After the outer forces of a time have acted for half a stride, whose middle is given."""
-        taken = [(one, one.open(middle)) for one in self._forces]
-        taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
-        if not taken:
+        total = outer_forces(self._forces, state, time, middle)
+        if total is None:
             return state
-        total = torch.zeros_like(state.positions)
-        for one, led in taken:
-            assert isinstance(one.action, Force)
-            if isinstance(led, Tensor):
-                since = torch.where(led, time - one.begin, 0.0)
-                forces = one.action.act(state, since.to(state.positions.device))[1]
-                there = led.to(state.batch.device)[state.batch]
-                total = total + torch.where(there[:, None], forces, 0.0)
-            else:
-                total = total + one.action.act(state, time - one.begin)[1]
-        total = state.within_dimensions(total)
         gained = 0.5 * self.stride * self.units.acceleration * total / state.masses[:, None]
         mean = (state.velocities + 0.5 * gained).double()
         done = 0.5 * self.stride * sum_by_system((total.double() * mean).sum(-1), state)
@@ -169,6 +157,34 @@ class Driven(Propagator):
             heavy = torch.where(rows, HEAVY, state.masses)
             self._places = known = state.masses, state.batch, heavy, rows[:, None]
         return known[2], known[3]
+
+
+def outer_forces(
+    windows: Sequence[Window], state: State, time: float | Tensor, middle: float | Tensor
+) -> Tensor | None:
+    """(A, 3) forces from outside at a time; None where nothing is done.
+
+    Args:
+        windows: Those that are no forces are passed over.
+        time: Since the start of the run, or (S,) of each system.
+        middle: Of the stride that the forces act in, which says what is done (see `During`).
+    """
+    forces = [one for one in windows if isinstance(one.action, Force)]
+    taken = [(one, one.open(middle)) for one in forces]
+    taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
+    if not taken:
+        return None
+    total = torch.zeros_like(state.positions)
+    for one, led in taken:
+        assert isinstance(one.action, Force)
+        if isinstance(led, Tensor):
+            since = torch.where(led, time - one.begin, 0.0)
+            acting = one.action.act(state, since.to(state.positions.device))[1]
+            there = led.to(state.batch.device)[state.batch]
+            total = total + torch.where(there[:, None], acting, 0.0)
+        else:
+            total = total + one.action.act(state, time - one.begin)[1]
+    return state.within_dimensions(total)
 
 
 def _double(value: float | Tensor | None) -> Tensor:

@@ -1,0 +1,166 @@
+"""Worlds from motions of which few tell what was done to the system."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sciwm.core.state import State
+from sciwm.core.units import REDUCED
+from sciwm.data.h5md import H5MDFile, H5MDWriter
+from sciwm.planning.controls import Menu
+from sciwm.planning.environments.charges import SoftenedCoulomb
+from sciwm.planning.environments.ions import ions
+from sciwm.planning.environments.mixture import mixture
+from sciwm.planning.logs import Log, Recorded, inferred_plan, worlds_from_logs
+from sciwm.planning.planners.planner import drawn
+from sciwm.planning.practice import Schedule
+from sciwm.planning.trial import carry_out
+from sciwm.simulation.actions import Driven, UniformField
+from sciwm.simulation.simulator import Evaluation
+
+
+def recorded(setting, plan, path, seed=3, every=1):
+    """A motion whose forces are all that act, by the sums that moved it."""
+    problem = setting.problem
+    inner = path.with_name(f"inner_{path.name}")
+    carry_out(replace(problem, every=every), setting.truth, plan, [seed], inner)
+    moving, state = problem.prepared(setting.truth, plan[None], [seed])
+    assert isinstance(moving, Driven)
+    with H5MDFile(inner) as source, H5MDWriter(path, units=REDUCED) as file:
+        trajectory = source.trajectories[0]
+        for k in range(trajectory.n_frames):
+            frame = trajectory.frame(k)
+            here = State.collate([State.from_frame(frame, torch.float64)])
+            here.work = state.work
+            # The change of velocity by a kick of nearly no length tells the forces of a moment.
+            kicked = moving._kicked(here, frame.time, frame.time + 1e-9)
+            gained = (kicked.velocities - here.velocities).numpy() * frame.masses[:, None]
+            outside = gained / (0.5 * moving.stride * REDUCED.acceleration)
+            file.append(frame.with_(forces=frame.forces + outside), group="motion")
+    return path
+
+
+class Wrong(SoftenedCoulomb):
+    """Off by so much in the forces on the first particles."""
+
+    def __init__(self, truth, off, count=2):
+        super().__init__(truth.softening)
+        self.off, self.count = off, count
+
+    def evaluate(self, state, stress=False):
+        found = super().evaluate(state, stress)
+        forces = found.forces.reshape(state.n_systems, -1, 3).clone()
+        forces[:, : self.count, 0] += self.off
+        return Evaluation(found.energy, forces.reshape(-1, 3))
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return ions()
+
+
+@pytest.fixture(scope="module")
+def plan(setting):
+    return drawn(1, setting.problem.controls, np.random.default_rng(2))[0]
+
+
+class TestWhatWasDone:
+    @pytest.mark.parametrize("make", [ions, mixture])
+    def test_is_found_from_forces_where_the_world_is_right(self, make, tmp_path):
+        setting = make()
+        plan = drawn(1, setting.problem.controls, np.random.default_rng(1))[0]
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
+        found = inferred_plan(setting.problem, Log(path), [setting.truth])
+        np.testing.assert_allclose(found, plan, atol=1e-6)
+
+    def test_is_found_though_worlds_are_wrong_about_two_that_meet(self, setting, plan, tmp_path):
+        """They disagree there, and what the others feel is enough."""
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
+        wrong = [Wrong(setting.truth, off) for off in (20.0, 24.0)]
+        found = inferred_plan(setting.problem, Log(path), wrong)
+        np.testing.assert_allclose(found, plan, atol=1e-3)
+        alone = inferred_plan(setting.problem, Log(path), [Wrong(setting.truth, 1.0, 5)])
+        assert np.abs(alone - plan).max() > 0.01  # all are wrong, and nobody disagrees
+
+    def test_is_found_wrongly_in_a_wrong_world(self, setting, plan, tmp_path):
+        """As the check before would see."""
+        path = recorded(setting, plan, tmp_path / "motion.h5md")
+        found = inferred_plan(setting.problem, Log(path), [SoftenedCoulomb(softening=0.3)])
+        assert np.abs(found - plan).max() > 0.01
+
+    def test_leaves_the_forces_from_within(self, setting, plan, tmp_path):
+        path = recorded(setting, plan, tmp_path / "motion.h5md")
+        motion = Recorded.read(setting.problem, Log(path))
+        assert set(motion.stages) == set(range(10))
+        motion.write_inner(setting.problem, plan, tmp_path / "within.h5md")
+        with H5MDFile(tmp_path / "within.h5md") as file:
+            trajectory = file.trajectories[0]
+            frames = [trajectory.frame(k) for k in range(trajectory.n_frames)]
+        state = State.collate([State.from_frame(one, torch.float64) for one in frames])
+        true = setting.truth.evaluate(state).forces.numpy()
+        kept = np.concatenate([one.forces for one in frames])
+        np.testing.assert_allclose(kept, true, atol=1e-12)
+        wrong = motion.forces - motion.acting(setting.problem, 1 - plan)
+        assert np.abs(wrong.reshape(-1, 3) - true).max() > 0.1
+
+    def test_of_neutral_particles_is_not_told(self, setting, plan, tmp_path):
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
+        neutral = tmp_path / "neutral.h5md"
+        with H5MDFile(path) as source, H5MDWriter(neutral, units=REDUCED) as file:
+            trajectory = source.trajectories[0]
+            for k in range(trajectory.n_frames):
+                file.append(trajectory.frame(k).with_(charges=np.zeros(5)), group="motion")
+        with pytest.raises(ValueError, match=r"UniformField field.0.*without effect"):
+            inferred_plan(setting.problem, Log(neutral), [setting.truth])
+
+    def test_is_refused_where_it_cannot_be_told(self, setting, plan, tmp_path):
+        problem = setting.problem
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
+        menu = Menu({"wait": [], "pull": [UniformField([1.0, 0, 0])]}, 10, REDUCED)
+        with pytest.raises(ValueError, match="menu"):
+            inferred_plan(replace(problem, controls=menu), Log(path), [setting.truth])
+        rare = recorded(setting, plan, tmp_path / "rare.h5md", every=10)
+        with pytest.raises(ValueError, match=r"no frame within a stage of 0.4"):
+            inferred_plan(problem, Log(rare), [setting.truth])
+        short = tmp_path / "short.h5md"
+        with H5MDFile(path) as source, H5MDWriter(short, units=REDUCED) as file:
+            for k in range(20):
+                file.append(source.trajectories[0].frame(k), group="motion")
+        with pytest.raises(ValueError, match="no frame within stage 4"):
+            inferred_plan(problem, Log(short), [setting.truth])
+        without = tmp_path / "without.h5md"
+        with H5MDFile(path) as source, H5MDWriter(without, units=REDUCED) as file:
+            file.append(source.trajectories[0].frame(0).with_(forces=None), group="motion")
+        with pytest.raises(ValueError, match="lacks forces or times"):
+            inferred_plan(problem, Log(without), [setting.truth])
+
+
+class TestWorldsFromLogs:
+    @pytest.mark.filterwarnings("ignore:no reference_energies")
+    def test_learn_from_those_that_do_not_tell(self, setting, tmp_path):
+        """What was done is found to a hundredth, by worlds that two of six motions taught."""
+        plans = drawn(6, setting.problem.controls, np.random.default_rng(4))
+        logs = []
+        for number, plan in enumerate(plans):
+            path = recorded(setting, plan, tmp_path / f"{number}.h5md", seed=number, every=2)
+            logs.append(Log(path, plan if number < 2 else None))
+        schedule = Schedule(members=2, train_steps=400, matrix_rate=0.03)
+        worlds, found = worlds_from_logs(
+            setting.problem, logs, setting.untrained, tmp_path / "learned", 0, schedule
+        )
+        assert len(worlds) == 2
+        np.testing.assert_array_equal(found[:2], plans[:2])
+        missed = np.abs(np.array(found[2:]) - plans[2:])
+        assert missed.mean() < 0.01
+        assert np.abs(plans[2:] - 0.5).mean() > 0.2  # what no knowledge would miss by
+
+    def test_need_two_that_tell_and_a_new_folder(self, setting, plan, tmp_path):
+        path = recorded(setting, plan, tmp_path / "motion.h5md")
+        schedule = Schedule(members=1, train_steps=10)
+        arguments = setting.untrained, tmp_path, 0, schedule
+        with pytest.raises(ValueError, match="1 of 2 logs tell"):
+            worlds_from_logs(setting.problem, [Log(path, plan), Log(path)], *arguments)
+        with pytest.raises(ValueError, match="holds something already"):
+            worlds_from_logs(setting.problem, [Log(path, plan), Log(path, plan)], *arguments)
