@@ -36,6 +36,7 @@ from sciwm.simulation.actions import (
     Removal,
     SteeredTorsion,
     TemperatureSchedule,
+    Trap,
     actions_from,
 )
 from sciwm.simulation.collective_variables import (
@@ -587,6 +588,13 @@ class TestLibrary:
         assert len(library.related(problem("maximize place"))) == 1
         longer = problem(TARGET, controls=Knobs(PUSH, 8, REDUCED))
         assert library.related_plans(longer).shape == (1, 8, 1)
+
+    def test_a_trap_that_is_a_little_stiffer_is_alike(self, tmp_path):
+        library = ProtocolLibrary(tmp_path / "protocols.json")
+        trapped = [problem(TARGET, always=[Trap([0], k, [0.0, 0.0, 0.0])]) for k in (0.1, 0.11)]
+        library.keep(trapped[0], self.kept(trapped[0]))
+        assert len(library.related(trapped[1])) == 1
+        assert library.related(problem(TARGET)) == []
 
     def test_the_most_alike_comes_first(self, tmp_path):
         library = ProtocolLibrary(tmp_path / "protocols.json")

@@ -179,8 +179,11 @@ class ProtocolLibrary:
 
 
 def meaning_of(problem: Problem) -> str:
-    """What the numbers of a plan mean, as text that is equal where they mean the same."""
-    content = problem.controls.written(), [one.written() for one in problem.always]
+    """What the numbers of a plan mean, as text that is equal where they mean the same.
+
+    What is always done counts by its kind only: in a trap that is a little stiffer, a plan may still do.
+    """
+    content = problem.controls.written(), [type(one).__name__ for one in problem.always]
     return json.dumps([*content, problem.start.numbers.tolist()], ensure_ascii=False)
 
 
