@@ -108,6 +108,17 @@ def test_imagination_is_reproducible_and_a_picture(world):
     assert first.times[-1] == pytest.approx(2.0) or first.stopped
 
 
+def test_a_motion_goes_on_from_its_last_frame(world):
+    """As in one go; without velocities it would not."""
+    whole = world.imagine(molecule("H2O"), "20fs").frames[-1]
+    half = world.imagine(molecule("H2O"), "10fs").frames[-1]
+    np.testing.assert_allclose(
+        world.imagine(half, "10fs").frames[-1].positions, whole.positions, atol=1e-5
+    )
+    still = world.imagine(half.with_(velocities=None), "10fs").frames[-1]
+    assert np.abs(still.positions - whole.positions).max() > 1e-3
+
+
 def test_a_missing_model_says_where_models_come_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="sciwm train"):
         sciwm.load(tmp_path)

@@ -41,8 +41,8 @@ from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.simulator import Evaluation
 from sciwm.simulation.velocities import maxwell_boltzmann
 
-System = State | Atoms | str
-"""A state, an ASE Atoms, or a SMILES."""
+System = State | Frame | Atoms | str
+"""A state, a frame (of a file, or the last of a motion that is to go on), an ASE Atoms, or a SMILES."""
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, device: str = "cpu") -> "World":
@@ -306,6 +306,8 @@ class World:
             system = State.from_smiles(system, dtype=weight.dtype)
         if isinstance(system, Atoms):
             system = State.from_ase(system, dtype=weight.dtype)
+        if isinstance(system, Frame):
+            system = State.from_frame(system, dtype=weight.dtype)
         # Of PyG, `to` moves what it is called on.
         return copy.copy(system).to(weight.device)
 
