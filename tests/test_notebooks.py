@@ -16,8 +16,13 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-BUDGETS = {'"1ps"': '"300fs"'}
-"""Times that are cut down, so that the tests stay quick; the code is run as it is otherwise."""
+BUDGETS = {
+    '"1ps"': '"300fs"',
+    '"--task.cpu_seconds", "60"': '"--task.cpu_seconds", "15"',
+    "population=24, rounds=4": "population=8, rounds=2",
+    "trials=20": "trials=4",
+}
+"""What is cut down, so that the tests stay quick; the code is run as it is otherwise."""
 
 
 def code(notebook):
@@ -54,6 +59,11 @@ def this_interpreter(monkeypatch):
     """Kernels are those of the environment that runs the tests, wherever it lies."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+
+
+def test_what_is_cut_down_is_there():
+    text = "".join(cell.source for path in NOTEBOOKS for cell in code(nbformat.read(path, 4)))
+    assert [long for long in BUDGETS if long not in text] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

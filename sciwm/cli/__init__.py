@@ -1,5 +1,6 @@
 """The command line: one thin typed function per command, loaded only when it is called."""
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -30,6 +31,11 @@ COMMANDS = {
     "report": ("sciwm.cli.report", "one page with pictures of a run"),
     "doctor": ("sciwm.cli.doctor", "what is installed, fast or slow, and why"),
 }
+
+
+COLLECTED = 20_000
+"""New objects between two searches for garbage. While packages load, which make a million that are none, the
+usual 700 would cost as much as loading itself does."""
 
 
 def overview() -> str:
@@ -64,6 +70,7 @@ def call(function: Callable[..., int], arguments: list[str], prog: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; errors a user can mend are printed in one paragraph and end with status 2."""
+    gc.set_threshold(COLLECTED)
     try:
         with whole_imports():
             return _run(sys.argv[1:] if arguments is None else arguments)
