@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from jsonargparse import auto_cli
 
 import sciwm
@@ -43,7 +44,7 @@ def errors(simulator: LearnedSimulator, file: Path) -> dict[str, np.ndarray]:
     """(S,) mean squared errors per particle and component of each motion, learned and straight."""
     with H5MDFile(file) as source:
         pairs = [(t.frame(START), t.frame(START + FRAMES)) for t in source.trajectories]
-    state = State.collate([State.from_frame(begin) for begin, _ in pairs]).double()
+    state = State.collate([State.from_frame(begin, torch.float64) for begin, _ in pairs])
     # Errors count however wrong the motion goes.
     steps = round(FRAMES * SPACING / STEP)
     rollout = Rollout(VelocityVerlet(simulator, STEP), every=steps, guard=Finiteness())

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from sciwm.discovery.experiment.ledger import Ledger
 from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
-from sciwm.discovery.loop import Loop, NothingScoredError
+from sciwm.discovery.loop import Loop
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.planners.acquisition import UpperConfidence
 from sciwm.discovery.planners.proposers.proposer import Scored
@@ -20,6 +20,7 @@ from sciwm.discovery.problem.gates import Elements, Gates
 from sciwm.discovery.problem.hypothesis import Candidate, Failure, Measurement
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.problem.outcomes.outcome import Outcome, Value
+from sciwm.discovery.problem.scoring import NothingScoredError
 from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
 from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
 from sciwm.discovery.surrogate.predictors.predictor import Expectation
@@ -293,7 +294,7 @@ def test_a_campaign_without_one_finite_score_ends_and_says_why(tmp_path):
                 one.run()
             # What the molecule alone tells costs nothing; what is measured, the first round.
             assert len(oracle.asked) == paid
-            flaws = one.flaws(one.campaign.hypotheses())
+            flaws = one.scores.flaws(one.campaign.hypotheses())
             assert set(flaws) == set(oracle.asked)
             one.campaign.export(tmp_path / "table.csv", flaws)
         with (tmp_path / "table.csv").open(newline="") as file:

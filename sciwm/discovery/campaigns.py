@@ -21,7 +21,7 @@ from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_executor
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool
-from sciwm.discovery.loop import Learner, Listener, Loop, NothingScoredError
+from sciwm.discovery.loop import Learner, Listener, Loop
 from sciwm.discovery.plan import Learning, Plan
 from sciwm.discovery.planners.acquisition import Acquisition
 from sciwm.discovery.planners.proposers.mixture import Mixture
@@ -32,6 +32,7 @@ from sciwm.discovery.problem.hypothesis import Hypothesis
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.problem.outcomes.outcome import Outcome
 from sciwm.discovery.problem.outcomes.recipes import recipes_for
+from sciwm.discovery.problem.scoring import NothingScoredError
 from sciwm.discovery.surrogate.predictors.corrected import CorrectedOutcomes
 from sciwm.discovery.surrogate.predictors.imagined import ImaginedOutcomes
 from sciwm.discovery.surrogate.predictors.predictor import Predictor
@@ -193,9 +194,9 @@ def run_campaign(
         try:
             found = loop.run(listener)
         except NothingScoredError:
-            campaign.export(table, loop.flaws(campaign.hypotheses()))
+            campaign.export(table, loop.scores.flaws(campaign.hypotheses()))
             raise
-        campaign.export(table, loop.flaws(found))
+        campaign.export(table, loop.scores.flaws(found))
     return found
 
 

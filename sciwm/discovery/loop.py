@@ -6,14 +6,12 @@ campaign that was killed goes on where it was. Only what worlds imagine of motio
 digit: random numbers of simulations depend on what shares their batch.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from rdkit import Chem
 
 from sciwm.core.frame import Array
 from sciwm.discovery.experiment.ledger import Campaign
@@ -22,18 +20,17 @@ from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.plan import Plan
 from sciwm.discovery.planners.acquisition import Acquisition, choose, random_controls
 from sciwm.discovery.planners.proposers.proposer import Proposer, Scored
-from sciwm.discovery.problem.descriptors import DESCRIPTORS, described
 from sciwm.discovery.problem.gates import Gates
 from sciwm.discovery.problem.hypothesis import (
     Candidate,
     Decision,
     Hypothesis,
-    Measurement,
     Prediction,
     verdict_of,
 )
 from sciwm.discovery.problem.objective.objective import Objective
 from sciwm.discovery.problem.pareto import dominators
+from sciwm.discovery.problem.scoring import Scores
 from sciwm.discovery.surrogate.calibration import NORMAL_90, AdaptiveConformal
 from sciwm.discovery.surrogate.fingerprints import morgan
 from sciwm.discovery.surrogate.fitting import fit_with_intervals
@@ -41,10 +38,6 @@ from sciwm.discovery.surrogate.predictors.predictor import Predictor
 
 DRAWS = 256
 """Of each candidate's outcomes, from which its worth is averaged."""
-
-
-class NothingScoredError(ValueError):
-    """An objective that has no finite value for anything that was measured."""
 
 
 class Listener(Protocol):
@@ -83,6 +76,12 @@ class Loop:
         plan: The budget.
         seed: Of every choice.
         learner: Improves the predictor's worlds between rounds.
+
+    Attributes:
+        scores: What measurements are worth to the objective.
+
+    Raises:
+        ValueError: If the objective names what is neither an outcome nor a descriptor.
     """
 
     def __init__(
@@ -110,16 +109,7 @@ class Loop:
         self.plan = plan
         self.seed = seed
         self.learner = learner
-        unknown = [
-            name
-            for name in objective.outcomes
-            if name not in predictor.outcomes and name not in DESCRIPTORS
-        ]
-        if unknown:
-            raise ValueError(
-                f"the objective needs {', '.join(unknown)}, which no recipe gives; add its recipe to "
-                f"the outcomes, which are {', '.join(predictor.outcomes)}"
-            )
+        self.scores = Scores(objective, predictor.outcomes)
 
     def run(self, listener: Listener | None = None) -> list[Hypothesis]:
         """Goes on until the budget is spent or the proposers have no new ideas; all hypotheses.
@@ -146,30 +136,8 @@ class Loop:
             self._verify(number, listener)
             number += 1
         found = self.campaign.hypotheses()
-        self._require_scores(found)
+        self.scores.require_some(found)
         return found
-
-    def flaws(self, hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
-        """Why a score is not finite although all that it depends on is known, by SMILES."""
-        found = {}
-        for one in hypotheses:
-            if one.measured_score or one.failure is not None:
-                continue
-            columns = self._columns(one.candidate.smiles, one.measurements)
-            flaw = self.objective.flaw({name: column[0] for name, column in columns.items()})
-            if flaw is not None:
-                found[one.candidate.smiles] = flaw
-        return found
-
-    def _require_scores(self, hypotheses: Sequence[Hypothesis]) -> None:
-        judged = [one for one in hypotheses if one.failure is None]
-        flaws = self.flaws(judged)
-        if judged and len(flaws) == len(judged):
-            smiles, flaw = next(iter(flaws.items()))
-            raise NothingScoredError(
-                f"not one of {len(judged)} molecules has a finite score, as {smiles}: {flaw}; mend the "
-                "objective and begin another campaign"
-            )
 
     # -- propose and score -----------------------------------------------------------------------
 
@@ -186,7 +154,7 @@ class Loop:
             asked = proposer.ask(max(self.plan.pool, self.plan.start), rng)
             passed = self._gated(asked, known, number, judged)
             drawn = rng.permutation(len(passed))[: min(self.plan.start, runs)]
-            self._require_scores([Hypothesis(one, number, "passed over") for one in passed])
+            self.scores.require_some([Hypothesis(one, number, "passed over") for one in passed])
             chosen = [
                 Hypothesis(passed[k], number, "chosen", "drawn at random: nothing is known yet")
                 for k in drawn
@@ -210,7 +178,7 @@ class Loop:
                 told.append(Scored(candidate, self._prospect(hypothesis, value, best)))
             proposer.tell(told)
         if not scored and not any(hypothesis.score for _, hypothesis, _ in pool.values()):
-            self._require_scores(measured)
+            self.scores.require_some(measured)
         return list(judged.values()) + self._chosen(list(pool.values()), runs, rng)
 
     def _gated(
@@ -254,7 +222,7 @@ class Loop:
             )
         # What is risked is judged by intervals that have proved themselves.
         calibrated = (upper - lower) / (2 * NORMAL_90)
-        names, mean, spread = self._with_descriptors(smiles, expected.mean, calibrated)
+        names, mean, spread = self.scores.with_descriptors(smiles, expected.mean, calibrated)
         samples = self.objective.sample(mean, spread, names, DRAWS, rng)
         worth = self.acquisition.score(samples, best, rng)
         expected_score = self.objective.evaluate({n: mean[:, k] for k, n in enumerate(names)})
@@ -342,7 +310,7 @@ class Loop:
         if answer.failure is not None:
             self.campaign.fail(smiles, answer.failure, answer.seconds)
             return replace(hypothesis, failure=answer.failure, cost=answer.seconds)
-        score = self._score(smiles, answer.measurements)
+        score = self.scores.measured(smiles, answer.measurements)
         self.campaign.finish(
             smiles,
             answer.measurements,
@@ -375,37 +343,6 @@ class Loop:
             f"fitted before round {number}",
             {"seconds per molecule": seconds},
         )
-
-    def _score(self, smiles: str, measurements: Mapping[str, Measurement]) -> tuple[float, ...]:
-        columns = self._columns(smiles, measurements)
-        score = self.objective.evaluate(columns)[0]
-        met = bool(self.objective.feasible(columns)[0])
-        return tuple(score.tolist()) if met and np.isfinite(score).all() else ()
-
-    def _columns(self, smiles: str, measurements: Mapping[str, Measurement]) -> dict[str, Array]:
-        """(1,) of every outcome and exact descriptor; NaN where it was not measured."""
-        found = np.array(
-            [
-                [measurements[name].value if name in measurements else math.nan]
-                for name in self.predictor.outcomes
-            ]
-        ).T
-        names, table, _ = self._with_descriptors([smiles], found, np.zeros_like(found))
-        return {name: table[:, k] for k, name in enumerate(names)}
-
-    def _with_descriptors(
-        self, smiles: Sequence[str], mean: Array, spread: Array
-    ) -> tuple[list[str], Array, Array]:
-        """Outcomes with the exact descriptors that the objective names beside them."""
-        exact = [name for name in self.objective.outcomes if name in DESCRIPTORS]
-        molecules = [Chem.MolFromSmiles(one) for one in smiles]
-        columns = [
-            np.array([described(name, molecule) for molecule in molecules]) for name in exact
-        ]
-        if columns:
-            mean = np.column_stack([mean, *columns])
-            spread = np.column_stack([spread, *(np.zeros(len(smiles)) for _ in exact)])
-        return [*self.predictor.outcomes, *exact], mean, spread
 
     def _lessons(self, history: Sequence[Hypothesis]) -> list[Scored]:
         """What proposers learn from: scores of one goal, or ranks by domination for several."""
