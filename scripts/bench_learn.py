@@ -28,10 +28,10 @@ from sciwm.evaluation.evaluate import evaluate
 from sciwm.learning import loop, teaching
 from sciwm.learning.asking import atom_energies
 from sciwm.learning.exploration import time_step
-from sciwm.learning.goal import Goal
-from sciwm.learning.history import Round, history
-from sciwm.learning.ledger import Answer, Ledger
-from sciwm.learning.plan import Plan
+from sciwm.learning.goal import ErrorGoal
+from sciwm.learning.history import LearningRound, history
+from sciwm.learning.ledger import Answer, LearningLedger
+from sciwm.learning.plan import LearningPlan
 from sciwm.learning.questions import Question
 from sciwm.learning.structures import structure_from
 from sciwm.models import archive
@@ -73,9 +73,9 @@ def main(
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    place, goal = Path(folder), Goal.parse(until)
+    place, goal = Path(folder), ErrorGoal.parse(until)
     structure, simulator = structure_from(molecule, seed), simulator_named(reference)
-    plan = Plan(
+    plan = LearningPlan(
         calls=calls,
         time=duration,
         encoder=encoder or {"cutoff": 4.0, "channels": 16, "basis_decay": 1.0},
@@ -88,7 +88,7 @@ def main(
 
     began = time.process_time()
     ended = loop.learn(structure, simulator, goal, place / "taught", plan)
-    ledger = Ledger(place / "taught" / "ledger.jsonl")
+    ledger = LearningLedger(place / "taught" / "ledger.jsonl")
     taught = {
         "ending": ended.ending,
         "calls": ended.last.calls,
@@ -140,7 +140,13 @@ def main(
 
 
 def drawn(
-    simulator: Any, structure: Frame, plan: Plan, count: int, spacing: int, seed: int, file: Path
+    simulator: Any,
+    structure: Frame,
+    plan: LearningPlan,
+    count: int,
+    spacing: int,
+    seed: int,
+    file: Path,
 ) -> float:
     """Writes frames of the reference's own dynamics, after 200 fs to warm up; tells what they cost in s."""
     spent = file.with_suffix(".seconds")
@@ -159,7 +165,7 @@ def drawn(
     return float(spent.read_text())
 
 
-def told(one: Round) -> dict[str, float]:
+def told(one: LearningRound) -> dict[str, float]:
     """A round's errors in meV/Å."""
     measured = one.measured
     found = {"calls": one.calls, "labels": one.labels, "error": round(1e3 * measured.error, 2)}

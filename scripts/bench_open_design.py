@@ -45,7 +45,7 @@ from sciwm.discovery.experiment.oracle.oracle import Oracle
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool
 from sciwm.discovery.loop import Loop
-from sciwm.discovery.plan import Plan
+from sciwm.discovery.plan import CampaignPlan
 from sciwm.discovery.planners.acquisition import UpperConfidence
 from sciwm.discovery.planners.proposers.edits import RandomEdits
 from sciwm.discovery.planners.proposers.genetic import Genetic
@@ -97,7 +97,7 @@ SECONDS = 120.0
 BATCH = 10
 """Runs between two lessons of a search without a model."""
 
-PLAN = Plan(calls=150, start=5, batch=5, pool=100, generations=5)
+PLAN = CampaignPlan(calls=150, start=5, batch=5, pool=100, generations=5)
 BETA = 0.3
 LEAST = 40
 """Runs even where the bar is passed before, to see how far intervals hold."""

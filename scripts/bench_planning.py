@@ -35,7 +35,7 @@ from sciwm.planning.policy import ActorCritic, Lessons, Policy, returns_of
 from sciwm.planning.policy_practice import practise_policy
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, round_of, search
-from sciwm.planning.trial import Comparison
+from sciwm.planning.trial import Trial
 
 SECOND: dict[str, dict[str, object]] = {
     "double_well": {"height": 2.3},
@@ -148,7 +148,7 @@ def with_library(
         first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, short
     )
     runs = first.problem.run(first.truth, last.plan[None], range(10**8, 10**8 + 4))
-    library.keep(first.problem, Comparison(last.found, runs))
+    library.keep(first.problem, Trial(last.found, runs))
     yield from in_imagination(
         second, seed, folder / "second", library.related_plans(second.problem)
     )

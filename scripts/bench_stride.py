@@ -43,7 +43,7 @@ from sciwm.core.frame import Array, Frame
 from sciwm.core.state import State
 from sciwm.data.h5md import H5MDFile
 from sciwm.evaluation.evaluate import species_name
-from sciwm.interfaces.motion import Motion
+from sciwm.interfaces.motion import MotionSettings
 from sciwm.interfaces.world import World
 from sciwm.simulation.observables import motion as paths
 from sciwm.simulation.observables.thermodynamics import equipartition, temperature
@@ -153,7 +153,7 @@ def costs(ways: dict[str, tuple[World, dict[str, Any]]], path: Path) -> Figures:
     best: dict[str, float] = {}
     for _ in range(ROUNDS):
         for name, (world, options) in ways.items():
-            propagator = Motion(temperature=300.0, **options).propagator(world.mover())
+            propagator = MotionSettings(temperature=300.0, **options).propagator(world.mover())
             steps = round(TIMED_FS / propagator.stride)
             rollout = Rollout(propagator, every=steps)
             state = rollout.run(starts(path, 1), 1).state
@@ -169,7 +169,7 @@ def drift(flow: World, truth: World, motion: list[Path]) -> Figures:
     figures: Figures = {}
     for kelvin, path in zip(WARM, motion, strict=True):
         start = starts(path, 16)
-        propagator = Motion().propagator(flow.mover())
+        propagator = MotionSettings().propagator(flow.mover())
         steps = round(2000 / propagator.stride)
         ends = Rollout(propagator, every=steps).run(start, steps)
         change = total(truth, ends.state) - total(truth, start)
@@ -197,7 +197,7 @@ def averages(
     truth: list[list[Frame]] = []
     units = next(iter(ways.values()))[0].units
     for name, (world, options) in ways.items():
-        propagator = Motion(temperature=kelvin, seed=1, **options).propagator(world.mover())
+        propagator = MotionSettings(temperature=kelvin, seed=1, **options).propagator(world.mover())
         steps = round(duration / propagator.stride)
         state = maxwell_boltzmann(start, kelvin, units, 1)
         found = Rollout(propagator, every=max(round(EVERY_FS / propagator.stride), 1)).run(

@@ -25,7 +25,7 @@ from sciwm.planning.controls import Knobs
 from sciwm.planning.planners import CrossEntropy
 from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import EXECUTION, Budget, search
-from sciwm.planning.trial import Comparison
+from sciwm.planning.trial import Trial
 from sciwm.simulation.actions import Action, ConstantForce, UniformField
 from sciwm.simulation.collective_variables import (
     CollectiveVariable,
@@ -255,7 +255,7 @@ def start_of(places: list[float], factor: float = 1.0) -> State:
     return State.from_frame(frame, torch.float64)
 
 
-def compared(case: Case, seed: int, flawed: bool) -> Comparison:
+def compared(case: Case, seed: int, flawed: bool) -> Trial:
     """What was predicted in the world, with its flaw or without, and what came of it."""
     objective = Objective.parse(case.objective, measured_in(case.measures, REDUCED))
     factor = case.world_charges if flawed else 1.0
@@ -281,9 +281,7 @@ def compared(case: Case, seed: int, flawed: bool) -> Comparison:
         budget,
     )
     seeds = budget.seeds(EXECUTION, 4)
-    return Comparison(
-        found, problem(start_of(case.places)).run(case.truth, found.plan[None], seeds)
-    )
+    return Trial(found, problem(start_of(case.places)).run(case.truth, found.plan[None], seeds))
 
 
 def main(seeds: int = 5, json_file: str | None = None) -> None:

@@ -46,3 +46,21 @@ def test_the_check_catches_an_upward_import():
 def test_no_folder_or_module_is_named_for_nothing():
     named = {part for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts}
     assert not named & {"utils", "util", "helpers", "common", "misc", "tools"}
+
+
+def shared_names(sources):
+    """Public classes that two modules define, by name."""
+    homes = {}
+    for module, source in sources.items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    return {name: modules for name, modules in homes.items() if len(modules) > 1}
+
+
+def test_no_two_classes_have_one_name():
+    assert shared_names({str(path): path.read_text() for path in FILES}) == {}
+
+
+def test_the_check_catches_a_shared_name():
+    assert shared_names({"a": "class Row: ...", "b": "class Row: ..."}) == {"Row": ["a", "b"]}

@@ -19,7 +19,7 @@ from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data import FrameData, WindowData
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.evaluation.checks.flow import conservation_checks, symmetry_checks
-from sciwm.interfaces.motion import Motion
+from sciwm.interfaces.motion import MotionSettings
 from sciwm.models import FlowMap, MotionEncoder, archive
 from sciwm.models.archive import Archive
 from sciwm.models.programs.flow_program import CompiledFlowMap
@@ -247,7 +247,7 @@ class TestGHMC:
 
     def test_cheap_forces_need_a_time_step(self):
         with pytest.raises(ValueError, match="give dt"):
-            Motion(cheap=Springs(), cheap_steps=8)
+            MotionSettings(cheap=Springs(), cheap_steps=8)
 
     def test_a_motion_without_constant_energy_is_refused(self):
         with pytest.raises(ValueError, match="conserve energy"):
@@ -278,7 +278,9 @@ def test_expected_errors_go_on_where_a_run_of_refused_strides_does(tmp_path):
     world = sciwm.load("organic")
 
     def run(steps, name):
-        motion = Motion(dt=2.0, temperature=300.0, thermostat="ghmc").propagator(world.mover())
+        motion = MotionSettings(dt=2.0, temperature=300.0, thermostat="ghmc").propagator(
+            world.mover()
+        )
         start = State.collate([State.from_smiles("CO", dtype=torch.float64)] * 3)
         start.stream = torch.arange(3)
         start = maxwell_boltzmann(start, 300.0, MOLECULAR, 1)
@@ -441,9 +443,9 @@ class TestFlowMap:
     def test_actions_and_pressures_are_refused(self):
         flow = CompiledFlowMap(known_map(), None)
         with pytest.raises(ValueError, match="no forces"):
-            Motion(temperature=1.0, pressure=1.0).propagator(flow)
+            MotionSettings(temperature=1.0, pressure=1.0).propagator(flow)
         with pytest.raises(ValueError, match="langevin"):
-            Motion(temperature=1.0, thermostat="ghmc").propagator(flow)
+            MotionSettings(temperature=1.0, thermostat="ghmc").propagator(flow)
         with pytest.raises(ValueError, match="actions work on forces"):
             acted(FlowPropagator(flow, 0.5), chain(5), [Frozen([0])])
 

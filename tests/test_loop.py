@@ -11,9 +11,9 @@ import pytest
 from rdkit import Chem
 
 from sciwm.discovery.experiment.ledger import Ledger
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.loop import Loop
-from sciwm.discovery.plan import Plan
+from sciwm.discovery.plan import CampaignPlan
 from sciwm.discovery.planners.acquisition import UpperConfidence
 from sciwm.discovery.planners.proposers.proposer import Scored
 from sciwm.discovery.problem.gates import Elements, Gates
@@ -78,10 +78,10 @@ class Oracle:
             self.asked.append(task.smiles)
             if task.smiles in self.failing:
                 failure = Failure("calculation", "SCF not converged")
-                yield Answer(task.smiles, task.key, failure=failure, seconds=2.0)
+                yield CalculationResult(task.smiles, task.key, failure=failure, seconds=2.0)
             else:
                 found = {"worth": Measurement(law(task.smiles))}
-                yield Answer(task.smiles, task.key, found, seconds=1.0)
+                yield CalculationResult(task.smiles, task.key, found, seconds=1.0)
 
 
 OBJECTIVE = Objective.parse(
@@ -104,7 +104,7 @@ def loop(ledger, oracle, plan, seed=0, pool=POOL, predictor=None, objective=OBJE
     )
 
 
-PLAN = Plan(calls=40, start=10, batch=10, controls=0.2, pool=500)
+PLAN = CampaignPlan(calls=40, start=10, batch=10, controls=0.2, pool=500)
 
 
 def test_it_spends_the_calls_it_has_and_no_more(tmp_path):

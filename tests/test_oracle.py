@@ -27,7 +27,7 @@ from sciwm.core.frame import Frame
 from sciwm.data.h5md import H5MDFile
 from sciwm.discovery.experiment.oracle import measurement, oracle
 from sciwm.discovery.experiment.oracle import pool as pool_module
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.experiment.oracle.measurement import measure
 from sciwm.discovery.experiment.oracle.oracle import Oracle, OracleError, run
 from sciwm.discovery.experiment.oracle.owner import GRACE, Owner, birth_of
@@ -222,7 +222,7 @@ class TestTask:
         assert len({task.key, *(other.key for other in others)}) == 5
 
     def test_an_answer_survives_being_written_down(self, tmp_path):
-        answer = Answer(
+        answer = CalculationResult(
             "C",
             "key",
             {"gap": Measurement(1 / 3, 0.1)},
@@ -235,13 +235,13 @@ class TestTask:
             1.0,
             2.0,
         )
-        assert Answer.from_json(answer.to_json(), tmp_path) == answer
+        assert CalculationResult.from_json(answer.to_json(), tmp_path) == answer
         assert str(tmp_path) not in answer.to_json()
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"smiles": "C"}', "{"])
     def test_what_is_no_answer_is_refused(self, text, tmp_path):
         with pytest.raises(ValueError, match=r"."):
-            Answer.from_json(text, tmp_path)
+            CalculationResult.from_json(text, tmp_path)
 
 
 class TestMeasurement:
@@ -424,7 +424,9 @@ class TestSpool:
     def test_an_answer_is_found_again_and_frames_move_with_the_folder(self, tmp_path):
         task, spool = gap("C"), Spool(tmp_path / "deep" / "spool")
         assert spool.answer(task) is None
-        answer = Answer("C", task.key, {"gap": Measurement(1.0)}, frames_path=spool.frames(task))
+        answer = CalculationResult(
+            "C", task.key, {"gap": Measurement(1.0)}, frames_path=spool.frames(task)
+        )
         spool.deliver(task, answer)
         assert spool.answer(task) == answer
         moved = Spool(spool.folder.rename(tmp_path / "moved"))
@@ -499,7 +501,7 @@ def scripted(monkeypatch):
                 assert what.wait(HUNG)
                 what = None
             failure = Failure(what, "as scripted") if what else None
-            return Answer(task.smiles, task.key, {}, failure, 1.0, task.attempt + 1)
+            return CalculationResult(task.smiles, task.key, {}, failure, 1.0, task.attempt + 1)
 
         monkeypatch.setattr(oracle, "measure", measured)
         return calls
@@ -563,7 +565,7 @@ class TestOracle:
 
         def finish():
             until(lambda: spool.answer(gap("CC")))
-            spool.deliver(task, Answer("C", task.key, {"gap": Measurement(4.0)}))
+            spool.deliver(task, CalculationResult("C", task.key, {"gap": Measurement(4.0)}))
             spool.release(task)
 
         other = threading.Thread(target=finish)
@@ -868,7 +870,7 @@ CAMPAIGN = (
 def test_a_run_that_was_answered_meanwhile_is_not_repeated(scripted, tmp_path):
     calls = scripted({})
     task, spool = gap("C"), Spool(tmp_path)
-    answer = Answer("C", task.key, {"gap": Measurement(1.0)})
+    answer = CalculationResult("C", task.key, {"gap": Measurement(1.0)})
     spool.deliver(task, answer)
     assert run(task, str(tmp_path), math.inf) == answer
     assert calls == []

@@ -28,7 +28,7 @@ from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import Budget, round_of, search
-from sciwm.planning.trial import Comparison, carry_out
+from sciwm.planning.trial import Trial, carry_out
 from sciwm.simulation.actions import (
     Addition,
     ConstantForce,
@@ -485,7 +485,7 @@ class TestTrial:
     def test_a_promise_that_is_kept_is_no_loophole(self):
         task = problem(TARGET)
         found = search(task, [Nothing()])
-        kept = Comparison(found, task.run(Nothing(), found.plan[None], range(4)))
+        kept = Trial(found, task.run(Nothing(), found.plan[None], range(4)))
         assert kept.inside == 4
         assert kept.loophole is None
 
@@ -493,7 +493,7 @@ class TestTrial:
     def test_a_return_that_exists_in_imagination_only_is_flagged(self, runs):
         task = problem("maximize place")
         found = search(task, [Slope(2.0)])
-        lost = Comparison(found, task.run(Slope(-2.0), found.plan[None], range(runs)))
+        lost = Trial(found, task.run(Slope(-2.0), found.plan[None], range(runs)))
         assert f"{runs} of {runs} runs of the true simulator are worse" in lost.loophole
 
     def test_runs_that_fail_are_worse_than_any(self):
@@ -502,16 +502,16 @@ class TestTrial:
         kept = task.run(Nothing(), found.plan[None], range(4))
         scores = kept.scores.copy()
         scores[0, :3] = np.nan
-        assert Comparison(found, replace(kept, scores=scores)).loophole is not None
+        assert Trial(found, replace(kept, scores=scores)).loophole is not None
 
     def test_nothing_promised_is_no_division_by_zero(self):
         task = problem(TARGET)
         found = search(task, [Nothing()])
         nothing = replace(found, null=np.array([found.mean]))
         far = task.run(Slope(-2.0), found.plan[None], range(4))
-        assert "all of what the plan promised" in Comparison(nothing, far).loophole
+        assert "all of what the plan promised" in Trial(nothing, far).loophole
         unknown = replace(found, null=np.array([np.nan]))
-        assert Comparison(unknown, far).loophole is not None
+        assert Trial(unknown, far).loophole is not None
 
     @pytest.mark.parametrize("trials", [8, 20])
     def test_of_honest_worlds_few_plans_are_taken_for_loopholes(self, trials):
@@ -528,7 +528,7 @@ class TestTrial:
                 null=np.array([-1.0]),
             )
             true = replace(done, scores=rng.normal(size=(1, 4)))
-            case = Comparison(alike, true)
+            case = Trial(alike, true)
             flags += case.chance <= 0.02
             low, high = alike.interval
             inside.append(((true.scores >= low) & (true.scores <= high)).mean())
@@ -538,7 +538,7 @@ class TestTrial:
     def test_an_error_that_costs_little_is_none(self):
         task = problem("maximize place")
         found = search(task, [Slope(0.0)])
-        less = Comparison(found, task.run(Slope(-0.1), found.plan[None], range(4)))
+        less = Trial(found, task.run(Slope(-0.1), found.plan[None], range(4)))
         assert less.inside == 0
         assert less.loophole is None
 
@@ -547,7 +547,7 @@ class TestLibrary:
     @staticmethod
     def kept(task, truth=None):
         found = search(task, [Nothing()], CrossEntropy(rounds=4))
-        return Comparison(found, task.run(truth or Nothing(), found.plan[None], range(4)))
+        return Trial(found, task.run(truth or Nothing(), found.plan[None], range(4)))
 
     def test_what_proved_itself_is_found_again_and_tried_first(self, tmp_path):
         library = ProtocolLibrary(tmp_path / "protocols.json")
@@ -613,7 +613,7 @@ class TestLibrary:
         library.keep(task, done)  # the same runs are no new evidence
         assert [len(one.worked) for one in library.protocols] == [1]
         others = [
-            Comparison(done.found, task.run(Slope(-k), done.found.plan[None], [0])) for k in (1, 2)
+            Trial(done.found, task.run(Slope(-k), done.found.plan[None], [0])) for k in (1, 2)
         ]
         for number, left in ((0, 1), (0, 1), (1, 0)):
             library.fail(task, others[number])

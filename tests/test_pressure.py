@@ -14,7 +14,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.state import State, frame_from_ase
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.h5md import H5MDFile, H5MDWriter
-from sciwm.interfaces.motion import Motion
+from sciwm.interfaces.motion import MotionSettings
 from sciwm.simulation.propagators import (
     FullCellRescaling,
     IsotropicRescaling,
@@ -293,10 +293,10 @@ def test_the_command_holds_a_pressure(tmp_path):
             "third vector is along z",
         ),
         (
-            lambda: Motion(temperature=300.0, pressure="1bar", barostat="cubic"),
+            lambda: MotionSettings(temperature=300.0, pressure="1bar", barostat="cubic"),
             "no barostat 'cubic'",
         ),
-        (lambda: Motion(temperature=300.0, barostat="full"), "needs a pressure"),
+        (lambda: MotionSettings(temperature=300.0, barostat="full"), "needs a pressure"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):

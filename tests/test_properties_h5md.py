@@ -9,7 +9,7 @@ from ase.io import write
 from conftest import springs, water
 
 from sciwm.core.frame import Frame
-from sciwm.core.properties import PROPERTIES, Property
+from sciwm.core.properties import PROPERTIES, PropertyDefinition
 from sciwm.core.state import State
 from sciwm.core.units import REDUCED, UnitError
 from sciwm.data.h5md import H5MDFile, H5MDWriter
@@ -57,7 +57,7 @@ def path(tmp_path):
 
 def test_the_protocol_of_simulators_names_the_same_table():
     assert simulator.PROPERTIES is PROPERTIES
-    assert simulator.Property is Property
+    assert simulator.Property is PropertyDefinition
 
 
 def test_properties_come_back_bit_by_bit(path):

@@ -26,12 +26,12 @@ from sciwm.learning import loop
 from sciwm.learning.deformations import STIFFNESS, shaken, turned_or_stretched
 from sciwm.learning.diversity import descriptors, farthest
 from sciwm.learning.exploration import fresh_questions
-from sciwm.learning.goal import Goal, GoalError
+from sciwm.learning.goal import ErrorGoal, GoalError
 from sciwm.learning.history import history, round_of
 from sciwm.learning.judging import measured_error
-from sciwm.learning.ledger import Ledger, LedgerError
+from sciwm.learning.ledger import LearningLedger, LearningLedgerError
 from sciwm.learning.loop import LearningError, learn
-from sciwm.learning.plan import Plan
+from sciwm.learning.plan import LearningPlan
 from sciwm.learning.structures import structure_from
 from sciwm.models import archive
 from sciwm.simulation.learned import predict
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.long
 
 COPPER = frame_from_ase(bulk("Cu", cubic=True))
 ENCODER = {"cutoff": 3.5, "channels": 4, "lmax": 1, "layers": 1}
-TINY = Plan(
+TINY = LearningPlan(
     calls=120,
     fresh=6,
     copies=4,
@@ -52,7 +52,7 @@ TINY = Plan(
     frame_steps=2,
     encoder=ENCODER,
 )
-GOAL = Goal.parse("force_error < 150 meV/Å")
+GOAL = ErrorGoal.parse("force_error < 150 meV/Å")
 
 
 class Killed(BaseException):
@@ -107,7 +107,7 @@ def taught(tmp_path_factory):
 
 def test_it_reaches_its_goal_in_rounds_and_pays_once(taught):
     folder, reference, ended = taught
-    ledger = Ledger(folder / "ledger.jsonl")
+    ledger = LearningLedger(folder / "ledger.jsonl")
     assert ended.ending == "goal met"
     assert 1 < ended.last.number < 6
     assert ended.last.measured.high < GOAL.force_error
@@ -132,7 +132,7 @@ def test_its_error_is_that_on_frames_nobody_saw(taught):
 
 def test_an_error_measured_on_frames_that_were_learned_is_refused(taught):
     folder, _, ended = taught
-    ledger = Ledger(folder / "ledger.jsonl")
+    ledger = LearningLedger(folder / "ledger.jsonl")
     number = ended.last.number
     learned = ledger.labels(number)[3]
     lie = replace(
@@ -179,7 +179,7 @@ def test_killed_at_every_stage_it_ends_with_the_same_labels(taught, tmp_path, mo
     kill_once_at(monkeypatch, loop, "check_model", lambda *_: "", killed)
     kill_once_at(
         monkeypatch,
-        Ledger,
+        LearningLedger,
         "add",
         lambda _, answer: answer.question.kind + str(answer.round),
         killed,
@@ -199,7 +199,7 @@ def test_killed_at_every_stage_it_ends_with_the_same_labels(taught, tmp_path, mo
     assert ended.ending == undisturbed.ending
     assert ended.last.calls == undisturbed.last.calls
     before, after = (
-        list(Ledger(place / "ledger.jsonl").answers.values())
+        list(LearningLedger(place / "ledger.jsonl").answers.values())
         for place in (folder, tmp_path / "again")
     )
     assert [one.question.name for one in before] == [one.question.name for one in after]
@@ -215,11 +215,11 @@ def test_killed_at_every_stage_it_ends_with_the_same_labels(taught, tmp_path, mo
 def test_a_reference_that_fails_half_the_time_costs_what_it_costs(tmp_path):
     reference = Counted(lambda number: number > 2 and number % 2 == 0)
     plan = replace(TINY, calls=30)
-    hopeless = Goal.parse("force_error < 0.01 meV/Å")
+    hopeless = ErrorGoal.parse("force_error < 0.01 meV/Å")
     ended = learn(COPPER, reference, hopeless, tmp_path / "run", plan)
     assert ended.ending == "budget spent"
     assert ended.last.measured.high > hopeless.force_error
-    answers = Ledger(tmp_path / "run" / "ledger.jsonl").answers.values()
+    answers = LearningLedger(tmp_path / "run" / "ledger.jsonl").answers.values()
     assert len(answers) == reference.asked.total() <= plan.calls
     failures = [one for one in answers if one.failure]
     assert 0.3 < len(failures) / len(answers) < 0.6
@@ -267,7 +267,7 @@ def test_the_command_finds_what_was_learned_and_writes_its_page(taught, tmp_path
     assert (folder / "ledger.jsonl").read_bytes().startswith(before)
     page = (folder / "report.html").read_text()
     for told in (
-        "Goal met",
+        "ErrorGoal met",
         "least like all that was known",
         "nothing was turned",
         "K, after 20 steps",
@@ -295,13 +295,13 @@ def test_a_world_that_is_good_enough_already_is_only_measured(taught, tmp_path):
 
 def test_a_world_that_was_given_is_taught_what_it_lacks(taught, tmp_path):
     plan = replace(TINY, seed=5, calls=18, hottest=1500.0)
-    hopeless = Goal.parse("force_error < 0.01 meV/Å")
+    hopeless = ErrorGoal.parse("force_error < 0.01 meV/Å")
     ended = learn(COPPER, Counted(), hopeless, tmp_path / "run", plan, start=str(taught[0]))
     assert (ended.ending, ended.last.number) == ("budget spent", 1)
     assert (tmp_path / "run" / "rounds" / "replay.h5md").is_file()
-    answers = Ledger(tmp_path / "run" / "ledger.jsonl").answers.values()
+    answers = LearningLedger(tmp_path / "run" / "ledger.jsonl").answers.values()
     assert not any(one.question.number for one in answers)
-    ledger = Ledger(tmp_path / "run" / "ledger.jsonl")
+    ledger = LearningLedger(tmp_path / "run" / "ledger.jsonl")
     first, last = history(ledger, COPPER)
     assert last.measured.error < 1.3 * first.measured.error
 
@@ -330,15 +330,15 @@ def test_a_ledger_that_was_spoilt_in_the_middle_is_not_read(taught, tmp_path):
     lines = (taught[0] / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(b"".join([lines[0], lines[1][:50] + b"\n", *lines[2:]]))
-    with pytest.raises(LedgerError, match="line 2"):
-        Ledger(path)
+    with pytest.raises(LearningLedgerError, match="line 2"):
+        LearningLedger(path)
     path.write_bytes(b"".join(lines) + lines[0][:40])
-    assert len(Ledger(path).answers) == len(lines)
+    assert len(LearningLedger(path).answers) == len(lines)
 
 
 def test_history_counts_what_had_been_asked_until_each_error_was_measured(taught):
     folder, _, ended = taught
-    rounds = history(Ledger(folder / "ledger.jsonl"), COPPER)
+    rounds = history(LearningLedger(folder / "ledger.jsonl"), COPPER)
     assert [one.number for one in rounds] == list(range(1, ended.last.number + 1))
     assert [one.calls for one in rounds] == sorted({one.calls for one in rounds})
     assert rounds[-1] == ended.last
@@ -354,7 +354,7 @@ def test_history_counts_what_had_been_asked_until_each_error_was_measured(taught
     ],
 )
 def test_goals_are_read_in_any_unit_of_force(text, error):
-    assert Goal.parse(text).force_error == pytest.approx(error, rel=1e-6)
+    assert ErrorGoal.parse(text).force_error == pytest.approx(error, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_goals_are_read_in_any_unit_of_force(text, error):
 )
 def test_goals_that_mean_nothing_are_refused(text, match):
     with pytest.raises(GoalError, match=match):
-        Goal.parse(text)
+        ErrorGoal.parse(text)
 
 
 def test_intervals_hold_the_true_error_as_often_as_they_say():

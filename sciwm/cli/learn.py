@@ -51,15 +51,15 @@ def learn(
     from sciwm.cli.simulate import simulator_named
     from sciwm.core.state import atoms_from_frame
     from sciwm.core.units import MOLECULAR, parse_quantity
-    from sciwm.learning.goal import Goal
-    from sciwm.learning.history import Round
+    from sciwm.learning.goal import ErrorGoal
+    from sciwm.learning.history import LearningRound
     from sciwm.learning.loop import learn as run
-    from sciwm.learning.plan import Plan
+    from sciwm.learning.plan import LearningPlan
     from sciwm.learning.structures import structure_from
     from sciwm.report.learning import error_text, write_learning_page
 
-    goal = Goal.parse(until)
-    plan = Plan(
+    goal = ErrorGoal.parse(until)
+    plan = LearningPlan(
         temperature=parse_quantity(temperature, "temperature", MOLECULAR),
         hottest=parse_quantity(hottest, "temperature", MOLECULAR),
         calls=calls,
@@ -75,7 +75,7 @@ def learn(
         name = Path(structure).name.split(".")[0]
     folder = Path("runs", name) if out is None else Path(out)
 
-    def tell(one: Round) -> None:
+    def tell(one: LearningRound) -> None:
         write_learning_page(folder, frame, goal)
         print(
             f"round {one.number}: {one.labels} labels, force error {error_text(one)}; {one.calls:,} of "

@@ -20,7 +20,7 @@ WRAPPING = re.compile(
 """Lines of jsonargparse that say what type was tried, and not what is wrong."""
 
 
-class Parser(ArgumentParser):
+class CommandParser(ArgumentParser):
     """A parser that tells what is wrong in one line, as all of our errors do."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -35,10 +35,10 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: {plain(message)}; `{self.prog}{options}` lists all options\n")
 
 
-def new_parser(prog: str, description: str) -> Parser:
+def new_parser(prog: str, description: str) -> CommandParser:
     """A parser whose options and files may not stand for more than the memory holds."""
     set_loader(MODE, _load, exceptions=(yaml.YAMLError,))
-    return Parser(prog=prog, description=description, parser_mode=MODE)
+    return CommandParser(prog=prog, description=description, parser_mode=MODE)
 
 
 def plain(message: str) -> str:

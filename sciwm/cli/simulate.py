@@ -83,7 +83,7 @@ def simulate(
     from sciwm.core.bounds import require_counts, require_seed
     from sciwm.core.state import State
     from sciwm.core.units import parse_quantity
-    from sciwm.interfaces.motion import Motion
+    from sciwm.interfaces.motion import MotionSettings
     from sciwm.simulation.actions import acted, read_actions
     from sciwm.simulation.propagators import GHMC, strides_within
     from sciwm.simulation.references.registry import names_reference
@@ -92,7 +92,7 @@ def simulate(
 
     require_counts(copies=copies)
     require_seed(seed)
-    motion = Motion(
+    motion = MotionSettings(
         dt, temperature, thermostat, friction, pressure,
         None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed, barostat,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from sciwm.core.units import conversion
 
 
 @dataclass(frozen=True)
-class Property:
+class PropertyDefinition:
     """Something measurable besides energy and forces.
 
     Attributes:
@@ -47,15 +47,15 @@ class Property:
 
 
 PROPERTIES = {
-    "dipole": Property("e Å", "dipole", (3,)),
-    "charges": Property("e", "charge", per_atom=True),
-    "polarisability": Property("Å³", "volume", (3, 3)),
-    "gap": Property("eV", "energy"),
-    "electron_affinity": Property("eV", "energy"),
-    "ionisation_energy": Property("eV", "energy"),
-    "solvation_energy": Property("eV", "energy"),
-    "force_error": Property("eV/Å", "force", per_atom=True),
-    "work": Property("eV", "energy"),
+    "dipole": PropertyDefinition("e Å", "dipole", (3,)),
+    "charges": PropertyDefinition("e", "charge", per_atom=True),
+    "polarisability": PropertyDefinition("Å³", "volume", (3, 3)),
+    "gap": PropertyDefinition("eV", "energy"),
+    "electron_affinity": PropertyDefinition("eV", "energy"),
+    "ionisation_energy": PropertyDefinition("eV", "energy"),
+    "solvation_energy": PropertyDefinition("eV", "energy"),
+    "force_error": PropertyDefinition("eV/Å", "force", per_atom=True),
+    "work": PropertyDefinition("eV", "energy"),
 }
 """Energies are vertical, and affinities positive where the anion is lower; dipoles of ions are about
 the centre of mass; `charges` are the atoms' partial charges, which sum to the total charge; `force_error` is
@@ -83,7 +83,7 @@ def require_known(names: Iterable[str]) -> None:
         )
 
 
-def require_shape(name: str, value: ArrayLike, n_atoms: int) -> Property:
+def require_shape(name: str, value: ArrayLike, n_atoms: int) -> PropertyDefinition:
     """The property of that name.
 
     Raises:

@@ -22,7 +22,7 @@ from sciwm.discovery.experiment.oracle.parsl_executor import Cluster, parsl_exec
 from sciwm.discovery.experiment.oracle.pool import WorkerPool
 from sciwm.discovery.experiment.oracle.spool import Spool
 from sciwm.discovery.loop import Learner, Listener, Loop
-from sciwm.discovery.plan import Learning, Plan
+from sciwm.discovery.plan import CampaignPlan, Learning
 from sciwm.discovery.planners.acquisition import Acquisition
 from sciwm.discovery.planners.proposers.mixture import Mixture
 from sciwm.discovery.planners.proposers.proposer import Proposer
@@ -75,7 +75,7 @@ class Job:
     proposers: list[Description]
     outcomes: list[Description] = field(default_factory=list)
     reference: Description | str = "gfn2"
-    plan: Plan = field(default_factory=lambda: Plan(calls=100))
+    plan: CampaignPlan = field(default_factory=lambda: CampaignPlan(calls=100))
     gates: list[Description] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     learning: Learning | None = None

@@ -15,9 +15,9 @@ import numpy as np
 
 from sciwm.core.frame import Array
 from sciwm.discovery.experiment.ledger import Campaign
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.experiment.oracle.oracle import Oracle
-from sciwm.discovery.plan import Plan
+from sciwm.discovery.plan import CampaignPlan
 from sciwm.discovery.planners.acquisition import Acquisition, choose, random_controls
 from sciwm.discovery.planners.proposers.proposer import Proposer, Scored
 from sciwm.discovery.problem.gates import Gates
@@ -94,7 +94,7 @@ class Loop:
         acquisition: Acquisition,
         oracle: Oracle,
         task: Callable[[str], Calculation],
-        plan: Plan,
+        plan: CampaignPlan,
         seed: int = 0,
         learner: Learner | None = None,
     ):
@@ -305,7 +305,7 @@ class Loop:
         if listener is not None:
             listener.round_ended(number, self.campaign.hypotheses())
 
-    def _recorded(self, hypothesis: Hypothesis, answer: Answer) -> Hypothesis:
+    def _recorded(self, hypothesis: Hypothesis, answer: CalculationResult) -> Hypothesis:
         smiles = answer.smiles
         if answer.failure is not None:
             self.campaign.fail(smiles, answer.failure, answer.seconds)

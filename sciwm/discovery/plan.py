@@ -15,7 +15,7 @@ MOST_CANDIDATES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class CampaignPlan:
     """How a campaign spends its budget.
 
     Attributes:

@@ -42,7 +42,7 @@ BAROSTATS: dict[str, type[CellRescaling]] = {
 
 
 @dataclass(frozen=True)
-class Motion:
+class MotionSettings:
     """Quantities may be texts with units; bare numbers are in the model's.
 
     Attributes:

@@ -14,13 +14,13 @@ from sciwm.core.construction import construct_named
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.discovery.problem.objective.objective import Objective
-from sciwm.interfaces.motion import STEP, Motion
+from sciwm.interfaces.motion import STEP, MotionSettings
 from sciwm.interfaces.world import System, World
 from sciwm.planning.controls import Controls, Knobs, Menu, written
 from sciwm.planning.planners import PLANNERS, Planner
 from sciwm.planning.problem import Problem, Returns, measured_in
 from sciwm.planning.search import EXECUTION, Budget, Found, search
-from sciwm.planning.trial import Comparison
+from sciwm.planning.trial import Trial
 from sciwm.simulation.actions import Action, actions_from
 from sciwm.simulation.collective_variables import COLLECTIVE_VARIABLES, CollectiveVariable
 from sciwm.simulation.references.registry import reference_from
@@ -100,7 +100,9 @@ class PlanJob:
         Raises:
             ValueError: If something in it cannot be read, or does not fit the system.
         """
-        motion = Motion(self.dt, self.temperature, friction=self.friction, seed=self.budget.seed)
+        motion = MotionSettings(
+            self.dt, self.temperature, friction=self.friction, seed=self.budget.seed
+        )
         measures = {
             name: construct_named(one, COLLECTIVE_VARIABLES, "measure")
             for name, one in self.measure.items()
@@ -121,7 +123,7 @@ class PlanJob:
 def problem_of(
     start: State,
     units: UnitSystem,
-    motion: Motion,
+    motion: MotionSettings,
     time: str | float,
     controls: Controls,
     measures: Mapping[str, CollectiveVariable],
@@ -210,7 +212,7 @@ def plan(
         if isinstance(actions, Mapping)
         else Knobs(actions, stages, units)
     )
-    motion = Motion(dt, temperature, friction=friction, seed=budget.seed)
+    motion = MotionSettings(dt, temperature, friction=friction, seed=budget.seed)
     start = asked[0].state(system)
     problem = problem_of(start, units, motion, time, controls, measures, objective, always)
     found = search(problem, [one.simulator() for one in asked], planner, budget)
@@ -243,9 +245,9 @@ class PlannedActions:
         return [*self.problem.always, *actions_from(content)]
 
     @property
-    def comparison(self) -> Comparison | None:
+    def trial(self) -> Trial | None:
         """Of what was predicted with what came of it, once it was carried out."""
-        return None if self.realised is None else Comparison(self.found, self.realised)
+        return None if self.realised is None else Trial(self.found, self.realised)
 
     def carry_out(self, reference: str | Simulator = "gfn2", runs: int = 4) -> "PlannedActions":
         """The same plan with what came of it in the true simulator.
@@ -267,7 +269,7 @@ class PlannedActions:
             f"predicted {goal.direction * self.found.mean:.4g} {goal.unit}, nine of ten runs from "
             f"{low:.4g} to {high:.4g}",
         ]
-        if (found := self.comparison) is not None:
+        if (found := self.trial) is not None:
             scores = ", ".join(f"{goal.direction * one:.4g}" for one in found.realised.scores[0])
             lines.append(f"realised {scores} {goal.unit}; {found.inside} inside the prediction")
             lines += [found.loophole] if found.loophole else []

@@ -20,7 +20,7 @@ from sciwm.core.state import State, atoms_from_frame
 from sciwm.core.units import UnitSystem, parse_quantity
 from sciwm.evaluation.run import model_file
 from sciwm.interfaces.calculator import SciwmCalculator
-from sciwm.interfaces.motion import Motion
+from sciwm.interfaces.motion import MotionSettings
 from sciwm.interfaces.what_if import WhatIf
 from sciwm.models import archive
 from sciwm.models.archive import Archive
@@ -211,7 +211,7 @@ class World:
             ValueError: If an action cannot be taken on this system.
             KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
         """
-        motion = Motion(dt, temperature, friction=friction, seed=seed)
+        motion = MotionSettings(dt, temperature, friction=friction, seed=seed)
         propagator, state = self._started(motion, self.state(system))
         steps = self._strides(time, propagator)
         propagator, state = acted(propagator, state, actions)
@@ -259,7 +259,7 @@ class World:
                     f"worlds that are asked together share their units; got {self.units.name} and "
                     f"{one.units.name}"
                 )
-        motion = Motion(dt, temperature, friction=friction)
+        motion = MotionSettings(dt, temperature, friction=friction)
         away = parse_quantity(str(resolution), "length", self.units)
         without, done, twins = list[list[Frame]](), list[list[Frame]](), list[list[Frame]]()
         stopped: list[str | None] = []
@@ -278,7 +278,7 @@ class World:
         before = numbers_before(actions, int(state.counts[0]))
         return WhatIf(without, done, twins, before, stopped, self.units, len(worlds))
 
-    def _started(self, motion: Motion, state: State) -> tuple[Propagator, State]:
+    def _started(self, motion: MotionSettings, state: State) -> tuple[Propagator, State]:
         """What moves a state, and the state with thermal velocities where it has none."""
         kelvin = motion.kelvin(self.units)
         if kelvin is not None and not bool(state.velocities.any()):

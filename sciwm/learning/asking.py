@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 
 from sciwm.core.frame import Frame
 from sciwm.core.state import State
-from sciwm.learning.ledger import Answer, Ledger
+from sciwm.learning.ledger import Answer, LearningLedger
 from sciwm.learning.questions import Question
 from sciwm.models.dynamics.potential import Potential
 from sciwm.simulation.learned import predict
@@ -51,7 +51,7 @@ def atom_questions(structure: Frame) -> list[Question]:
     ]
 
 
-def atom_energies(ledger: Ledger, structure: Frame) -> dict[str, float] | None:
+def atom_energies(ledger: LearningLedger, structure: Frame) -> dict[str, float] | None:
     """By element symbol, in eV; None where the reference failed on one of them."""
     found = {}
     for question in atom_questions(structure):

@@ -17,7 +17,7 @@ from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.learning.deformations import shaken, sound, turned_or_stretched
 from sciwm.learning.diversity import descriptors, farthest
-from sciwm.learning.plan import RAMP, Plan
+from sciwm.learning.plan import RAMP, LearningPlan
 from sciwm.learning.questions import Kind, Question
 from sciwm.models.dynamics.potential import Potential
 from sciwm.models.programs.compilation import accelerated
@@ -41,7 +41,7 @@ FASTEST, SLOWEST = 0.5, 4.0
 """fs, time steps: with hydrogen, and with heavy atoms alone."""
 
 
-def first_questions(structure: Frame, plan: Plan) -> list[Question]:
+def first_questions(structure: Frame, plan: LearningPlan) -> list[Question]:
     """What is asked before there is a world: the structure, shaken ever harder, and with bonds changed."""
     rng = np.random.default_rng(plan.seed)
     found = [Question("000-structure", "structure", "", structure.positions)]
@@ -58,7 +58,9 @@ def first_questions(structure: Frame, plan: Plan) -> list[Question]:
     return found + _named(0, changed)
 
 
-def fresh_questions(world: Potential, structure: Frame, plan: Plan, round: int) -> list[Question]:
+def fresh_questions(
+    world: Potential, structure: Frame, plan: LearningPlan, round: int
+) -> list[Question]:
     """Where copies of the structure are after moving in the world at the temperature of the goal.
 
     Half as many again as are needed, for those on which the reference fails. A copy that had to stop is
@@ -75,7 +77,12 @@ def fresh_questions(world: Potential, structure: Frame, plan: Plan, round: int) 
 
 
 def new_questions(
-    world: Potential, structure: Frame, known: Sequence[Frame], plan: Plan, round: int, count: int
+    world: Potential,
+    structure: Frame,
+    known: Sequence[Frame],
+    plan: LearningPlan,
+    round: int,
+    count: int,
 ) -> list[Question]:
     """What is to be asked of the places a world came to; fewer where there is not so much that is new."""
     rng = np.random.default_rng(_seed(plan, round, 1))
@@ -133,7 +140,7 @@ def exploring_simulator(world: Potential) -> Simulator:
 
 
 def _moved(
-    world: Potential, structure: Frame, temperatures: Sequence[float], plan: Plan, seed: int
+    world: Potential, structure: Frame, temperatures: Sequence[float], plan: LearningPlan, seed: int
 ) -> RolloutResult:
     state = State.collate([State.from_frame(structure, torch.float64)] * len(temperatures))
     heat = torch.tensor(temperatures, dtype=torch.float64)
@@ -148,7 +155,9 @@ def time_step(state: State) -> float:
     return float((FASTEST * state.masses.min().sqrt()).clamp(FASTEST, SLOWEST))
 
 
-def _changed(structure: Frame, plan: Plan, rng: np.random.Generator, count: int) -> list[Met]:
+def _changed(
+    structure: Frame, plan: LearningPlan, rng: np.random.Generator, count: int
+) -> list[Met]:
     return [
         ("turned" if turned else "stretched", what, frame.positions)
         for frame, turned, what in turned_or_stretched(structure, plan.temperature, rng, count)
@@ -162,6 +171,6 @@ def _named(round: int, found: Sequence[Met]) -> list[Question]:
     ]
 
 
-def _seed(plan: Plan, round: int, purpose: int) -> int:
+def _seed(plan: LearningPlan, round: int, purpose: int) -> int:
     """Its own for each round and purpose."""
     return int(np.random.default_rng([plan.seed, round, purpose]).integers(LARGEST_SEED))

@@ -14,7 +14,7 @@ class GoalError(ValueError):
 
 
 @dataclass(frozen=True)
-class Goal:
+class ErrorGoal:
     """An error to come below.
 
     Attributes:
@@ -24,7 +24,7 @@ class Goal:
     force_error: float
 
     @staticmethod
-    def parse(text: str) -> "Goal":
+    def parse(text: str) -> "ErrorGoal":
         """Raises GoalError if it names no known error, or no positive number with a unit that fits."""
         match = _FORM.fullmatch(text)
         if match is None:
@@ -41,4 +41,4 @@ class Goal:
             require_positive(force_error=error)
         except (UnitError, ValueError) as problem:
             raise GoalError(f"{text!r} is no goal: {problem}") from problem
-        return Goal(error)
+        return ErrorGoal(error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sciwm.core.frame import Frame
 from sciwm.learning.judging import FEWEST, Measured, force_error_of
-from sciwm.learning.ledger import Ledger
+from sciwm.learning.ledger import LearningLedger
 
 MOST_STOPPED = 0.1
 """Of the copies that an error is measured on: a world that leaves what it knows sooner is not measured
@@ -13,7 +13,7 @@ where it is used, however small the error is where it stopped."""
 
 
 @dataclass(frozen=True)
-class Round:
+class LearningRound:
     """The world of a round, measured.
 
     Attributes:
@@ -47,7 +47,7 @@ class Round:
         return measured.frames >= enough and measured.high < error and self.stopped <= MOST_STOPPED
 
 
-def round_of(ledger: Ledger, structure: Frame, number: int) -> Round:
+def round_of(ledger: LearningLedger, structure: Frame, number: int) -> LearningRound:
     """A round as it stands.
 
     Raises:
@@ -55,7 +55,7 @@ def round_of(ledger: Ledger, structure: Frame, number: int) -> Round:
     """
     fresh = ledger.fresh(number)
     until = [one for one in ledger.answers.values() if one.round < number] + fresh
-    return Round(
+    return LearningRound(
         number,
         len(ledger.labels(number)),
         force_error_of(fresh, ledger.labels(number), structure),
@@ -66,7 +66,7 @@ def round_of(ledger: Ledger, structure: Frame, number: int) -> Round:
     )
 
 
-def history(ledger: Ledger, structure: Frame) -> Sequence[Round]:
+def history(ledger: LearningLedger, structure: Frame) -> Sequence[LearningRound]:
     """Every round whose world was measured."""
     numbers = sorted({a.round for a in ledger.answers.values() if a.question.kind == "fresh"})
     return [round_of(ledger, structure, number) for number in numbers]

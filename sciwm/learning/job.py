@@ -9,7 +9,7 @@ from sciwm.core.frame import Frame
 from sciwm.core.replacement import replacing
 from sciwm.core.state import State
 from sciwm.data.collection import geometry_hash
-from sciwm.learning.plan import Plan
+from sciwm.learning.plan import LearningPlan
 from sciwm.simulation.simulator import Simulator
 
 GUIDE = """\
@@ -24,7 +24,7 @@ What lies here
 
 
 def claim(
-    folder: Path, structure: Frame, reference: Simulator, plan: Plan, parent: Path | None
+    folder: Path, structure: Frame, reference: Simulator, plan: LearningPlan, parent: Path | None
 ) -> None:
     """Writes down of what a new folder is, or sees that it is still that.
 

@@ -16,7 +16,7 @@ from sciwm.core.frame import Array, Frame
 from sciwm.learning.questions import Question
 
 
-class LedgerError(ValueError):
+class LearningLedgerError(ValueError):
     """A ledger that does not hold what was written."""
 
 
@@ -69,7 +69,7 @@ class Answer:
         )
 
 
-class Ledger:
+class LearningLedger:
     """The answers of a folder, in the order they were given.
 
     Args:
@@ -91,7 +91,7 @@ class Ledger:
             try:
                 answer = Answer.of(json.loads(line))
             except (ValueError, TypeError, KeyError) as error:
-                raise LedgerError(
+                raise LearningLedgerError(
                     f"{path}, line {number}, cannot be read ({error}); restore a copy, or learn in "
                     "another folder"
                 ) from error

@@ -16,12 +16,12 @@ from sciwm.evaluation.model_check import check_model
 from sciwm.evaluation.run import model_file
 from sciwm.learning.asking import ask, atom_energies, atom_questions
 from sciwm.learning.exploration import first_questions, fresh_questions, new_questions
-from sciwm.learning.goal import Goal
-from sciwm.learning.history import Round, round_of
+from sciwm.learning.goal import ErrorGoal
+from sciwm.learning.history import LearningRound, round_of
 from sciwm.learning.job import claim
 from sciwm.learning.judging import FEWEST
-from sciwm.learning.ledger import Ledger
-from sciwm.learning.plan import Plan
+from sciwm.learning.ledger import LearningLedger
+from sciwm.learning.plan import LearningPlan
 from sciwm.learning.questions import Question, read_questions, write_questions
 from sciwm.learning.teaching import (
     divided,
@@ -53,18 +53,18 @@ class Learned:
     """
 
     ending: Ending
-    last: Round
+    last: LearningRound
     verdict: str
 
 
 def learn(
     structure: Frame,
     reference: Simulator,
-    goal: Goal,
+    goal: ErrorGoal,
     folder: Path,
-    plan: Plan = Plan(),  # noqa: B008, frozen
+    plan: LearningPlan = LearningPlan(),  # noqa: B008, frozen
     start: str | None = None,
-    tell: Callable[[Round], None] | None = None,
+    tell: Callable[[LearningRound], None] | None = None,
 ) -> Learned:
     """Teaches a world the motion of a structure; the same call goes on where it was interrupted.
 
@@ -100,16 +100,16 @@ class _Learner:
         self,
         structure: Frame,
         reference: Simulator,
-        goal: Goal,
+        goal: ErrorGoal,
         folder: Path,
-        plan: Plan,
+        plan: LearningPlan,
         parent: Path | None,
     ):
         self._structure, self._reference = structure, reference
         self._goal, self._folder, self._plan, self._parent = goal, folder, plan, parent
-        self._ledger = Ledger(folder / "ledger.jsonl")
+        self._ledger = LearningLedger(folder / "ledger.jsonl")
 
-    def run(self, tell: Callable[[Round], None] | None) -> Learned:
+    def run(self, tell: Callable[[LearningRound], None] | None) -> Learned:
         number = self._last_round()
         if number == 0 and self._parent is None:
             self._begin()
@@ -205,7 +205,7 @@ class _Learner:
                 return
             self._ask([question], number, world)
 
-    def _small(self, done: Round) -> bool:
+    def _small(self, done: LearningRound) -> bool:
         asked = len(self._ledger.fresh(done.number))
         exhausted = asked == len(read_questions(self._place(done.number) / "fresh.json"))
         return done.below(self._goal.force_error, self._plan.fresh, exhausted)

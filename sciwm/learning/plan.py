@@ -18,7 +18,7 @@ RAMP = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class LearningPlan:
     """The options of `learn`; how many questions a round has and how long it trains grow with what is known.
 
     Attributes:

@@ -11,7 +11,7 @@ from sciwm.core.replacement import successor
 from sciwm.data.h5md import H5MDWriter
 from sciwm.data.modules import FrameData
 from sciwm.learning.ledger import Answer
-from sciwm.learning.plan import Plan
+from sciwm.learning.plan import LearningPlan
 from sciwm.learning.questions import Kind
 from sciwm.models import archive
 from sciwm.models.construction import build, describe
@@ -53,7 +53,7 @@ def train_world(
     before: Path | None,
     parent: Path | None,
     round: int,
-    plan: Plan,
+    plan: LearningPlan,
 ) -> Path:
     """The model file of a round; training that was interrupted goes on.
 
@@ -97,7 +97,7 @@ def forget_round(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_force_field(plan: Plan, atoms: dict[str, float] | None) -> ForceField:
+def new_force_field(plan: LearningPlan, atoms: dict[str, float] | None) -> ForceField:
     """An untrained world.
 
     Raises:
@@ -108,7 +108,7 @@ def new_force_field(plan: Plan, atoms: dict[str, float] | None) -> ForceField:
     return ForceField(encoder, reference_energies=atoms)
 
 
-def _model(plan: Plan, atoms: dict[str, float] | None, start: Path | None) -> ForceField:
+def _model(plan: LearningPlan, atoms: dict[str, float] | None, start: Path | None) -> ForceField:
     """A new force field, built like the one to start from, with the reference's free atoms."""
     if start is None:
         return new_force_field(plan, atoms)

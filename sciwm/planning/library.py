@@ -19,7 +19,7 @@ from sciwm.core.file_lock import sole_writer
 from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
 from sciwm.planning.problem import Problem
-from sciwm.planning.trial import Comparison
+from sciwm.planning.trial import Trial
 
 MOST = 8
 """Protocols that are tried first, at most."""
@@ -95,7 +95,7 @@ class ProtocolLibrary:
         found = [stretched(plan, stages) for plan in fitting]
         return np.stack(found) if found else None
 
-    def keep(self, problem: Problem, comparison: Comparison) -> bool:
+    def keep(self, problem: Problem, trial: Trial) -> bool:
         """Keeps a plan that did in the true simulator what was predicted, and better than luck.
 
         That is: no run failed, the mean is above the lower end of the prediction, and by more than a
@@ -105,25 +105,25 @@ class ProtocolLibrary:
         Returns:
             Whether it did.
         """
-        runs = comparison.realised.scores[0]
+        runs = trial.realised.scores[0]
         error = float(runs.std(ddof=1)) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
-        luck = np.nan_to_num(comparison.found.luck, nan=-np.inf)
+        luck = np.nan_to_num(trial.found.luck, nan=-np.inf)
         worked = (
-            comparison.loophole is None
+            trial.loophole is None
             and bool(np.isfinite(runs).all())
-            and runs.mean() >= comparison.found.interval[0]
+            and runs.mean() >= trial.found.interval[0]
             and runs.mean() - error > luck
         )
         if not worked:
             return False
         kept = Protocol(
             meaning_of(problem),
-            comparison.found.plan,
+            trial.found.plan,
             problem.stage * problem.controls.stages,
             problem.temperature,
             str(problem.objective),
             float(runs.mean()),
-            [_digest(comparison)],
+            [_digest(trial)],
             [],
         )
         with self._changing():
@@ -134,12 +134,12 @@ class ProtocolLibrary:
             self.protocols.append(dataclasses.replace(kept, worked=worked_in, failed=failed_in))
         return True
 
-    def fail(self, problem: Problem, comparison: Comparison) -> None:
+    def fail(self, problem: Problem, trial: Trial) -> None:
         """A plan of these did not do what it had done; it is dropped once it fails more often than not."""
-        plan, meaning = comparison.found.plan, meaning_of(problem)
+        plan, meaning = trial.found.plan, meaning_of(problem)
         with self._changing():
             changed = [
-                dataclasses.replace(one, failed=sorted({*one.failed, _digest(comparison)}))
+                dataclasses.replace(one, failed=sorted({*one.failed, _digest(trial)}))
                 if one.meaning == meaning and np.array_equal(stretched(one.plan, len(plan)), plan)
                 else one
                 for one in self.protocols
@@ -193,9 +193,9 @@ def stretched(plan: Array, stages: int) -> Array:
     return np.asarray(plan[rows.astype(int)])
 
 
-def _digest(comparison: Comparison) -> str:
+def _digest(trial: Trial) -> str:
     """Tells runs of the true simulator from all others."""
-    realised = comparison.realised.scores[0], *comparison.realised.paths.values()
+    realised = trial.realised.scores[0], *trial.realised.paths.values()
     content = b"".join(np.ascontiguousarray(one).tobytes() for one in realised)
     return hashlib.sha256(content).hexdigest()[:16]
 

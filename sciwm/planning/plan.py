@@ -20,7 +20,7 @@ from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import Planner
 from sciwm.planning.problem import Problem, Returns
 from sciwm.planning.search import EXECUTION, Budget, Found, search
-from sciwm.planning.trial import Comparison, carry_out
+from sciwm.planning.trial import Trial, carry_out
 from sciwm.simulation.simulator import Simulator
 
 
@@ -45,9 +45,9 @@ class Plan:
     units: UnitSystem
 
     @property
-    def comparison(self) -> Comparison | None:
+    def trial(self) -> Trial | None:
         """Of what was predicted with what came of it."""
-        return None if self.realised is None else Comparison(self.found, self.realised)
+        return None if self.realised is None else Trial(self.found, self.realised)
 
     def figures(self) -> dict[str, Any]:
         """What was planned, predicted and realised, as JSON holds it; in the goal's unit and direction."""
@@ -61,7 +61,7 @@ class Plan:
             "interval": sorted(goal.direction * end for end in self.found.interval),
             "random_plans": None if np.isnan(self.found.luck) else goal.direction * self.found.luck,
         }
-        if (found := self.comparison) is not None:
+        if (found := self.trial) is not None:
             scores = goal.direction * found.realised.scores[0]
             content |= {
                 "realised": [None if np.isnan(one) else float(one) for one in scores],
@@ -123,7 +123,7 @@ def plan_and_carry_out(
     plan = Plan(problem, found, imagined, realised, folder, worlds[0].units)
     with replacing(folder / "plan.json") as file:
         file.write(json.dumps(plan.figures(), indent=1, ensure_ascii=False).encode())
-    done = plan.comparison
+    done = plan.trial
     if library is not None and done is not None and not library.keep(problem, done):
         library.fail(problem, done)
     return plan

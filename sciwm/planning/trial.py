@@ -85,7 +85,7 @@ def _values(
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Trial:
     """Predicted and realised returns of a plan.
 
     Attributes:

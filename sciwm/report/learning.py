@@ -8,10 +8,10 @@ from typing import Any
 from sciwm import __version__
 from sciwm.core.frame import Frame
 from sciwm.core.units import MOLECULAR
-from sciwm.learning.goal import Goal
-from sciwm.learning.history import Round, history
+from sciwm.learning.goal import ErrorGoal
+from sciwm.learning.history import LearningRound, history
 from sciwm.learning.job import job_of
-from sciwm.learning.ledger import Answer, Ledger
+from sciwm.learning.ledger import Answer, LearningLedger
 from sciwm.models import archive
 from sciwm.report import page, plots
 from sciwm.report.numerals import plain, quantity
@@ -36,13 +36,13 @@ SHOWN = 15
 """Questions told one by one: those that the world was most wrong about."""
 
 
-def write_learning_page(folder: Path, structure: Frame, goal: Goal, ending: str = "") -> Path:
+def write_learning_page(folder: Path, structure: Frame, goal: ErrorGoal, ending: str = "") -> Path:
     """Writes report.html into a folder where a world learns or has learned.
 
     Args:
         ending: How it ended; empty while it goes on.
     """
-    job, ledger = job_of(folder), Ledger(folder / "ledger.jsonl")
+    job, ledger = job_of(folder), LearningLedger(folder / "ledger.jsonl")
     rounds = history(ledger, structure)
     checks: dict[str, Any] = {}
     if (folder / "model.pt").is_file():
@@ -71,7 +71,7 @@ def write_learning_page(folder: Path, structure: Frame, goal: Goal, ending: str 
     return path
 
 
-def error_text(one: Round) -> str:
+def error_text(one: LearningRound) -> str:
     """The measured error with its interval."""
     measured = one.measured
     if not measured.frames:
@@ -83,7 +83,7 @@ def error_text(one: Round) -> str:
 
 
 def _glance(
-    ledger: Ledger, rounds: Sequence[Round], goal: Goal, checks: dict[str, Any]
+    ledger: LearningLedger, rounds: Sequence[LearningRound], goal: ErrorGoal, checks: dict[str, Any]
 ) -> list[tuple[str, str, str]]:
     failures = sum(bool(one.failure) for one in ledger.answers.values())
     beside = f"{failures} of them failed" if failures else "none failed"
@@ -101,7 +101,7 @@ def _glance(
     return found
 
 
-def _errors(rounds: Sequence[Round], goal: Goal, job: dict[str, Any]) -> list[str]:
+def _errors(rounds: Sequence[LearningRound], goal: ErrorGoal, job: dict[str, Any]) -> list[str]:
     measured = [one for one in rounds if one.measured.frames]
     rows = [
         [

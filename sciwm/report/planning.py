@@ -54,7 +54,7 @@ def _glance(plan: Plan) -> list[tuple[str, str, str]]:
             f"nine of ten runs from {low:.4g} to {high:.4g}",
         )
     ]
-    if (found := plan.comparison) is not None:
+    if (found := plan.trial) is not None:
         count, (goal,) = len(told["realised"]), plan.problem.objective.goals
         mean = goal.direction * float(found.scores.mean()) if len(found.scores) else float("nan")
         beside = f"{found.inside} of {count} runs inside the prediction"

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from sciwm.core.properties import PROPERTIES as PROPERTIES
-from sciwm.core.properties import Property as Property
+from sciwm.core.properties import PropertyDefinition as PropertyDefinition
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 

@@ -24,7 +24,7 @@ from fuzzing.samples import Source, sources
 from sciwm.cli import COMMANDS
 from sciwm.data import FrameData
 from sciwm.discovery.campaigns import Job
-from sciwm.discovery.plan import Plan
+from sciwm.discovery.plan import CampaignPlan
 from sciwm.discovery.problem.descriptors import DESCRIPTORS
 from sciwm.discovery.problem.objective.parser import FUNCTIONS
 from sciwm.models import Encoder, ForceField
@@ -236,7 +236,7 @@ def option_names(command: str) -> list[str]:
             *(f"trainer.{name}" for name in TRAINER),
         ]
     if command == "discover":
-        plan = (f"plan.{name}" for name in _parameters(Plan))
+        plan = (f"plan.{name}" for name in _parameters(CampaignPlan))
         return [*_parameters(Job, "ledger"), *plan, "name", "folder", "seed"]
     module = import_module(COMMANDS[command][0])
     function = getattr(module, "import_" if command == "import" else command)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sciwm.core.properties import PROPERTIES, property_name
 
 
-class Place(NamedTuple):
+class FieldPlace(NamedTuple):
     """The home of one field.
 
     Attributes:
@@ -21,13 +21,13 @@ class Place(NamedTuple):
 
 
 PARTICLE_FIELDS = {
-    "positions": Place("position", "length"),
-    "velocities": Place("velocity", "velocity"),
-    "forces": Place("force", "force"),
-    "images": Place("image", None),
-    "numbers": Place("species", None),
-    "masses": Place("mass", "mass"),
-    "charges": Place("charge", "charge"),
+    "positions": FieldPlace("position", "length"),
+    "velocities": FieldPlace("velocity", "velocity"),
+    "forces": FieldPlace("force", "force"),
+    "images": FieldPlace("image", None),
+    "numbers": FieldPlace("species", None),
+    "masses": FieldPlace("mass", "mass"),
+    "charges": FieldPlace("charge", "charge"),
 }
 """Elements of /particles/<group>."""
 
@@ -38,12 +38,12 @@ LASTING_FIELDS = frozenset({"numbers", "masses", "charges"})
 """Particle fields that keep their value until the next sample, however seldom it is taken."""
 
 OBSERVABLE_FIELDS = {
-    "energy": Place("potential_energy", "energy"),
-    "stress": Place("stress", "stress"),
-    "total_charge": Place("total_charge", "charge"),
-    "unpaired": Place("unpaired_electrons", None),
-    "label": Place("label", None),
-    "source_frame": Place("source_frame", None),
+    "energy": FieldPlace("potential_energy", "energy"),
+    "stress": FieldPlace("stress", "stress"),
+    "total_charge": FieldPlace("total_charge", "charge"),
+    "unpaired": FieldPlace("unpaired_electrons", None),
+    "label": FieldPlace("label", None),
+    "source_frame": FieldPlace("source_frame", None),
 }
 """Elements of /observables/<group>, or of /observables where a file has one group. There too are
 those of `core.properties.PROPERTIES`, under their own names and in their own units."""

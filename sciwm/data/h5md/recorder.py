@@ -55,7 +55,7 @@ OPTIONAL_FIELDS = (
 CONSTANT_FIELDS = ("numbers", "masses", "charges", "pbc", "dimension", "smiles")
 
 
-class Column(NamedTuple):
+class SampledField(NamedTuple):
     """One sampled quantity of a group.
 
     Attributes:
@@ -218,7 +218,7 @@ class Recorder:
             dataset.resize(n_frames, axis=0)
         self.written = n_frames
 
-    def _layout(self, dtype: np.dtype) -> list[Column]:
+    def _layout(self, dtype: np.dtype) -> list[SampledField]:
         n, dimension = len(self._first), self._first.dimension
         double, particles = np.dtype(np.float64), f"particles/{self.name}"
         columns: list[tuple[str, str, tuple[int, ...], np.dtype]] = []
@@ -241,7 +241,7 @@ class Recorder:
         for name in sorted(self._first.properties):
             shape = require_shape(name, self._first.properties[name], n).sample_shape(n)
             columns.append((property_field(name), f"observables/{self.name}/{name}", shape, double))
-        return [Column(*column, *self._unit(column[0])) for column in columns]
+        return [SampledField(*column, *self._unit(column[0])) for column in columns]
 
     def _unit(self, field: str) -> tuple[str | None, float]:
         """The unit a field is written in, and its size in the units of the frame."""
@@ -254,7 +254,7 @@ class Recorder:
             return None, 1.0
         return WRITTEN_UNITS[quantity], conversion(WRITTEN_UNITS[quantity], quantity)
 
-    def _storage(self, column: Column) -> dict[str, Any]:
+    def _storage(self, column: SampledField) -> dict[str, Any]:
         """Chunks and filters of a dataset."""
         if column.field not in VECTOR_FIELDS:
             sample_bytes = math.prod(column.shape) * column.dtype.itemsize
@@ -265,7 +265,7 @@ class Recorder:
         filters = {"compression": self._compression, "shuffle": self._compression is not None}
         return {"chunks": (self._frames_per_chunk, particles, column.shape[1]), **filters}
 
-    def _stored(self, frame: Frame, column: Column) -> Any:
+    def _stored(self, frame: Frame, column: SampledField) -> Any:
         """A copy of a field as it goes into the file."""
         name = property_name(column.field)
         if name is not None:

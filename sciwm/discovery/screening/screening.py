@@ -18,7 +18,7 @@ from sciwm.core.bounds import MOST_WORKERS, require_counts
 from sciwm.core.file_lock import FileLock
 from sciwm.core.progress import Bar
 from sciwm.discovery.experiment.oracle.parsl_executor import Cluster
-from sciwm.discovery.planners.proposers.library import Row, read_library
+from sciwm.discovery.planners.proposers.library import LibraryRecord, read_library
 from sciwm.discovery.screening.judge import Judge, Record, Screening
 from sciwm.discovery.screening.progress import Progress, identity_of
 from sciwm.discovery.screening.table import Table, require_scores
@@ -123,7 +123,7 @@ def _continued(
     progress: Progress,
     table: Table,
     out: Path,
-    judged: Iterator[tuple[list[Row], list[Record]]],
+    judged: Iterator[tuple[list[LibraryRecord], list[Record]]],
     total: int | None,
 ) -> Progress:
     with (
@@ -151,7 +151,7 @@ def _blocks(
     progress: Progress,
     screening: Screening,
     limit: int | None,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[LibraryRecord]]:
     left = math.inf if limit is None else limit - progress.rows
     size = IMAGINED_BLOCK if screening.models else BLOCK
     rows = read_library(library, smiles_column, progress.resume)
@@ -160,9 +160,11 @@ def _blocks(
         yield block
 
 
-def _judged(team: Workers, blocks: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[Record]]]:
+def _judged(
+    team: Workers, blocks: Iterator[list[LibraryRecord]]
+) -> Iterator[tuple[list[LibraryRecord], list[Record]]]:
     """Each block with its records, in order."""
-    waiting: deque[tuple[list[Row], Future[list[Record]]]] = deque()
+    waiting: deque[tuple[list[LibraryRecord], Future[list[Record]]]] = deque()
     for rows in blocks:
         readable = [row.smiles for row in rows if row.problem is None]
         waiting.append((rows, team.judged(readable)))
@@ -173,8 +175,8 @@ def _judged(team: Workers, blocks: Iterator[list[Row]]) -> Iterator[tuple[list[R
 
 
 def _collect(
-    team: Workers, rows: list[Row], future: Future[list[Record]]
-) -> tuple[list[Row], list[Record]]:
+    team: Workers, rows: list[LibraryRecord], future: Future[list[Record]]
+) -> tuple[list[LibraryRecord], list[Record]]:
     try:
         found = future.result()
     except Exception as error:  # of the molecule, or of a process that it took along

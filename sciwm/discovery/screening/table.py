@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sciwm.core.replacement import replacing
 from sciwm.core.spreadsheet import ESCAPED, escape, unescape
-from sciwm.discovery.planners.proposers.library import Row
+from sciwm.discovery.planners.proposers.library import LibraryRecord
 from sciwm.discovery.screening.judge import Record
 
 OURS = ("line", "smiles")
@@ -42,7 +42,7 @@ class Table:
         """The first line."""
         return _written([self.columns])
 
-    def rows(self, rows: Sequence[Row], records: Sequence[Record]) -> bytes:
+    def rows(self, rows: Sequence[LibraryRecord], records: Sequence[Record]) -> bytes:
         """A line for each row, with what is said of it."""
         lines = []
         for row, record in zip(rows, records, strict=True):

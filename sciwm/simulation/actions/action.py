@@ -102,13 +102,13 @@ class Action:
                 content[field.name] = value
         return {type(self).__name__: content}
 
-    def windows(self) -> list["Window"]:
+    def windows(self) -> list["TimeWindow"]:
         """When what is done: always, but for what is there to say so."""
-        return [Window(self)]
+        return [TimeWindow(self)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Window:
+class TimeWindow:
     """An action and when it is taken.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
-from sciwm.simulation.actions.action import Action, Change, Force, Window, places
+from sciwm.simulation.actions.action import Action, Change, Force, TimeWindow, places
 from sciwm.simulation.actions.frozen import Frozen
 from sciwm.simulation.actions.schedule import TemperatureSchedule
 from sciwm.simulation.propagators import CSVR, CellRescaling, Integrator, Propagator
@@ -160,7 +160,7 @@ class Driven(Propagator):
 
 
 def outer_forces(
-    windows: Sequence[Window], state: State, time: float | Tensor, middle: float | Tensor
+    windows: Sequence[TimeWindow], state: State, time: float | Tensor, middle: float | Tensor
 ) -> Tensor | None:
     """(A, 3) forces from outside at a time; None where nothing is done.
 
@@ -191,7 +191,7 @@ def _double(value: float | Tensor | None) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
-def _overlap(first: Window, second: Window) -> bool:
+def _overlap(first: TimeWindow, second: TimeWindow) -> bool:
     """Whether both are taken at some time, in some system."""
     begin = torch.maximum(*map(_double, (first.begin, second.begin)))
     end = torch.minimum(*map(_double, (first.end, second.end)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
-from sciwm.simulation.actions.action import Action, Force, Time, Window, numbers_of
+from sciwm.simulation.actions.action import Action, Force, Time, TimeWindow, numbers_of
 from sciwm.simulation.actions.schedule import TemperatureSchedule
 
 
@@ -49,13 +49,13 @@ class During(Action):
         for one in self.actions:
             one.require_fitting(state)
 
-    def windows(self) -> list[Window]:
+    def windows(self) -> list[TimeWindow]:
         found = []
         assert not isinstance(self.begin, str)
         assert not isinstance(self.end, str)
         for inside in (window for one in self.actions for window in one.windows()):
             end = _earliest(self.begin + inside.end, self.end)
-            found.append(Window(inside.action, self.begin + inside.begin, end))
+            found.append(TimeWindow(inside.action, self.begin + inside.begin, end))
         return found
 
 

@@ -37,7 +37,7 @@ class Calculation:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CalculationResult:
     """What became of a task.
 
     Attributes:
@@ -66,7 +66,7 @@ class Answer:
     started: float = 0.0
     ended: float = 0.0
 
-    def after(self, earlier: "Answer | None") -> "Answer":
+    def after(self, earlier: "CalculationResult | None") -> "CalculationResult":
         """With the cost of the tries before."""
         return self if earlier is None else replace(self, seconds=self.seconds + earlier.seconds)
 
@@ -77,7 +77,7 @@ class Answer:
         return json.dumps(content, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, folder: Path) -> "Answer":
+    def from_json(cls, text: str, folder: Path) -> "CalculationResult":
         """What `to_json` wrote, with the frames in `folder`.
 
         Raises:

@@ -18,7 +18,7 @@ import numpy as np
 from sciwm.core.construction import Description, construct
 from sciwm.core.frame import Frame
 from sciwm.core.molecules import frame_from_smiles, parsed
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.experiment.oracle.frames import write_frames
 from sciwm.discovery.problem.hypothesis import Failure, Measurement
 from sciwm.discovery.problem.outcomes.outcome import Outcome, OutcomeError, Value, failure_of
@@ -38,7 +38,7 @@ class _TimeUp(BaseException):
     """Not an Exception, so that no simulator takes it for a failure of its own."""
 
 
-def measure(task: Calculation, frames_path: Path, timeout: float = math.inf) -> Answer:
+def measure(task: Calculation, frames_path: Path, timeout: float = math.inf) -> CalculationResult:
     """Runs a task in this process; whatever goes wrong with the molecule is part of the answer.
 
     The reference is built afresh, so that answers do not depend on what was asked before, and what
@@ -78,7 +78,7 @@ def measure(task: Calculation, frames_path: Path, timeout: float = math.inf) -> 
         digest = write_frames(frames_path, frames, {"smiles": task.smiles, "seed": task.seed})
     except (ValueError, MemoryError) as error:
         failure = failure or _failure(error)
-    return Answer(
+    return CalculationResult(
         task.smiles,
         task.key,
         measurements=found,

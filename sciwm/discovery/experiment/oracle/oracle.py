@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import replace
 
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.experiment.oracle.measurement import measure, recipes_of
 from sciwm.discovery.experiment.oracle.spool import Spool, SpoolError
 from sciwm.discovery.problem.hypothesis import Failure
@@ -50,7 +50,7 @@ class Oracle:
         self._timeout = timeout
         self._retries = retries
 
-    def run(self, tasks: Iterable[Calculation]) -> Iterator[Answer]:
+    def run(self, tasks: Iterable[Calculation]) -> Iterator[CalculationResult]:
         """Answers in the order in which they come; equal tasks are answered once.
 
         A task that fails is answered with its failure. Closing the iterator cancels what is left,
@@ -82,12 +82,12 @@ class _Batch:
         self._spool = spool
         self._timeout = timeout
         self._retries = retries
-        self._ours: dict[Future[Answer | None], Calculation] = {}
+        self._ours: dict[Future[CalculationResult | None], Calculation] = {}
         self._others: dict[str, Calculation] = {}
         self._lost: dict[str, int] = {}
-        self._done: queue.SimpleQueue[Future[Answer | None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Future[CalculationResult | None]] = queue.SimpleQueue()
 
-    def run(self, tasks: Iterable[Calculation]) -> Iterator[Answer]:
+    def run(self, tasks: Iterable[Calculation]) -> Iterator[CalculationResult]:
         known = [self._placed(task, self._spool.answer(task)) for task in tasks]
         yield from (answer for answer in known if answer is not None)
         while self._ours or self._others:
@@ -115,7 +115,9 @@ class _Batch:
             except NotImplementedError:
                 return
 
-    def _placed(self, task: Calculation, answer: Answer | None) -> Answer | None:
+    def _placed(
+        self, task: Calculation, answer: CalculationResult | None
+    ) -> CalculationResult | None:
         """The answer if it is final; else the task is on its way to the next one."""
         if answer is not None:
             failure = answer.failure
@@ -130,7 +132,9 @@ class _Batch:
             future.add_done_callback(self._done.put)
         return None
 
-    def _outcome(self, future: "Future[Answer | None]", task: Calculation) -> Answer | None:
+    def _outcome(
+        self, future: "Future[CalculationResult | None]", task: Calculation
+    ) -> CalculationResult | None:
         """What came of a run of ours; None if somebody else is at it, or it never began."""
         try:
             return future.result()
@@ -151,7 +155,7 @@ class _Batch:
         return answer
 
 
-def run(task: Calculation, folder: str, timeout: float) -> Answer | None:
+def run(task: Calculation, folder: str, timeout: float) -> CalculationResult | None:
     """What an executor runs: measures and leaves the answer in the spool.
 
     Returns:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sciwm.discovery.experiment.oracle.calculation import Answer, Calculation
+from sciwm.discovery.experiment.oracle.calculation import Calculation, CalculationResult
 from sciwm.discovery.experiment.oracle.owner import Owner
 from sciwm.discovery.problem.hypothesis import Failure
 
@@ -40,7 +40,7 @@ class Spool:
         """Where the frames of a task belong."""
         return self.folder / f"{task.key}.h5md"
 
-    def answer(self, task: Calculation) -> Answer | None:
+    def answer(self, task: Calculation) -> CalculationResult | None:
         """The last answer there is.
 
         Raises:
@@ -53,13 +53,13 @@ class Spool:
             except FileNotFoundError:
                 return None
         try:
-            return Answer.from_json(text, self.folder)
+            return CalculationResult.from_json(text, self.folder)
         except ValueError as error:
             raise SpoolError(
                 f"{path} is damaged ({error}); remove it to have {task.smiles!r} measured again"
             ) from error
 
-    def deliver(self, task: Calculation, answer: Answer) -> None:
+    def deliver(self, task: Calculation, answer: CalculationResult) -> None:
         """Store an answer; from here on it outlives a kill, and a failure of power.
 
         Raises:
@@ -127,7 +127,7 @@ class Spool:
             with _explain(self._sign_path(task)):
                 self._sign_path(task).unlink(missing_ok=True)
 
-    def bury(self, task: Calculation, failure: Failure) -> Answer | None:
+    def bury(self, task: Calculation, failure: Failure) -> CalculationResult | None:
         """Record a try whose process was lost, for what it cost; None if it had not begun.
 
         Raises:
@@ -141,7 +141,7 @@ class Spool:
             return None
         else:
             seconds = owner.seconds()
-            answer = Answer(
+            answer = CalculationResult(
                 task.smiles,
                 task.key,
                 failure=failure,

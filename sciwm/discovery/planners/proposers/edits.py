@@ -98,7 +98,7 @@ EDITS: tuple[Edit, ...] = (
 
 
 @dataclass(frozen=True)
-class Action:
+class PlacedEdit:
     """One edit at one place of one molecule.
 
     Attributes:
@@ -145,13 +145,13 @@ class EditSpace:
         molecule.UpdatePropertyCache()
         return molecule
 
-    def actions(self, molecule: Chem.Mol) -> list[Action]:
+    def actions(self, molecule: Chem.Mol) -> list[PlacedEdit]:
         """All edits of a prepared molecule; some may still give no sound molecule."""
         return [
             action for number in range(len(self.edits)) for action in self._places(molecule, number)
         ]
 
-    def apply(self, molecule: Chem.Mol, action: Action) -> str | None:
+    def apply(self, molecule: Chem.Mol, action: PlacedEdit) -> str | None:
         """SMILES of a prepared molecule after an edit; None where that is no sound molecule."""
         with rdBase.BlockLogs():
             try:
@@ -173,11 +173,11 @@ class EditSpace:
                 return self.apply(molecule, places[int(rng.integers(len(places)))])
         return None
 
-    def _places(self, molecule: Chem.Mol, edit: int) -> list[Action]:
+    def _places(self, molecule: Chem.Mol, edit: int) -> list[PlacedEdit]:
         matches = molecule.GetSubstructMatches(
             self._patterns[edit], uniquify=False, maxMatches=MOST_SITES
         )
-        return [Action(edit, i, match[0]) for i, match in enumerate(matches)]
+        return [PlacedEdit(edit, i, match[0]) for i, match in enumerate(matches)]
 
 
 def _reaction(edit: Edit) -> rdChemReactions.ChemicalReaction:

@@ -8,10 +8,10 @@ import numpy as np
 
 from sciwm.discovery.planners.proposers.novelty import Novelty, canonical
 from sciwm.discovery.planners.proposers.proposer import Scored
-from sciwm.discovery.planners.proposers.records import Row, read_library
+from sciwm.discovery.planners.proposers.records import LibraryRecord, read_library
 from sciwm.discovery.problem.hypothesis import Candidate
 
-__all__ = ["Library", "Row", "read_library"]
+__all__ = ["Library", "LibraryRecord", "read_library"]
 
 SHUFFLED = 100_000
 """Rows; a smaller library is offered in random order, a larger one in the order of the file."""
@@ -46,7 +46,7 @@ class Library:
 
     def __init__(self, path: str | Path, smiles_column: str | None = None, max_heavy: int = 100):
         self._rows = read_library(path, smiles_column)
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[LibraryRecord] = deque()
         self._begun = False
         self._novelty = Novelty(max_heavy)
         self.skipped = 0
@@ -79,7 +79,7 @@ class Library:
         rows = list(self._waiting)
         self._waiting = deque(rows[i] for i in rng.permutation(len(rows)))
 
-    def _offered(self, row: Row) -> str | None:
+    def _offered(self, row: LibraryRecord) -> str | None:
         problem = row.problem
         if problem is None:
             try:

@@ -16,7 +16,7 @@ from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor, nn
 
-from sciwm.discovery.planners.proposers.edits import TRIES, Action, EditSpace
+from sciwm.discovery.planners.proposers.edits import TRIES, EditSpace, PlacedEdit
 from sciwm.discovery.planners.proposers.novelty import Novelty, canonical
 from sciwm.discovery.planners.proposers.proposer import Scored
 from sciwm.discovery.problem.hypothesis import Candidate
@@ -191,7 +191,7 @@ class PolicyGradient:
             smiles = self.space.apply(molecule, actions[chosen]) or smiles
         return smiles, choices
 
-    def _seen(self, molecule: Chem.Mol, actions: Sequence[Action], progress: float) -> _Choice:
+    def _seen(self, molecule: Chem.Mol, actions: Sequence[PlacedEdit], progress: float) -> _Choice:
         counts = self._state.GetCountFingerprintAsNumPy(molecule)
         kinds = np.zeros(molecule.GetNumAtoms(), dtype=np.int64)
         extra = rdFingerprintGenerator.AdditionalOutput()

@@ -32,7 +32,7 @@ LONGEST_BLOCK = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LibraryRecord:
     """One record of a library.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Line:
 
 def read_library(
     path: str | Path, smiles_column: str | None = None, start: int = 0
-) -> Iterator[Row]:
+) -> Iterator[LibraryRecord]:
     """The records of a .smi, .txt, .csv, .tsv or .sdf file, each of which may be gzipped.
 
     Args:
@@ -124,21 +124,21 @@ def _decoded(number: int, raw: bytes, too_long: bool) -> _Line:
     return _Line(number, text.rstrip("\r\n"))
 
 
-def _smiles_file(path: Path, start: int) -> Iterator[Row]:
+def _smiles_file(path: Path, start: int) -> Iterator[LibraryRecord]:
     for line in _lines(path):
         if line.number <= start:
             continue
         words = line.text.split(maxsplit=1)
         if line.problem or not words:
-            yield Row(line.number, "", {}, line.number, line.problem or "an empty line")
+            yield LibraryRecord(line.number, "", {}, line.number, line.problem or "an empty line")
         elif words[0].startswith("#") or (line.number == 1 and words[0].lower() in SMILES_COLUMNS):
             continue  # a remark or a head; no SMILES begins with either
         else:
             columns = {"name": words[1].strip()} if len(words) > 1 else {}
-            yield Row(line.number, words[0], columns, line.number)
+            yield LibraryRecord(line.number, words[0], columns, line.number)
 
 
-def _table(path: Path, smiles_column: str | None, start: int) -> Iterator[Row]:
+def _table(path: Path, smiles_column: str | None, start: int) -> Iterator[LibraryRecord]:
     lines = _lines(path)
     head = next(lines, _Line(1, "", "an empty file"))
     if head.problem:
@@ -168,7 +168,7 @@ def _smiles_place(path: Path, names: list[str], wanted: str | None) -> int:
 
 def _table_rows(
     lines: Iterator[_Line], names: list[str], place: int, delimiter: str, start: int
-) -> Iterator[Row]:
+) -> Iterator[LibraryRecord]:
     waiting: deque[_Line] = deque()
     while True:
         taken: list[_Line] = []
@@ -184,11 +184,11 @@ def _table_rows(
             taken = taken[:1]
         first, last = taken[0].number, taken[-1].number
         if problem:
-            yield Row(first, "", {}, last, problem)
+            yield LibraryRecord(first, "", {}, last, problem)
             continue
         columns = dict(zip(names, map(unescape, fields), strict=True))
         smiles = columns.pop(names[place]).strip()
-        yield Row(first, smiles, columns, last, None if smiles else "an empty SMILES")
+        yield LibraryRecord(first, smiles, columns, last, None if smiles else "an empty SMILES")
 
 
 def _record(
@@ -224,7 +224,7 @@ def _record(
     return fields, None
 
 
-def _sd_file(path: Path, start: int) -> Iterator[Row]:
+def _sd_file(path: Path, start: int) -> Iterator[LibraryRecord]:
     block: list[_Line] = []
     for line in _lines(path):
         if line.number <= start:
@@ -238,13 +238,13 @@ def _sd_file(path: Path, start: int) -> Iterator[Row]:
         yield _sd_row(block, block[-1].number)
 
 
-def _sd_row(block: list[_Line], last: int) -> Row:
+def _sd_row(block: list[_Line], last: int) -> LibraryRecord:
     first = block[0].number if block else last
     problems = [line.problem for line in block if line.problem]
     if problems:
-        return Row(first, "", {}, last, problems[0])
+        return LibraryRecord(first, "", {}, last, problems[0])
     if len(block) > LONGEST_BLOCK:
-        return Row(first, "", {}, last, f"a record of more than {LONGEST_BLOCK} lines")
+        return LibraryRecord(first, "", {}, last, f"a record of more than {LONGEST_BLOCK} lines")
     text = "\n".join(line.text for line in block) + "\n$$$$\n"
     supplier = Chem.SDMolSupplier()
     with rdBase.BlockLogs():
@@ -254,14 +254,14 @@ def _sd_row(block: list[_Line], last: int) -> Row:
         except (ValueError, RuntimeError):
             molecule = None
         if molecule is None:
-            return Row(first, "", {}, last, "a record that RDKit cannot read")
+            return LibraryRecord(first, "", {}, last, "a record that RDKit cannot read")
         columns = molecule.GetPropsAsDict(autoConvertStrings=False)
         columns = {key: str(value) for key, value in columns.items()}
         if molecule.HasProp("_Name") and molecule.GetProp("_Name"):
             columns.setdefault("name", molecule.GetProp("_Name"))
         smiles = Chem.MolToSmiles(Chem.RemoveHs(molecule))
     problem = None if smiles else "a molecule without atoms"
-    return Row(first, smiles, columns, last, problem, _structure(molecule, smiles))
+    return LibraryRecord(first, smiles, columns, last, problem, _structure(molecule, smiles))
 
 
 def _structure(molecule: Chem.Mol, smiles: str) -> Frame | None:
