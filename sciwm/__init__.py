@@ -23,7 +23,7 @@ __all__ = ["State", "World", "__version__", "load", "plan"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sciwm' has no attribute {name!r}")
-    # Modules are no garbage, and looking for some among them takes a third of what importing does.
+    # Modules are no garbage, and looking for some among them would take half a second.
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -10,7 +10,6 @@ the mean of the logs', 1 that of the policy of which all logs told.
 """
 
 import json
-import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,26 +17,38 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from sciwm.core.frame import Array
+from sciwm.core.frame import Array, Frame
 from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.planning.environments.ions import ions
-from sciwm.planning.environments.mixture import mixture
+from sciwm.planning.environments.mixture import STIFFNESS, mixture
 from sciwm.planning.environments.setting import Setting
 from sciwm.planning.episodes import Episodes
-from sciwm.planning.logs import Log, Recorded, worlds_from_logs
+from sciwm.planning.logs import Log, worlds_from_logs
 from sciwm.planning.planners.planner import drawn
 from sciwm.planning.policy import ActorCritic, Lessons, returns_of
 from sciwm.planning.practice import Schedule
 from sciwm.planning.trial import carry_out
 
 TASKS = {"ions": ions, "mixture": mixture}
+STRONGEST = {"ions": 2.0, "mixture": 1.0}
+"""The field that plans are of, from less to more of it."""
+
 LOGS, TOLD = 20, 2
 SCHEDULE = Schedule(members=2, train_steps=1500, matrix_rate=0.03)
 LESSONS = Lessons(batches=60, motions=64, caution=0.5)
 JUDGED = range(10**7, 10**7 + 64)
 
 
-def recorded(setting: Setting, seed: int, folder: Path) -> tuple[list[Log], float]:
+def outside(task: str, setting: Setting, frame: Frame, plan: Array) -> Array:
+    """(N, 3) forces from outside on a frame, written down once more, apart from what is tested."""
+    stage = min(int(frame.time / setting.problem.stage + 1e-9), len(plan) - 1)
+    field = np.zeros(3)
+    field[: plan.shape[1]] = STRONGEST[task] * (2 * plan[stage] - 1)
+    trapped = STIFFNESS * frame.positions if task == "mixture" else 0.0
+    return frame.charges[:, None] * field - trapped
+
+
+def recorded(task: str, setting: Setting, seed: int, folder: Path) -> tuple[list[Log], float]:
     """Logs that all tell what was done, and the mean of their returns."""
     plans = drawn(LOGS, setting.problem.controls, np.random.default_rng([seed, 7]))
     logs, returns = [], []
@@ -45,14 +56,14 @@ def recorded(setting: Setting, seed: int, folder: Path) -> tuple[list[Log], floa
         within, path = folder / f"within{number}.h5md", folder / f"log{number}.h5md"
         true = carry_out(setting.problem, setting.truth, plan, [1000 * seed + number], within)
         returns.append(true.scores[0, 0])
-        motion = Recorded.read(setting.problem, Log(within))
-        forces = motion.forces + motion.acting(setting.problem, plan)
         with H5MDFile(within) as source, H5MDWriter(path, units=source.units) as file:
-            file.append(source.trajectories[0].frame(0), group="motion")
-            for frame, acting in zip(motion.frames, forces, strict=True):
+            motion = source.trajectories[0]
+            for k in range(motion.n_frames):
+                frame = motion.frame(k)
+                acting = frame.forces + outside(task, setting, frame, plan)
                 file.append(frame.with_(forces=acting), group="motion")
         logs.append(Log(path, plan))
-    return logs, float(np.mean(returns))
+    return logs, float(np.nanmean(returns))
 
 
 def learned(
@@ -67,7 +78,10 @@ def learned(
     agent = ActorCritic(imagined[0], seed)
     agent.improve(imagined, LESSONS)
     judge = Episodes(setting.problem, setting.truth, setting.observed)
-    return float(np.nanmean(returns_of(agent.policy, judge, JUDGED))), plans
+    returns = returns_of(agent.policy, judge, JUDGED)
+    if lost := int(np.isnan(returns).sum()):
+        print(f"{lost} of {len(returns)} runs could not go on and are left out", flush=True)
+    return float(np.nanmean(returns)), plans
 
 
 def main(
@@ -83,7 +97,8 @@ def main(
         folder: For logs and models; made anew.
     """
     warnings.filterwarnings("ignore", message="no reference_energies")
-    shutil.rmtree(folder, ignore_errors=True)
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise SystemExit(f"{folder} holds something already; name a new folder")
     figures = {}
     for task in tasks.split(","):
         setting = TASKS[task]()
@@ -92,7 +107,7 @@ def main(
         for seed in range(seeds):
             place = Path(folder, task, str(seed))
             place.mkdir(parents=True)
-            logs, null = recorded(setting, seed, place)
+            logs, null = recorded(task, setting, seed, place)
             nulls.append(null)
             silent = [one if k < TOLD else Log(one.path) for k, one in enumerate(logs)]
             some = {"all": logs, "tenth": silent, "tenth alone": logs[:TOLD]}

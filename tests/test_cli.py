@@ -1,5 +1,6 @@
 """The command line: quick help, plain errors, and the whole job on a small scale."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -28,6 +29,23 @@ def test_help_loads_no_package_that_takes_its_time():
         "sys.exit(', '.join(heavy & set(sys.modules)) or None)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_garbage_is_searched_for_as_before_once_packages_are_loaded(monkeypatch):
+    seen = []
+    monkeypatch.setattr("sciwm.cli._run", lambda arguments: seen.append(gc.get_threshold()) or 0)
+    before = gc.get_threshold()
+    assert main(["--version"]) == 0
+    assert gc.get_threshold() == before != seen[0]
+    gc.set_threshold(0)
+    try:
+        main(["--version"])
+        assert (seen[1][0], gc.get_threshold()[0]) == (0, 0)
+    finally:
+        gc.set_threshold(*before)
+    code = "import gc, sciwm; sciwm.World; print(gc.isenabled())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"train"}))

@@ -174,6 +174,24 @@ def test_a_program_that_cannot_be_read_or_trusted_is_left_alone(program, monkeyp
     mine.chmod(0o600)
 
 
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+def test_a_torch_whose_own_loader_is_another_loads_programs_too(program, monkeypatch, error):
+    def gone(*arguments):
+        raise error
+
+    loader = torch._C._aoti.AOTIModelPackageLoader
+    calls = iter([gone])
+
+    class Other:
+        load_metadata_from_package = staticmethod(loader.load_metadata_from_package)
+
+        def __new__(cls, *arguments):
+            return next(calls, loader)(*arguments)
+
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", Other)
+    assert isinstance(accelerated(force_field()), CompiledPotential)
+
+
 def test_weights_that_changed_are_followed(program):
     model = force_field()
     followed = CompiledPotential(model, program.program)

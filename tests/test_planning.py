@@ -32,6 +32,7 @@ from sciwm.planning.trial import Trial, carry_out
 from sciwm.simulation.actions import (
     Addition,
     ConstantForce,
+    During,
     Frozen,
     Removal,
     SteeredTorsion,
@@ -594,6 +595,15 @@ class TestLibrary:
         trapped = [problem(TARGET, always=[Trap([0], k, [0.0, 0.0, 0.0])]) for k in (0.1, 0.11)]
         library.keep(trapped[0], self.kept(trapped[0]))
         assert len(library.related(trapped[1])) == 1
+        pair = [problem(start=particle(2), always=[Trap([k], 0.1, [0.0] * 3)]) for k in (0, 1)]
+        library.keep(pair[0], self.kept(pair[0]))
+        assert library.related(pair[1]) == []  # another particle is another thing
+        stiffer = [
+            problem(TARGET, always=[During(0, 1, [one])])
+            for one in (Trap([0], 0.1, [0.0] * 3), ConstantForce([0], [0.1, 0.0, 0.0]))
+        ]
+        library.keep(stiffer[0], self.kept(stiffer[0]))
+        assert library.related(stiffer[1]) == []
         assert library.related(problem(TARGET)) == []
 
     def test_the_most_alike_comes_first(self, tmp_path):

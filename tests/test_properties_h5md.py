@@ -57,7 +57,7 @@ def path(tmp_path):
 
 def test_the_protocol_of_simulators_names_the_same_table():
     assert simulator.PROPERTIES is PROPERTIES
-    assert simulator.Property is PropertyDefinition
+    assert simulator.PropertyDefinition is PropertyDefinition
 
 
 def test_properties_come_back_bit_by_bit(path):

@@ -393,6 +393,21 @@ class TestFiles:
             last = file.trajectories[0].frame(2)
         assert last.positions[0, 0] == pytest.approx(10.5)
 
+    @pytest.mark.parametrize("dimension", [2, 3])
+    def test_frames_know_whether_they_are_of_a_plane(self, tmp_path, dimension):
+        """Or a motion in a plane would leave it when it goes on from one."""
+        frame = Frame(
+            numbers=np.ones(2, dtype=np.int64), positions=np.eye(2, 3), dimension=dimension
+        )
+        state, path = State.from_frame(frame, torch.float64), tmp_path / "run.h5md"
+        Rollout(langevin(Springs()), path, every=5).run(state, 5)
+        (kept,) = Rollout(langevin(Springs()), every=5).run(state, 5).frames
+        with H5MDFile(path) as file:
+            read = file.trajectories[0].frame(1)
+        assert (kept[-1].dimension, read.dimension) == (dimension, dimension)
+        on = Rollout(langevin(Springs()), every=5).run(State.from_frame(kept[-1], torch.float64), 5)
+        assert (np.abs(on.frames[0][-1].positions[:, 2]).max() > 0) == (dimension == 3)
+
     def test_an_output_that_exists_is_not_overwritten(self, tmp_path):
         path = tmp_path / "run.h5md"
         rollout = Rollout(verlet(Springs()), path)

@@ -497,7 +497,7 @@ def test_mistakes_are_one_sentence(options, message, measured, tmp_path, capsys)
 def test_tables_are_written_as_any_reader_expects():
     table = Table(["name"], ["problem", "score"])
     assert table.head() == b"line,smiles,name,problem,score\n"
-    row = next(iter([module.Row(3, "CC", {"name": 'a"b', "late": "x"}, 3)]))
+    row = next(iter([module.LibraryRecord(3, "CC", {"name": 'a"b', "late": "x"}, 3)]))
     assert table.rows([row], [{"score": "1"}]) == b'3,CC,"a""b",,1\n'
 
 

@@ -267,7 +267,7 @@ def test_the_command_finds_what_was_learned_and_writes_its_page(taught, tmp_path
     assert (folder / "ledger.jsonl").read_bytes().startswith(before)
     page = (folder / "report.html").read_text()
     for told in (
-        "ErrorGoal met",
+        "Goal met",
         "least like all that was known",
         "nothing was turned",
         "K, after 20 steps",

@@ -119,6 +119,17 @@ def test_a_motion_goes_on_from_its_last_frame(world):
     assert np.abs(still.positions - whole.positions).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["velocities", "charges", "masses", "cell"])
+def test_a_frame_that_is_not_all_numbers_is_refused(world, name):
+    frame = world.imagine(molecule("H2O"), "2fs").frames[-1]
+    wrong = np.array(getattr(frame, name), dtype=float)
+    wrong[0] = np.nan
+    with pytest.raises(ValueError, match=f"{name} of a frame.*finite"):
+        world.imagine(frame.with_(**{name: wrong}), "2fs")
+    with pytest.raises(ValueError, match="3 particles and 2 velocities"):
+        world.energy(frame.with_(velocities=frame.velocities[:2]))
+
+
 def test_a_missing_model_says_where_models_come_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="sciwm train"):
         sciwm.load(tmp_path)

@@ -207,6 +207,9 @@ class World:
             friction: Of the thermostat, such as "0.002/fs"; by default 0.01/fs, or 1 in reduced units.
             actions: What is done to it from then on (see `sciwm.simulation.actions`).
 
+        A motion that goes on from the last frame of another begins its time anew, and needs another seed
+        where a thermostat draws, or else it draws the same once more.
+
         Raises:
             ValueError: If an action cannot be taken on this system.
             KeyboardInterrupt: If it is stopped; its frames are dropped, the world stays as it was.
@@ -307,6 +310,7 @@ class World:
         if isinstance(system, Atoms):
             system = State.from_ase(system, dtype=weight.dtype)
         if isinstance(system, Frame):
+            _require_finite(system)
             system = State.from_frame(system, dtype=weight.dtype)
         # Of PyG, `to` moves what it is called on.
         return copy.copy(system).to(weight.device)
@@ -316,6 +320,20 @@ class World:
         size = sum(p.numel() for p in self.model.parameters())
         species = torch.nonzero(self.model.domain.seen)[:, 0].tolist()
         return f"World({kind}, {size:,} parameters, cutoff {self.model.cutoff:g}, types {species})"
+
+
+def _require_finite(frame: Frame) -> None:
+    """Raises ValueError if a frame, which a file may have been the source of, is not all numbers."""
+    for name in ("positions", "velocities", "masses", "charges", "cell", "total_charge"):
+        value = getattr(frame, name)
+        if value is None:
+            continue
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} of a frame to start from are not all finite numbers: {value}")
+        if name in ("velocities", "masses", "charges") and len(frame) != len(value):
+            raise ValueError(
+                f"a frame to start from has {len(frame)} particles and {len(value)} {name}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +368,8 @@ class Imagination:
     def __repr__(self) -> str:
         ended = f"; stopped: {self.stopped}" if self.stopped else ""
         unit = f" {self.units.time}".rstrip()
-        return f"Imagination({len(self.frames)} frames, {self.times[-1]:g}{unit}{ended})"
+        last = f", {self.times[-1]:g}{unit}" if self.frames else ""
+        return f"Imagination({len(self.frames)} frames{last}{ended})"
 
     def distance(self, first: int, second: int) -> np.ndarray:
         """(T,) distance between two particles in each frame."""

@@ -45,10 +45,12 @@ class Controls(ABC):
     Attributes:
         stages: How many.
         size: Numbers that are chosen in each.
+        units: Of what is chosen.
     """
 
     stages: int
     size: int
+    units: UnitSystem
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,7 +95,7 @@ class Knobs(Controls):
         require_counts(stages=stages)
         self.stages = stages
         self._templates = list(actions)
-        self._units = units
+        self.units = units
         self.ranges: list[Range] = []
 
         def note(one: Range) -> float:
@@ -120,7 +122,7 @@ class Knobs(Controls):
             def take(one: Range, values: Iterator[Tensor] = values) -> Tensor:
                 return one.at(next(values))
 
-            done = [_chosen(one, self._units, take) for one in self._templates]
+            done = [_chosen(one, self.units, take) for one in self._templates]
             if self.stages == 1:
                 return done
             found.append(During(stage * length, (stage + 1) * length, done))
@@ -155,7 +157,7 @@ class Menu(Controls):
         require_counts(stages=stages)
         if len(choices) < 2:
             raise ValueError(f"a menu has two things to choose from, or more; got {list(choices)}")
-        self.stages = stages
+        self.stages, self.units = stages, units
         self.names = list(choices)
         self._choices = [
             [_chosen(one, units, _nothing_to_choose) for one in choice]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
 from sciwm.planning.problem import Problem
 from sciwm.planning.trial import Trial
+from sciwm.simulation.actions.action import Change, kind_of
+from sciwm.simulation.actions.list_file import ACTIONS
 
 MOST = 8
 """Protocols that are tried first, at most."""
@@ -75,10 +77,12 @@ class ProtocolLibrary:
     def related(self, problem: Problem) -> list[Protocol]:
         """Those that choose the same in a system of the same particles, the most alike first.
 
+        What is always done may differ in its quantities, and not in what it is done to.
+
         Alike is first what the same objective was for, then what took as long, then what did best.
         """
-        meaning, time = meaning_of(problem), problem.stage * problem.controls.stages
-        fitting = [one for one in self.protocols if one.meaning == meaning]
+        form, time = _form(meaning_of(problem)), problem.stage * problem.controls.stages
+        fitting = [one for one in self.protocols if _form(one.meaning) == form]
         fitting.sort(
             key=lambda one: (
                 one.objective != str(problem.objective),
@@ -179,12 +183,29 @@ class ProtocolLibrary:
 
 
 def meaning_of(problem: Problem) -> str:
-    """What the numbers of a plan mean, as text that is equal where they mean the same.
-
-    What is always done counts by its kind only: in a trap that is a little stiffer, a plan may still do.
-    """
-    content = problem.controls.written(), [type(one).__name__ for one in problem.always]
+    """What the numbers of a plan mean, as text that is equal where they mean the same."""
+    content = problem.controls.written(), [one.written() for one in problem.always]
     return json.dumps([*content, problem.start.numbers.tolist()], ensure_ascii=False)
+
+
+def _form(meaning: str) -> Any:
+    """The same without the quantities of what is always done: in a trap that is a little stiffer, a plan may
+    still do."""
+    controls, always, numbers = json.loads(meaning)
+    return controls, [_blank(one) for one in always], numbers
+
+
+def _blank(written: dict[str, Any]) -> dict[str, Any]:
+    """An action, as it is written down, without quantities; a change of particles as it is."""
+    ((name, fields),) = written.items()
+    kind = ACTIONS.get(name)
+    if kind is None or issubclass(kind, Change):
+        return written
+    hints = get_type_hints(kind, include_extras=True)
+    kept = {key: value for key, value in fields.items() if kind_of(hints[key]) is None}
+    if "actions" in kept:
+        kept["actions"] = [_blank(one) for one in kept["actions"]]
+    return {name: kept}
 
 
 def stretched(plan: Array, stages: int) -> Array:

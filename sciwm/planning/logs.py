@@ -21,14 +21,21 @@ from sciwm.models.dynamics.potential import Potential
 from sciwm.planning.controls import Knobs
 from sciwm.planning.practice import Schedule, worlds_from
 from sciwm.planning.problem import Problem
-from sciwm.simulation.actions import outer_forces
+from sciwm.simulation.actions import Force, outer_forces
 from sciwm.simulation.simulator import Simulator
 
-SAME = 1e-6
-"""Of a stage: frames so near its ends are of no use, since what was done changed there."""
+SAME = 1e-3
+"""Of a stage: frames so near its ends are of no use, since what was done changed there, and many programs
+write times to six digits."""
 
-UNTOLD = 1e-9
-"""Of the strongest effect that a number has on forces, the least that still tells it."""
+UNTOLD = 1e-6
+"""Of the strongest effect that numbers together have on forces, the least that still tells them."""
+
+UNEXPLAINED = 0.25
+"""Of what forces change by over the whole range of the numbers, the most that may be left over."""
+
+STARTS = 8
+"""Of the search for numbers: the middle of their ranges, and others at random."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +46,12 @@ class Log:
         path: H5MD with one trajectory. Its forces are all that act, from within and from outside; its
             energies are of the system alone, as most programs have them by default.
         plan: (stages, size) what was done, from 0 to 1 (see `Controls`); None where nobody wrote it down.
+        begin: The time in the file at which the plan begins.
     """
 
     path: Path
     plan: Array | None = None
+    begin: float = 0.0
 
 
 def worlds_from_logs(
@@ -66,31 +75,37 @@ def worlds_from_logs(
     Raises:
         ValueError: If fewer than two logs tell what was done, one cannot be read so, or the folder holds
             something already.
+        OSError: If a log is not there.
     """
-    told = [one for one in logs if one.plan is not None]
-    if len(told) < 2:
+    motions = [Recorded.read(problem, one) for one in logs]
+    sure = [k for k, one in enumerate(logs) if one.plan is not None]
+    if len(sure) < 2:
         raise ValueError(
-            f"{len(told)} of {len(logs)} logs tell what was done; two at least are needed, to learn from and "
+            f"{len(sure)} of {len(logs)} logs tell what was done; two at least are needed, to learn from and "
             "to validate on"
         )
+    if len(sure) < len(logs):
+        _require_knobs(problem)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder} holds something already; name a new folder")
 
-    def learned(known: Sequence[tuple[Log, Array]], place: Path) -> list[Simulator]:
+    def learned(some: Sequence[int], place: Path) -> list[Simulator]:
         place.mkdir()
-        motions = []
-        for number, (log, plan) in enumerate(known):
-            motions.append(place / f"within{number}.h5md")
-            Recorded.read(problem, log).write_inner(problem, plan, motions[-1])
-        return list(worlds_from(motions, untrained, place / "worlds", seed, schedule))
+        paths = [place / f"within{k}.h5md" for k in some]
+        for k, path in zip(some, paths, strict=True):
+            motions[k].write_inner(problem, plans[k], path)
+        # None of these frames is the start that motions share.
+        return list(worlds_from(paths, untrained, place / "worlds", seed, schedule, skipped=0))
 
-    sure = [(one, one.plan) for one in told if one.plan is not None]
+    plans = {k: one.plan for k, one in enumerate(logs) if one.plan is not None}
     worlds = learned(sure, folder / "told")
-    plans = [inferred_plan(problem, one, worlds) if one.plan is None else one.plan for one in logs]
-    if len(told) < len(logs):
-        worlds = learned(list(zip(logs, plans, strict=True)), folder / "all")
-    return worlds, plans
+    for k in range(len(logs)):
+        if k not in plans:
+            plans[k] = inferred_plan(problem, logs[k], worlds)
+    if len(sure) < len(logs):
+        worlds = learned(range(len(logs)), folder / "all")
+    return worlds, [plans[k] for k in range(len(logs))]
 
 
 def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Array:
@@ -98,59 +113,48 @@ def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Ar
 
     Each stage is a problem of least squares, in which forces count less where worlds disagree, and those
     that fit ill count little (Cauchy's loss): where particles come closer than any that a world has seen,
-    its forces may be off by any amount, and those on the others are still right.
+    its forces may be off by any amount, and those on the others are still right. It finds how strong
+    something was, and is less sure of when it began or how fast it oscillated.
+
+    Args:
+        worlds: One or more, in the units of the problem.
 
     Raises:
-        ValueError: If the controls are no `Knobs`, the motion has no frame within some stage, or its forces
-            do not tell some number.
+        ValueError: If the controls are no `Knobs`, the log cannot be read so, it has no frame within some
+            stage, or its forces do not tell what was done.
     """
-    controls = problem.controls
-    if not isinstance(controls, Knobs):
-        raise ValueError("what was chosen from a menu cannot be found from forces; write it down")
+    controls = _require_knobs(problem)
+    for one in worlds:
+        if one.units != controls.units:
+            raise ValueError(
+                f"a world is in {one.units.name} units, and what was done in {controls.units.name}"
+            )
+    if not worlds:
+        raise ValueError("forces from within are told by worlds, and there is none")
     motion = Recorded.read(problem, log)
-    state = State.collate([State.from_frame(one, torch.float64) for one in motion.frames])
-    within = np.stack([one.evaluate(state).forces.detach().cpu().numpy() for one in worlds])
+    within = np.stack([one.evaluate(motion.state).forces.detach().cpu().numpy() for one in worlds])
     within = within.reshape(len(worlds), *motion.forces.shape)
-    outside = motion.forces - within.mean(axis=0)
-    trust = _trust(within)
+    outside, trust = motion.forces - within.mean(axis=0), _trust(within)
     plan = np.full(controls.shape, 0.5)
     for stage in range(controls.stages):
         rows = np.flatnonzero(motion.stages == stage)
         if not len(rows):
             raise ValueError(f"{log.path} has no frame within stage {stage}, counted from 0")
-        found = _numbers(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
-        if found is None:
-            names = ", ".join(one.name for one in controls.ranges)
+        fit = _Fit(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
+        try:
+            plan[stage] = fit.numbers()
+        except ValueError as error:
             raise ValueError(
-                f"the forces of {log.path} do not tell all that was done in stage {stage}: something of "
-                f"{names} is without effect on them; leave this log out, or write down what was done"
-            )
-        plan[stage] = found
+                f"the forces of {log.path} do not tell what was done in stage {stage}: {error}; leave this "
+                "log out, or write down what was done"
+            ) from error
     return plan
 
 
-def _numbers(
-    problem: Problem, motion: "Recorded", outside: Array, trust: Array, plan: Array, stage: int
-) -> Array | None:
-    """(size,) what was done in a stage; None where forces do not tell.
-
-    Args:
-        motion: Within that stage.
-        outside: (F, N, 3) forces to account for.
-        trust: (F, N, 3) how much each counts.
-        plan: Of which this stage is to be found.
-    """
-    from scipy.optimize import least_squares
-
-    def missing(numbers: Array) -> Array:
-        tried = plan.copy()
-        tried[stage] = numbers
-        return np.ravel(trust * (motion.acting(problem, tried) - outside))
-
-    found = least_squares(missing, plan[stage], bounds=(0.0, 1.0), loss="cauchy")
-    effects = np.linalg.svd(found.jac, compute_uv=False)
-    told = effects.min() > UNTOLD * effects.max()
-    return np.asarray(found.x) if told else None
+def _require_knobs(problem: Problem) -> Knobs:
+    if not isinstance(problem.controls, Knobs):
+        raise ValueError("what was chosen from a menu cannot be found from forces; write it down")
+    return problem.controls
 
 
 def _trust(within: Array) -> Array:
@@ -159,10 +163,89 @@ def _trust(within: Array) -> Array:
     Args:
         within: (W, F, N, 3) what the worlds tell.
     """
-    if len(within) == 1:
-        return np.ones_like(within[0])
-    spread = within.std(axis=0, ddof=1)
+    spread = within.std(axis=0)
+    if not spread.any():
+        return np.ones_like(spread)
     return np.asarray(1.0 / (spread + np.median(spread[spread > 0])))
+
+
+class _Fit:
+    """What was done in a stage, by least squares.
+
+    Args:
+        motion: Within that stage.
+        outside: (F, N, 3) forces to account for.
+        trust: (F, N, 3) how much each counts.
+        plan: Of which this stage is to be found.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        motion: "Recorded",
+        outside: Array,
+        trust: Array,
+        plan: Array,
+        stage: int,
+    ):
+        self._problem, self._motion, self._plan, self._stage = problem, motion, plan.copy(), stage
+        self._outside, self._trust = outside, trust
+
+    def numbers(self) -> Array:
+        """(size,) of this stage.
+
+        Raises:
+            ValueError: If forces do not tell them.
+        """
+        from scipy.optimize import least_squares
+
+        size = self._plan.shape[1]
+        starts = np.random.default_rng(0).random((STARTS, size))
+        starts[0] = 0.5
+        found = []
+        for start in starts:
+            # Cauchy's loss hardly pulls from far away, so squares go first.
+            near = least_squares(self.missing, start, bounds=(0.0, 1.0))
+            found.append(least_squares(self.missing, near.x, bounds=(0.0, 1.0), loss="cauchy"))
+            if self._left(found[-1].x) < UNEXPLAINED / 10:
+                break
+        numbers = np.asarray(min(found, key=lambda one: float(one.cost)).x)
+        names = ", ".join(one.name for one in _require_knobs(self._problem).ranges)
+        effects = np.linalg.svd(self._effects(numbers), compute_uv=False)
+        if len(effects) < size or not effects.min() > UNTOLD * effects.max():
+            raise ValueError(
+                f"something of {names} is without effect on them, or two have the same"
+            )
+        if self._left(numbers) > UNEXPLAINED:
+            raise ValueError(f"no {names} in these ranges explain them")
+        return numbers
+
+    def missing(self, numbers: Array) -> Array:
+        """(3 F N,) what they leave to be explained, as far as it counts."""
+        self._plan[self._stage] = numbers
+        return np.ravel(
+            self._trust * (self._motion.acting(self._problem, self._plan) - self._outside)
+        )
+
+    def _effects(self, numbers: Array) -> Array:
+        """(3 F N, size) derivatives of that."""
+        shift = 1e-4
+        columns = []
+        for k in range(len(numbers)):
+            low, high = numbers.copy(), numbers.copy()
+            low[k], high[k] = max(0.0, numbers[k] - shift), min(1.0, numbers[k] + shift)
+            columns.append((self.missing(high) - self.missing(low)) / (high[k] - low[k]))
+        return np.stack(columns, axis=1)
+
+    def _left(self, numbers: Array) -> float:
+        """What is not explained of forces that feel anything of it, over what they change by in the whole
+        range of the numbers; medians of both."""
+        change = np.abs(self._effects(numbers)).sum(axis=1)
+        felt = change > 0
+        if not felt.any():
+            return float("inf")
+        left = np.abs(self.missing(numbers))[felt]
+        return float(np.median(left) / np.median(change[felt]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +253,7 @@ class Recorded:
     """The frames of a motion that are within stages, and not where one gives way to the next.
 
     Attributes:
+        state: Of all frames, each a system.
         forces: (F, N, 3) all that act.
         times: (F,) from the start of the plan.
         stages: (F,) from 0.
@@ -177,6 +261,7 @@ class Recorded:
     """
 
     frames: list[Frame]
+    state: State
     forces: Array
     times: Array
     stages: NDArray[np.int64]
@@ -184,10 +269,13 @@ class Recorded:
 
     @classmethod
     def read(cls, problem: Problem, log: Log) -> "Recorded":
-        """What a log holds, from its first frame on.
+        """What a log holds.
 
         Raises:
-            ValueError: If it has no frame within a stage, more than one trajectory, or no forces or times.
+            ValueError: If it is of another system or in other units, what was done cannot be done to it, it
+                has more than one trajectory, no forces, no times or none that ascend, or no frame within a
+                stage; or if its plan is none.
+            OSError: If it is not there.
         """
         with H5MDFile(log.path) as file:
             if len(file.trajectories) != 1:
@@ -196,42 +284,61 @@ class Recorded:
                 )
             trajectory, units = file.trajectories[0], file.units
             frames = [trajectory.frame(k) for k in range(trajectory.n_frames)]
+        if units != problem.controls.units:
+            raise ValueError(
+                f"{log.path} is in {units.name} units, and what was done in {problem.controls.units.name}"
+            )
+        frames = [_as_in(problem, one, log.path) for one in frames]
         forces = [one.forces for one in frames if one.forces is not None]
         times = [one.time for one in frames if one.time is not None]
         if not len(forces) == len(times) == len(frames):
             raise ValueError(
                 f"{log.path} lacks forces or times, which what was done is found from; record both"
             )
-        since = np.array(times) - times[0]
+        since, acting = np.array(times) - log.begin, np.stack(forces)
+        if not np.isfinite(acting).all() or not (np.diff(since) > 0).all():
+            raise ValueError(
+                f"{log.path} has forces that are no numbers, or times that do not ascend"
+            )
         share = since / problem.stage
         at_end = np.abs(share - np.round(share)) < SAME
-        within = np.flatnonzero(~at_end & (share < problem.controls.stages))
+        within = np.flatnonzero(~at_end & (share > 0) & (share < problem.controls.stages))
         if not len(within):
             raise ValueError(
                 f"{log.path} has no frame within a stage of {problem.stage:g} {units.time}; it is another "
                 "problem, or frames were kept too rarely"
             )
         stages = np.floor(share).astype(np.int64)
-        return cls(frames, np.stack(forces), since, stages, units).part(within)
+        found = cls(frames, _collated(frames), acting, since, stages, units).part(within)
+        if log.plan is not None:
+            _require_plan(problem, log.plan, log.path)
+        found.acting(problem, np.full(problem.controls.shape, 0.5))  # says what cannot be done
+        return found
 
     def part(self, rows: NDArray[np.int64]) -> "Recorded":
         """Some of the frames."""
         frames = [self.frames[k] for k in rows]
-        return Recorded(frames, self.forces[rows], self.times[rows], self.stages[rows], self.units)
+        numbers = self.forces[rows], self.times[rows], self.stages[rows]
+        return Recorded(frames, _collated(frames), *numbers, self.units)
 
     def acting(self, problem: Problem, plan: Array) -> Array:
-        """(F, N, 3) forces from outside under a plan."""
-        state = State.collate([State.from_frame(one, torch.float64) for one in self.frames])
+        """(F, N, 3) forces from outside under a plan.
+
+        Raises:
+            ValueError: If something cannot be done to these particles.
+        """
         plans = torch.as_tensor(plan, dtype=torch.float64).expand(len(self.frames), *plan.shape)
         done = [*problem.always, *problem.controls.actions(plans, problem.stage)]
-        windows = [window for one in done for window in one.resolved(self.units).windows()]
+        resolved = [one.resolved(self.units) for one in done]
+        for one in resolved:
+            one.require_fitting(self.state)
+        windows = [window for one in resolved for window in one.windows()]
+        forces = [one for one in windows if isinstance(one.action, Force)]
         times = torch.as_tensor(self.times)
-        found = outer_forces(windows, state, times, times)
-        return (
-            np.zeros_like(self.forces)
-            if found is None
-            else found.numpy().reshape(self.forces.shape)
-        )
+        found = outer_forces(forces, self.state, times, times)
+        if found is None:
+            return np.zeros_like(self.forces)
+        return found.numpy().reshape(self.forces.shape)
 
     def write_inner(self, problem: Problem, plan: Array, path: Path) -> None:
         """A file of the frames with forces from within the system alone, as worlds learn them."""
@@ -239,3 +346,36 @@ class Recorded:
         with H5MDWriter(path, units=self.units) as file:
             for frame, forces in zip(self.frames, inner, strict=True):
                 file.append(frame.with_(forces=forces, stress=None), group="motion")
+
+
+def _collated(frames: Sequence[Frame]) -> State:
+    return State.collate([State.from_frame(one, torch.float64) for one in frames])
+
+
+def _as_in(problem: Problem, frame: Frame, path: Path) -> Frame:
+    """A frame as a motion of the problem has it: on the continuous path, with charges and masses."""
+    if problem.changes_particles:
+        raise ValueError("logs are of the same particles from beginning to end; leave changes out")
+    start = problem.start
+    if not np.array_equal(frame.numbers, start.numbers.numpy()):
+        raise ValueError(
+            f"{path} holds particles {frame.numbers.tolist()}, and the problem {start.numbers.tolist()}, in "
+            "this order"
+        )
+    return frame.with_(
+        positions=frame.unwrapped(),
+        images=None,
+        charges=start.charges.double().numpy() if frame.charges is None else frame.charges,
+        masses=start.masses.double().numpy() if frame.masses is None else frame.masses,
+        dimension=int(start.dimension[0]),
+    )
+
+
+def _require_plan(problem: Problem, plan: Array, path: Path) -> None:
+    given = np.asarray(plan, dtype=float)
+    if given.shape != problem.controls.shape:
+        raise ValueError(
+            f"the plan of {path} is of shape {given.shape}, and what is chosen of {problem.controls.shape}"
+        )
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ValueError(f"the plan of {path} has numbers that are not from 0 to 1")

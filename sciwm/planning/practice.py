@@ -136,6 +136,7 @@ def worlds_from(
     folder: Path,
     seed: int,
     schedule: Schedule,
+    skipped: int = 1,
 ) -> Iterator[Simulator]:
     """New worlds, learned from all true motions.
 
@@ -143,12 +144,13 @@ def worlds_from(
         motions: Files of them, with forces.
         untrained: A new model of a world.
         folder: For what is learned; it does not exist.
+        skipped: Frames of each motion that are left out: the one that all of them start with.
     """
     folder.mkdir()
     files = folder / "train.h5md", folder / "held_back.h5md"
     held = motions[1::HELD_BACK]
-    _gather([one for one in motions if one not in held], files[0])
-    _gather(held, files[1])
+    _gather([one for one in motions if one not in held], files[0], skipped)
+    _gather(held, files[1], skipped)
     for member in range(schedule.members):
         torch.manual_seed(seed * schedule.members + member)
         task = ForceTask(untrained(), matrix_rate=schedule.matrix_rate)
@@ -168,13 +170,13 @@ def worlds_from(
         yield LearnedSimulator(model)
 
 
-def _gather(motions: Sequence[Path], path: Path) -> None:
-    """The frames of several motions in one file, but for those that all of them start with."""
+def _gather(motions: Sequence[Path], path: Path, skipped: int) -> None:
+    """The frames of several motions in one file, but for the first of each."""
     with H5MDFile(motions[0]) as first:
         units = first.units
     with H5MDWriter(path, units=units) as file:
         for number, motion in enumerate(motions):
             with H5MDFile(motion) as source:
                 for trajectory in source.trajectories:
-                    for k in range(1, trajectory.n_frames):
+                    for k in range(skipped, trajectory.n_frames):
                         file.append(trajectory.frame(k), group=f"motion{number}")

@@ -109,9 +109,7 @@ def load_program(file: Path, device: torch.device) -> Function:
     """
     index = device.index if device.index is not None else -1
     try:
-        # What torch.load of such files would do around this: import the compiler, and ask it in four
-        # processes for the instruction set, which takes as long as everything else a first energy needs.
-        loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, index)
+        loader = _loader(str(file), index)
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise CompilationError(
@@ -120,6 +118,18 @@ def load_program(file: Path, device: torch.device) -> Function:
         ) from error
     run: Any = loader.run
     return lambda *tensors: tuple(run(list(tensors)))
+
+
+def _loader(file: str, index: int) -> Any:
+    """Torch's loader of a package."""
+    try:
+        # What `aoti_load_package` does around this is to import the compiler, and to ask it in four
+        # processes for the instruction set, which takes as long as all else that a first energy needs.
+        return torch._C._aoti.AOTIModelPackageLoader(file, "model", False, 1, index)
+    except (AttributeError, TypeError):  # in a torch that has it otherwise
+        from torch._inductor import aoti_load_package
+
+        return aoti_load_package(file, device_index=index).loader
 
 
 def trace_function(

@@ -165,12 +165,11 @@ def outer_forces(
     """(A, 3) forces from outside at a time; None where nothing is done.
 
     Args:
-        windows: Those that are no forces are passed over.
+        windows: Of forces.
         time: Since the start of the run, or (S,) of each system.
         middle: Of the stride that the forces act in, which says what is done (see `During`).
     """
-    forces = [one for one in windows if isinstance(one.action, Force)]
-    taken = [(one, one.open(middle)) for one in forces]
+    taken = [(one, one.open(middle)) for one in windows]
     taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
     if not taken:
         return None

@@ -114,6 +114,7 @@ def _frames(snapshot: Snapshot, names: Sequence[str]) -> list[tuple[int, Frame]]
             properties=properties,
             total_charge=float(columns["total_charge"][k]),
             unpaired=state.unpaired_of(k),
+            dimension=int(state.dimension[k]),
             time=snapshot.step * snapshot.propagator.stride,
             step=snapshot.step,
             trajectory=names[s],
