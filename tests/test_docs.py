@@ -175,7 +175,7 @@ def options(code):
     job |= {f"{model}.{one}" for one in force_field}
     found["train"] |= job | {f"{model}.encoder.{one}" for one in encoder}
     campaign = code.signature("discovery/campaigns.py", "Job") | {"config", "options"}
-    campaign |= {f"plan.{one}" for one in code.signature("discovery/plan.py", "Plan")}
+    campaign |= {f"plan.{one}" for one in code.signature("discovery/plan.py", "CampaignPlan")}
     found["discover"] |= campaign
     return found
 
