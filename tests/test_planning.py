@@ -27,7 +27,7 @@ from sciwm.planning.ledger import PlanLedger, best_so_far
 from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
-from sciwm.planning.search import Budget, round_of, search
+from sciwm.planning.search import Budget, interval_of, round_of, search
 from sciwm.planning.trial import Trial, carry_out
 from sciwm.simulation.actions import (
     Addition,
@@ -462,6 +462,23 @@ class TestPrediction:
         true = task.run(Nothing(), found.plan[None], range(10**6, 10**6 + 1000)).scores[0]
         inside = ((true >= low) & (true <= high)).mean()
         assert inside == pytest.approx(0.9, abs=0.05)
+
+    @pytest.mark.parametrize("worlds", [2, 4])
+    @pytest.mark.parametrize("apart", [0.0, 1.0, 5.0])
+    def test_the_interval_of_several_worlds_holds_nine_of_ten_runs_of_one_more(self, worlds, apart):
+        """Their runs together would not, where worlds differ more than runs do."""
+        rng = np.random.default_rng(1)
+        inside, together = [], []
+        for _ in range(1000):
+            means = apart * rng.standard_normal((worlds + 1, 1))
+            runs = means + rng.standard_normal((worlds + 1, 40))
+            low, high = interval_of(runs[:-1])
+            inside.append(((runs[-1] >= low) & (runs[-1] <= high)).mean())
+            low, high = interval_of(runs[:-1].reshape(1, -1))
+            together.append(((runs[-1] >= low) & (runs[-1] <= high)).mean())
+        least = 0.82 if (worlds, apart) == (2, 5.0) else 0.87
+        assert least < np.mean(inside) < 0.96
+        assert (np.mean(together) < 0.87) == (apart > 0)
 
     def test_runs_of_a_search_do_not_predict(self):
         budget = Budget(seed=3)
