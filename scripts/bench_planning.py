@@ -49,7 +49,7 @@ TASKS = ("double_well", "muller_brown", "ions", "mixture")
 ENOUGH = 0.95
 JUDGED = 32  # fresh runs
 PLANNER = CrossEntropy(population=192, rounds=12, elites=12)
-SCHEDULE = Schedule(first=4, rounds=6, members=2, train_steps=1500, matrix_rate=0.03)
+SCHEDULE = Schedule(first=4, rounds=10, members=2, train_steps=1500, matrix_rate=0.03)
 BUDGET = {"runs": 1, "finalists": 6, "trials": 16, "caution": 0.5}
 LESSONS = Lessons(batches=60, motions=64, caution=0.5)
 MOST_STEPS = 60_000  # of the true simulator, for the methods without a world
