@@ -1,5 +1,6 @@
 """Worlds from motions of which few tell what was done to the system."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR, REDUCED
 from sciwm.data.h5md import H5MDFile, H5MDWriter
-from sciwm.planning.controls import Menu
+from sciwm.planning.controls import Knobs, Menu
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.ions import ions
 from sciwm.planning.environments.mixture import STIFFNESS, mixture
@@ -52,6 +53,19 @@ def rewritten(path, change):
             if frame is not None:
                 file.append(frame, group="motion")
     return other
+
+
+def field(frame, plan):
+    stage = min(int(frame.time / 0.4 + 1e-9), len(plan) - 1)
+    return np.array([*(4 * plan[stage] - 2), 0.0])
+
+
+def wave(frame, plan):
+    """(3,) of an oscillating field, which begins anew in each stage."""
+    stage = min(int(frame.time / 0.4 + 1e-9), len(plan) - 1)
+    size, frequency = 4 * plan[stage][0] - 2, 10 * plan[stage][1]
+    since = frame.time - 0.4 * stage
+    return np.array([size * np.cos(2 * np.pi * frequency * since), 0.0, 0.0])
 
 
 class Wrong(SoftenedCoulomb):
@@ -139,6 +153,9 @@ class TestWhatWasDone:
         for name, change in changes.items():
             found = inferred_plan(setting.problem, Log(rewritten(path, change)), [setting.truth])
             np.testing.assert_allclose(found, plan, atol=1e-6, err_msg=name)
+        lost = rewritten(path, lambda frame: wrapped(frame).with_(images=None))
+        with pytest.raises(ValueError, match="jump by half a cell"):
+            inferred_plan(setting.problem, Log(lost), [setting.truth])
         shifted = rewritten(path, lambda frame: frame.with_(time=frame.time + 7.0))
         found = inferred_plan(setting.problem, Log(shifted, begin=7.0), [setting.truth])
         np.testing.assert_allclose(found, plan, atol=1e-6)
@@ -154,6 +171,46 @@ class TestWhatWasDone:
         path = recorded(setting, 10 * plan, tmp_path / "motion.h5md", every=2)
         with pytest.raises(ValueError, match=r"no UniformField .* in these ranges explain"):
             inferred_plan(setting.problem, Log(path), [setting.truth])
+
+    def test_is_found_though_one_is_far_off_and_hardly_any_feel_it(self, setting, plan, tmp_path):
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
+        far = [Wrong(setting.truth, off, 1) for off in (100.0, 130.0)]
+        for worlds in (far, far[:1]):
+            found = inferred_plan(setting.problem, Log(path), worlds)
+            np.testing.assert_allclose(found, plan, atol=1e-3)
+        charges = np.array([1.0, 1e-3, 1e-3, 1e-3, 1e-3])
+
+        def lonely(frame):
+            other = (charges - frame.charges)[:, None] * field(frame, plan)
+            return frame.with_(forces=frame.forces + other)
+
+        lone = UniformField(["-2 .. 2", "-2 .. 2", 0.0], charges=charges.tolist())
+        problem = replace(setting.problem, controls=Knobs([lone], 10, REDUCED))
+        found = inferred_plan(
+            problem, Log(rewritten(path, lonely)), [Wrong(setting.truth, 0.02, 5)]
+        )
+        np.testing.assert_allclose(found, plan, atol=0.02)
+
+    def test_of_a_frequency_is_found_or_refused_and_not_made_up(self, setting, tmp_path):
+        """Beyond a quarter of what the field can do, nothing that is left over passes."""
+        knobs = Knobs([UniformField(["-2 .. 2", 0.0, 0.0], frequency="0 .. 10")], 10, REDUCED)
+        problem = replace(setting.problem, controls=knobs)
+        for seed in range(3):
+            plan = drawn(1, knobs, np.random.default_rng(seed))[0]
+            within = tmp_path / f"{seed}.h5md"
+            carry_out(replace(problem, every=1), setting.truth, plan, [seed], within)
+            path = rewritten(
+                within,
+                lambda frame, plan=plan: frame.with_(
+                    forces=frame.forces + frame.charges[:, None] * wave(frame, plan)
+                ),
+            )
+            with suppress(ValueError):
+                found = inferred_plan(problem, Log(path), [setting.truth])
+                motion = Recorded.read(problem, Log(path))
+                missed = motion.acting(problem, found) - motion.acting(problem, plan)
+                true = motion.acting(problem, plan)
+                assert np.sqrt(np.mean(missed**2)) < 0.5 * np.sqrt(np.mean(true**2))
 
     def test_is_refused_where_it_cannot_be_told(self, setting, plan, tmp_path):
         problem = setting.problem

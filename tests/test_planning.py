@@ -480,6 +480,27 @@ class TestPrediction:
         assert least < np.mean(inside) < 0.96
         assert (np.mean(together) < 0.87) == (apart > 0)
 
+    def test_the_interval_of_worlds_without_chance_is_about_their_mean(self):
+        for runs in ([[0.0] * 20, [10.0] * 20], [[0.1] * 20, [10.3] * 20], [[0.0], [10.0]]):
+            low, high = interval_of(np.array(runs))
+            assert low < 0.2 < 10.0 < high
+        rare = np.zeros((2, 40))
+        rare[:, 0] = 100.0
+        low, high = interval_of(rare + np.array([[0.0], [10.0]]))
+        assert low < 0.0 < 12.5 < high
+        assert interval_of(np.full((2, 20), 3.0)) == (3.0, 3.0)
+
+    def test_worlds_that_differ_as_much_as_truth_from_them_have_no_loophole(self):
+        task = problem(TARGET)
+        found = search(task, [Nothing()])
+        rng = np.random.default_rng(0)
+        predicted = 0.1 * rng.normal(size=(2, 20)) + [[5.0], [6.0]]
+        true = task.run(Nothing(), found.plan[None], range(4))
+        wide = replace(found, predicted=predicted, null=np.array([4.9]))
+        below = replace(true, scores=np.array([[4.5, 4.6, 4.5, 4.6]]))
+        assert Trial(wide, below).loophole is None
+        assert Trial(wide, replace(true, scores=below.scores - 50)).loophole is not None
+
     def test_runs_of_a_search_do_not_predict(self):
         budget = Budget(seed=3)
         seeds = [set(budget.seeds(purpose, 100)) for purpose in range(4)]

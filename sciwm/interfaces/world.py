@@ -197,6 +197,9 @@ class World:
     ) -> "Imagination":
         """Molecular dynamics in the learned world; of a flow map, its long strides.
 
+        A motion that goes on from the last frame of another begins its time anew, and needs another seed
+        where a thermostat draws, or else it draws the same once more.
+
         Args:
             system: Where to start. Without velocities, and with a temperature, it is given thermal ones.
             time: How long, such as "2ps"; a bare number is in the model's units.
@@ -206,9 +209,6 @@ class World:
             seed: Of velocities and thermostat.
             friction: Of the thermostat, such as "0.002/fs"; by default 0.01/fs, or 1 in reduced units.
             actions: What is done to it from then on (see `sciwm.simulation.actions`).
-
-        A motion that goes on from the last frame of another begins its time anew, and needs another seed
-        where a thermostat draws, or else it draws the same once more.
 
         Raises:
             ValueError: If an action cannot be taken on this system.

@@ -6,14 +6,14 @@ A plan is (stages, size) numbers from 0 to 1, whatever they stand for.
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from sciwm.core.bounds import require_counts
 from sciwm.core.units import UnitError, UnitSystem, parse_quantity, unit_of
-from sciwm.simulation.actions.action import Action, kind_of
+from sciwm.simulation.actions.action import Action, hints_of, kind_of
 from sciwm.simulation.actions.during import During
 
 _RANGE = re.compile(r"\s*(?P<low>.+?)\s*\.\.\s*(?P<high>.+?)\s*")
@@ -57,13 +57,24 @@ class Controls(ABC):
         """(stages, size)."""
         return self.stages, self.size
 
-    @abstractmethod
     def actions(self, plans: Tensor, length: float) -> list[Action]:
         """What each of S plans does to the system of its number.
 
         Args:
             plans: (S, stages, size).
             length: Of a stage, in the units' time.
+        """
+        stages = range(self.stages)
+        return [one for k in stages for one in self.stage_actions(plans[:, k], k, length)]
+
+    @abstractmethod
+    def stage_actions(self, chosen: Tensor, stage: int, length: float) -> list[Action]:
+        """What is done in one stage.
+
+        Args:
+            chosen: (S, size) in it.
+            stage: From 0.
+            length: As for `actions`.
         """
 
     @abstractmethod
@@ -114,19 +125,16 @@ class Knobs(Controls):
                 'there is nothing to choose; write a range for some number of an action, such as "-1 .. 1"'
             )
 
-    def actions(self, plans: Tensor, length: float) -> list[Action]:
-        found: list[Action] = []
-        for stage in range(self.stages):
-            values = iter(plans[:, stage].unbind(dim=1))
+    def stage_actions(self, chosen: Tensor, stage: int, length: float) -> list[Action]:
+        values = iter(chosen.unbind(dim=1))
 
-            def take(one: Range, values: Iterator[Tensor] = values) -> Tensor:
-                return one.at(next(values))
+        def take(one: Range) -> Tensor:
+            return one.at(next(values))
 
-            done = [_chosen(one, self.units, take) for one in self._templates]
-            if self.stages == 1:
-                return done
-            found.append(During(stage * length, (stage + 1) * length, done))
-        return found
+        done = [_chosen(one, self.units, take) for one in self._templates]
+        if self.stages == 1:
+            return done
+        return [During(stage * length, (stage + 1) * length, done)]
 
     def written(self) -> Any:
         return [one.written() for one in self._templates]
@@ -170,16 +178,15 @@ class Menu(Controls):
         """(S, stages) the number of each choice."""
         return (plans[..., 0] * len(self.names)).long().clamp(0, len(self.names) - 1)
 
-    def actions(self, plans: Tensor, length: float) -> list[Action]:
-        chosen = self.chosen(plans)
+    def stage_actions(self, chosen: Tensor, stage: int, length: float) -> list[Action]:
+        numbers = self.chosen(chosen)
         found: list[Action] = []
-        for stage in range(self.stages):
-            for number, choice in enumerate(self._choices):
-                taken = chosen[:, stage] == number
-                if choice and bool(taken.any()):
-                    begin = stage * length * taken.double()
-                    # Nothing is open from zero to zero.
-                    found.append(During(begin, (stage + 1) * length * taken.double(), choice))
+        for number, choice in enumerate(self._choices):
+            taken = numbers == number
+            if choice and bool(taken.any()):
+                begin = stage * length * taken.double()
+                # Nothing is open from zero to zero.
+                found.append(During(begin, (stage + 1) * length * taken.double(), choice))
         return found
 
     def written(self) -> Any:
@@ -205,7 +212,7 @@ def _nothing_to_choose(one: Range) -> float:
 def _chosen(action: Action, units: UnitSystem, choose: Callable[[Range], Any]) -> Action:
     """The action with numbers in the units, and what is chosen in place of ranges."""
     changes: dict[str, Any] = {}
-    hints = get_type_hints(type(action), include_extras=True)
+    hints = hints_of(type(action))
     for field in dataclasses.fields(action):
         value, kind = getattr(action, field.name), kind_of(hints[field.name])
         name = f"{type(action).__name__} {field.name}"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
 from sciwm.planning.problem import Problem
 from sciwm.planning.trial import Trial
-from sciwm.simulation.actions.action import Change, kind_of
+from sciwm.simulation.actions.action import Change, hints_of, kind_of
 from sciwm.simulation.actions.list_file import ACTIONS
 
 MOST = 8
@@ -195,13 +195,15 @@ def _form(meaning: str) -> Any:
     return controls, [_blank(one) for one in always], numbers
 
 
-def _blank(written: dict[str, Any]) -> dict[str, Any]:
+def _blank(written: Any) -> Any:
     """An action, as it is written down, without quantities; a change of particles as it is."""
+    if not isinstance(written, dict):
+        return written  # as versions before wrote it
     ((name, fields),) = written.items()
     kind = ACTIONS.get(name)
     if kind is None or issubclass(kind, Change):
         return written
-    hints = get_type_hints(kind, include_extras=True)
+    hints = hints_of(kind)
     kept = {key: value for key, value in fields.items() if kind_of(hints[key]) is None}
     if "actions" in kept:
         kept["actions"] = [_blank(one) for one in kept["actions"]]

@@ -5,8 +5,9 @@ et al. (arXiv:2206.11795) label what players of a game did so, by a network that
 Here the law of an action is known, and only its numbers are not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from sciwm.models.dynamics.potential import Potential
 from sciwm.planning.controls import Knobs
 from sciwm.planning.practice import Schedule, worlds_from
 from sciwm.planning.problem import Problem
-from sciwm.simulation.actions import Force, outer_forces
+from sciwm.simulation.actions import Action, Force, outer_forces
 from sciwm.simulation.simulator import Simulator
 
 SAME = 1e-3
@@ -32,10 +33,16 @@ UNTOLD = 1e-6
 """Of the strongest effect that numbers together have on forces, the least that still tells them."""
 
 UNEXPLAINED = 0.25
-"""Of what forces change by over the whole range of the numbers, the most that may be left over."""
+"""Of what forces change by over the whole range of a number, the most that may be left over."""
+
+FELT = 0.1
+"""Of what the force that feels a number most changes by, the least that is looked at."""
 
 STARTS = 8
 """Of the search for numbers: the middle of their ranges, and others at random."""
+
+LOOKS = np.linspace(0.0, 1.0, 5)
+"""Where the effect of a number is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +107,16 @@ def worlds_from_logs(
 
     plans = {k: one.plan for k, one in enumerate(logs) if one.plan is not None}
     worlds = learned(sure, folder / "told")
+    untold = []
     for k in range(len(logs)):
         if k not in plans:
-            plans[k] = inferred_plan(problem, logs[k], worlds)
+            try:
+                # Where something had no effect, it does not matter what it was.
+                plans[k] = _inferred(problem, logs[k], worlds, strictly=False)
+            except ValueError as error:
+                untold.append(str(error))
+    if untold:
+        raise ValueError("; ".join(untold))
     if len(sure) < len(logs):
         worlds = learned(range(len(logs)), folder / "all")
     return worlds, [plans[k] for k in range(len(logs))]
@@ -123,6 +137,15 @@ def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Ar
         ValueError: If the controls are no `Knobs`, the log cannot be read so, it has no frame within some
             stage, or its forces do not tell what was done.
     """
+    return _inferred(problem, log, worlds, strictly=True)
+
+
+def _inferred(problem: Problem, log: Log, worlds: Sequence[Simulator], strictly: bool) -> Array:
+    """See `inferred_plan`.
+
+    Args:
+        strictly: Whether it is an error that something was without effect.
+    """
     controls = _require_knobs(problem)
     for one in worlds:
         if one.units != controls.units:
@@ -142,7 +165,7 @@ def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Ar
             raise ValueError(f"{log.path} has no frame within stage {stage}, counted from 0")
         fit = _Fit(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
         try:
-            plan[stage] = fit.numbers()
+            plan[stage] = fit.numbers(strictly)
         except ValueError as error:
             raise ValueError(
                 f"the forces of {log.path} do not tell what was done in stage {stage}: {error}; leave this "
@@ -191,34 +214,53 @@ class _Fit:
         self._problem, self._motion, self._plan, self._stage = problem, motion, plan.copy(), stage
         self._outside, self._trust = outside, trust
 
-    def numbers(self) -> Array:
+    def numbers(self, strictly: bool) -> Array:
         """(size,) of this stage.
+
+        Args:
+            strictly: Whether it is an error that something was without effect.
 
         Raises:
             ValueError: If forces do not tell them.
         """
-        from scipy.optimize import least_squares
-
-        size = self._plan.shape[1]
-        starts = np.random.default_rng(0).random((STARTS, size))
+        starts = np.random.default_rng(0).random((STARTS, self._plan.shape[1]))
         starts[0] = 0.5
-        found = []
-        for start in starts:
-            # Cauchy's loss hardly pulls from far away, so squares go first.
-            near = least_squares(self.missing, start, bounds=(0.0, 1.0))
-            found.append(least_squares(self.missing, near.x, bounds=(0.0, 1.0), loss="cauchy"))
-            if self._left(found[-1].x) < UNEXPLAINED / 10:
+        best, least = starts[0], np.inf
+        for found in (one for start in starts for one in self._near(start)):
+            # The median does not mind what becomes of forces that are far off.
+            left = self._left(found)
+            if left < least:
+                best, least = found, left
+            if least < UNEXPLAINED / 10:
                 break
-        numbers = np.asarray(min(found, key=lambda one: float(one.cost)).x)
         names = ", ".join(one.name for one in _require_knobs(self._problem).ranges)
-        effects = np.linalg.svd(self._effects(numbers), compute_uv=False)
-        if len(effects) < size or not effects.min() > UNTOLD * effects.max():
+        if least > UNEXPLAINED:
+            raise ValueError(f"no {names} in these ranges explain them")
+        if strictly and not self._told(best):
             raise ValueError(
                 f"something of {names} is without effect on them, or two have the same"
             )
-        if self._left(numbers) > UNEXPLAINED:
-            raise ValueError(f"no {names} in these ranges explain them")
-        return numbers
+        return best
+
+    def _near(self, start: Array) -> Iterator[Array]:
+        """(size,) numbers that fit well, from some on: by Cauchy's loss, and by it after squares."""
+        from scipy.optimize import least_squares
+
+        def fitted(begin: Array, loss: str, scale: float) -> Array:
+            bounds = (0.0, 1.0)
+            return np.asarray(
+                least_squares(self.missing, begin, bounds=bounds, loss=loss, f_scale=scale).x
+            )
+
+        # Below a billionth of what there is to explain there are rounding errors only.
+        least = 1e-9 * (np.abs(self._trust * self._outside).max() or 1.0)
+        for squares in (False, True):
+            found = fitted(start, "linear", 1.0) if squares else start
+            for _ in range(3):
+                # What is left over of most of the forces says how much of the others is too much.
+                usual = float(np.median(np.abs(self.missing(found))))
+                found = fitted(found, "cauchy", max(usual, least))
+            yield found
 
     def missing(self, numbers: Array) -> Array:
         """(3 F N,) what they leave to be explained, as far as it counts."""
@@ -227,25 +269,28 @@ class _Fit:
             self._trust * (self._motion.acting(self._problem, self._plan) - self._outside)
         )
 
-    def _effects(self, numbers: Array) -> Array:
-        """(3 F N, size) derivatives of that."""
-        shift = 1e-4
-        columns = []
+    def _told(self, numbers: Array) -> bool:
+        """Whether each number has an effect of its own, near these."""
+        shift, columns = 1e-4, []
         for k in range(len(numbers)):
             low, high = numbers.copy(), numbers.copy()
             low[k], high[k] = max(0.0, numbers[k] - shift), min(1.0, numbers[k] + shift)
             columns.append((self.missing(high) - self.missing(low)) / (high[k] - low[k]))
-        return np.stack(columns, axis=1)
+        effects = np.linalg.svd(np.stack(columns, axis=1), compute_uv=False)
+        return len(effects) == len(numbers) and bool(effects.min() > UNTOLD * effects.max())
 
     def _left(self, numbers: Array) -> float:
-        """What is not explained of forces that feel anything of it, over what they change by in the whole
-        range of the numbers; medians of both."""
-        change = np.abs(self._effects(numbers)).sum(axis=1)
-        felt = change > 0
-        if not felt.any():
-            return float("inf")
-        left = np.abs(self.missing(numbers))[felt]
-        return float(np.median(left) / np.median(change[felt]))
+        """What they leave to be explained as a share of what a number can change forces by; medians over the
+        forces that feel it, and the largest share of all numbers."""
+        left, shares = np.abs(self.missing(numbers)), [0.0]
+        for k in range(len(numbers)):
+            tried = np.repeat(numbers[None], len(LOOKS), axis=0)
+            tried[:, k] = LOOKS
+            change = np.ptp([self.missing(one) for one in tried], axis=0)
+            felt = change > FELT * change.max()
+            if felt.any():
+                shares.append(float(np.median(left[felt]) / np.median(change[felt])))
+        return max(shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,6 +340,7 @@ class Recorded:
             raise ValueError(
                 f"{log.path} lacks forces or times, which what was done is found from; record both"
             )
+        _require_continuous(frames, log.path)
         since, acting = np.array(times) - log.begin, np.stack(forces)
         if not np.isfinite(acting).all() or not (np.diff(since) > 0).all():
             raise ValueError(
@@ -312,7 +358,7 @@ class Recorded:
         found = cls(frames, _collated(frames), acting, since, stages, units).part(within)
         if log.plan is not None:
             _require_plan(problem, log.plan, log.path)
-        found.acting(problem, np.full(problem.controls.shape, 0.5))  # says what cannot be done
+        found.require_fitting(problem)
         return found
 
     def part(self, rows: NDArray[np.int64]) -> "Recorded":
@@ -322,23 +368,27 @@ class Recorded:
         return Recorded(frames, _collated(frames), *numbers, self.units)
 
     def acting(self, problem: Problem, plan: Array) -> Array:
-        """(F, N, 3) forces from outside under a plan.
-
-        Raises:
-            ValueError: If something cannot be done to these particles.
-        """
-        plans = torch.as_tensor(plan, dtype=torch.float64).expand(len(self.frames), *plan.shape)
-        done = [*problem.always, *problem.controls.actions(plans, problem.stage)]
-        resolved = [one.resolved(self.units) for one in done]
-        for one in resolved:
-            one.require_fitting(self.state)
-        windows = [window for one in resolved for window in one.windows()]
+        """(F, N, 3) forces from outside under a plan."""
+        windows = [window for one in self._done(problem, plan) for window in one.windows()]
         forces = [one for one in windows if isinstance(one.action, Force)]
         times = torch.as_tensor(self.times)
         found = outer_forces(forces, self.state, times, times)
         if found is None:
             return np.zeros_like(self.forces)
         return found.numpy().reshape(self.forces.shape)
+
+    def require_fitting(self, problem: Problem) -> None:
+        """Raises ValueError if something cannot be done to these particles."""
+        for one in self._done(problem, np.full(problem.controls.shape, 0.5)):
+            one.require_fitting(self.state)
+
+    def _done(self, problem: Problem, plan: Array) -> list[Action]:
+        """What is done in the stages that there are frames of."""
+        plans = torch.as_tensor(plan, dtype=torch.float64).expand(len(self.frames), *plan.shape)
+        done = list(problem.always)
+        for stage in np.unique(self.stages).tolist():
+            done += problem.controls.stage_actions(plans[:, stage], stage, problem.stage)
+        return [one.resolved(self.units) for one in done]
 
     def write_inner(self, problem: Problem, plan: Array, path: Path) -> None:
         """A file of the frames with forces from within the system alone, as worlds learn them."""
@@ -369,6 +419,20 @@ def _as_in(problem: Problem, frame: Frame, path: Path) -> Frame:
         masses=start.masses.double().numpy() if frame.masses is None else frame.masses,
         dimension=int(start.dimension[0]),
     )
+
+
+def _require_continuous(frames: Sequence[Frame], path: Path) -> None:
+    """Raises ValueError if a particle jumps by half a cell: it was put back, and images are not told."""
+    for before, after in pairwise(frames):
+        repeats = before.pbc & after.cell.any(axis=1)
+        if not repeats.any():
+            continue
+        moved = (after.positions - before.positions) @ np.linalg.pinv(after.cell)
+        if (np.abs(moved[:, repeats]) > 0.5).any():
+            raise ValueError(
+                f"particles of {path} jump by half a cell at time {after.time:g}; record where they went "
+                "(images), or continuous positions"
+            )
 
 
 def _require_plan(problem: Problem, plan: Array, path: Path) -> None:

@@ -58,7 +58,7 @@ class Budget:
 
 
 def interval_of(predicted: Array) -> tuple[float, float]:
-    """In which nine of ten runs are predicted to be; from fewer than twenty, the least to the most.
+    """In which nine of ten runs are predicted to be; the least and the most of fewer than twenty.
 
     Where several worlds were asked, it is that of a run in one more such world, which is what the true
     simulator is to them: wider than that of all their runs, because few worlds tell little of how much such
@@ -84,7 +84,9 @@ def interval_of(predicted: Array) -> tuple[float, float]:
         freedom = (within + apart) ** 2 / chance if chance else np.inf
         normal = ndtri(LIKELY[1])
         wider = stdtrit(freedom, LIKELY[1]) / normal
-        ends = wider * np.sign(ends) * np.sqrt(ends**2 + normal**2 * apart)
+        side = np.array([-1.0, 1.0])
+        reach = np.maximum(side * ends, 0.0)
+        ends = wider * side * np.sqrt(reach**2 + normal**2 * apart)
     low, high = means.mean() + ends
     return float(low), float(high)
 

@@ -156,11 +156,13 @@ class Trial:
         least = 1 / comb(n + total, total)
         if self.chance > max(SUSPICIOUS, min(least, FEW)):
             return None
+        low, _ = self.found.interval
+        worse = int((~(self.realised.scores[0] >= low)).sum())
+        if not worse:  # worlds differed by as much themselves
+            return None
         if self.promised > 0 and self.gap < LOST * self.promised:
             return None
         share = f"{min(self.gap / self.promised, 1.0):.0%}" if self.promised > 0 else "all"
-        low, _ = self.found.interval
-        worse = int((~(self.realised.scores[0] >= low)).sum())
         return (
             f"{worse} of {total} runs of the true simulator are worse than the predicted interval, and "
             f"{share} of what the plan promised over random ones did not come: the world has a loophole "

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -66,7 +67,7 @@ class Action:
             UnitError: If a text is no quantity of its kind.
         """
         changes = {}
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
+        for name, hint in hints_of(type(self)).items():
             kind = kind_of(hint)
             if kind is not None and getattr(self, name) is not None:
                 changes[name] = _number(getattr(self, name), kind, units, name)
@@ -75,7 +76,7 @@ class Action:
     def require_fitting(self, state: State) -> None:
         """Raises ValueError if it cannot be done to some system of a state."""
         fewest = int(state.counts.min())
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
+        for name, hint in hints_of(type(self)).items():
             for number in getattr(self, name) if PARTICLES in _marks(hint) else []:
                 if not 0 <= number < fewest:
                     system = int(state.counts.argmin())
@@ -191,6 +192,12 @@ def numbers_of(value: Value) -> list[float]:
     if isinstance(value, str):
         return []
     return value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]
+
+
+@cache
+def hints_of(kind: type[Action]) -> dict[str, Any]:
+    """What the fields of an action are annotated with; planners ask for it again and again."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def kind_of(hint: Any) -> str | None:
