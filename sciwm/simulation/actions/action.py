@@ -10,7 +10,6 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -194,10 +193,15 @@ def numbers_of(value: Value) -> list[float]:
     return value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]
 
 
-@cache
+_HINTS: dict[type[Action], dict[str, Any]] = {}
+"""Planners ask for them again and again."""
+
+
 def hints_of(kind: type[Action]) -> dict[str, Any]:
-    """What the fields of an action are annotated with; planners ask for it again and again."""
-    return get_type_hints(kind, include_extras=True)
+    """What the fields of an action are annotated with."""
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind, include_extras=True)
+    return _HINTS[kind]
 
 
 def kind_of(hint: Any) -> str | None:
