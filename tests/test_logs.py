@@ -241,6 +241,27 @@ class TestWhatWasDone:
 
 class TestWorldsFromLogs:
     @pytest.mark.filterwarnings("ignore:no reference_energies")
+    def test_leave_out_stages_that_they_cannot_tell_of(self, setting, plan, tmp_path):
+        """In two of ten somebody pulled ten times as strongly as could be."""
+        strong = plan.copy()
+        strong[[3, 7]] = 10 * strong[[3, 7]]
+        plans = [plan, plan, strong]
+        logs = [
+            Log(
+                recorded(setting, one, tmp_path / f"{k}.h5md", seed=k, every=2),
+                one if k < 2 else None,
+            )
+            for k, one in enumerate(plans)
+        ]
+        schedule = Schedule(members=1, train_steps=200, matrix_rate=0.03)
+        arguments = setting.untrained, tmp_path / "learned", 0, schedule
+        with pytest.warns(UserWarning, match="in 2 of 30 stages cannot be told"):
+            _, found = worlds_from_logs(setting.problem, logs, *arguments)
+        assert np.flatnonzero(np.isnan(found[2]).any(axis=1)).tolist() == [3, 7]
+        with H5MDFile(tmp_path / "learned" / "all" / "within2.h5md") as file:
+            assert file.trajectories[0].n_frames == 8 * 4
+
+    @pytest.mark.filterwarnings("ignore:no reference_energies")
     def test_learn_from_those_that_do_not_tell(self, setting, tmp_path):
         """What was done is found to a hundredth, by worlds that two of six motions taught."""
         plans = drawn(6, setting.problem.controls, np.random.default_rng(4))

@@ -5,6 +5,7 @@ et al. (arXiv:2206.11795) label what players of a game did so, by a network that
 Here the law of an action is known, and only its numbers are not.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -71,7 +72,8 @@ def worlds_from_logs(
 ) -> tuple[list[Simulator], list[Array]]:
     """Worlds that learned from all logs, and (stages, size) what was done in each.
 
-    Those that tell what was done teach the first worlds, which find out about the others.
+    Those that tell what was done teach the first worlds, which find out about the others. Stages that they
+    cannot tell of teach nothing, a warning says how many these are, and what was done there is no number.
 
     Args:
         problem: Of which the controls and what is always done account for forces from outside.
@@ -107,18 +109,19 @@ def worlds_from_logs(
 
     plans = {k: one.plan for k, one in enumerate(logs) if one.plan is not None}
     worlds = learned(sure, folder / "told")
-    untold = []
     for k in range(len(logs)):
         if k not in plans:
-            try:
-                # Where something had no effect, it does not matter what it was.
-                plans[k] = _inferred(problem, logs[k], worlds, strictly=False)
-            except ValueError as error:
-                untold.append(str(error))
-    if untold:
-        raise ValueError("; ".join(untold))
+            # Where something had no effect, it does not matter what it was.
+            plans[k] = _inferred(problem, motions[k], str(logs[k].path), worlds, strictly=False)
+    told = np.array([np.isfinite(plans[k]).all(axis=1) for k in range(len(logs))])
+    if not told.all():
+        warnings.warn(
+            f"what was done in {int((~told).sum())} of {told.size} stages cannot be told from their forces; "
+            "they are left out",
+            stacklevel=2,
+        )
     if len(sure) < len(logs):
-        worlds = learned(range(len(logs)), folder / "all")
+        worlds = learned(np.flatnonzero(told.any(axis=1)).tolist(), folder / "all")
     return worlds, [plans[k] for k in range(len(logs))]
 
 
@@ -137,14 +140,22 @@ def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Ar
         ValueError: If the controls are no `Knobs`, the log cannot be read so, it has no frame within some
             stage, or its forces do not tell what was done.
     """
-    return _inferred(problem, log, worlds, strictly=True)
+    motion = Recorded.read(problem, log)
+    return _inferred(problem, motion, str(log.path), worlds, strictly=True)
 
 
-def _inferred(problem: Problem, log: Log, worlds: Sequence[Simulator], strictly: bool) -> Array:
+def _inferred(
+    problem: Problem,
+    motion: "Recorded",
+    name: str,
+    worlds: Sequence[Simulator],
+    strictly: bool,
+) -> Array:
     """See `inferred_plan`.
 
     Args:
-        strictly: Whether it is an error that something was without effect.
+        name: Of the log.
+        strictly: Whether it is an error that a stage cannot be told of, or that something had no effect.
     """
     controls = _require_knobs(problem)
     for one in worlds:
@@ -154,7 +165,6 @@ def _inferred(problem: Problem, log: Log, worlds: Sequence[Simulator], strictly:
             )
     if not worlds:
         raise ValueError("forces from within are told by worlds, and there is none")
-    motion = Recorded.read(problem, log)
     within = np.stack([one.evaluate(motion.state).forces.detach().cpu().numpy() for one in worlds])
     within = within.reshape(len(worlds), *motion.forces.shape)
     outside, trust = motion.forces - within.mean(axis=0), _trust(within)
@@ -162,13 +172,19 @@ def _inferred(problem: Problem, log: Log, worlds: Sequence[Simulator], strictly:
     for stage in range(controls.stages):
         rows = np.flatnonzero(motion.stages == stage)
         if not len(rows):
-            raise ValueError(f"{log.path} has no frame within stage {stage}, counted from 0")
+            if not strictly:
+                plan[stage] = np.nan
+                continue
+            raise ValueError(f"{name} has no frame within stage {stage}, counted from 0")
         fit = _Fit(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
         try:
             plan[stage] = fit.numbers(strictly)
         except ValueError as error:
+            if not strictly:
+                plan[stage] = np.nan
+                continue
             raise ValueError(
-                f"the forces of {log.path} do not tell what was done in stage {stage}: {error}; leave this "
+                f"the forces of {name} do not tell what was done in stage {stage}: {error}; leave this "
                 "log out, or write down what was done"
             ) from error
     return plan
@@ -391,10 +407,15 @@ class Recorded:
         return [one.resolved(self.units) for one in done]
 
     def write_inner(self, problem: Problem, plan: Array, path: Path) -> None:
-        """A file of the frames with forces from within the system alone, as worlds learn them."""
-        inner = self.forces - self.acting(problem, plan)
+        """A file of the frames with forces from within the system alone, as worlds learn them.
+
+        Stages of which nobody knows what was done are left out.
+        """
+        known = np.asarray(np.isfinite(plan).all(axis=1))
+        told = self.part(np.flatnonzero(known[self.stages]))
+        inner = told.forces - told.acting(problem, plan)
         with H5MDWriter(path, units=self.units) as file:
-            for frame, forces in zip(self.frames, inner, strict=True):
+            for frame, forces in zip(told.frames, inner, strict=True):
                 file.append(frame.with_(forces=forces, stress=None), group="motion")
 
 
