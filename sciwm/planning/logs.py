@@ -46,6 +46,10 @@ LOOKS = np.linspace(0.0, 1.0, 5)
 """Where the effect of a number is looked at."""
 
 
+class UntoldError(ValueError):
+    """Forces that do not tell what was done."""
+
+
 @dataclass(frozen=True, eq=False)
 class Log:
     """A motion that was recorded while something was done.
@@ -137,8 +141,8 @@ def inferred_plan(problem: Problem, log: Log, worlds: Sequence[Simulator]) -> Ar
         worlds: One or more, in the units of the problem.
 
     Raises:
-        ValueError: If the controls are no `Knobs`, the log cannot be read so, it has no frame within some
-            stage, or its forces do not tell what was done.
+        ValueError: If the controls are no `Knobs`, or the log cannot be read so.
+        UntoldError: If it has no frame within some stage, or its forces do not tell what was done.
     """
     motion = Recorded.read(problem, log)
     return _inferred(problem, motion, str(log.path), worlds, strictly=True)
@@ -171,22 +175,18 @@ def _inferred(
     plan = np.full(controls.shape, 0.5)
     for stage in range(controls.stages):
         rows = np.flatnonzero(motion.stages == stage)
-        if not len(rows):
-            if not strictly:
-                plan[stage] = np.nan
-                continue
-            raise ValueError(f"{name} has no frame within stage {stage}, counted from 0")
-        fit = _Fit(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
         try:
+            if not len(rows):
+                raise UntoldError("there is no frame within it")
+            fit = _Fit(problem, motion.part(rows), outside[rows], trust[rows], plan, stage)
             plan[stage] = fit.numbers(strictly)
-        except ValueError as error:
-            if not strictly:
-                plan[stage] = np.nan
-                continue
-            raise ValueError(
-                f"the forces of {name} do not tell what was done in stage {stage}: {error}; leave this "
-                "log out, or write down what was done"
-            ) from error
+        except UntoldError as error:
+            if strictly:
+                raise UntoldError(
+                    f"{name} does not tell what was done in stage {stage}, counted from 0: {error}; leave "
+                    "this log out, or write down what was done"
+                ) from error
+            plan[stage] = np.nan
     return plan
 
 
@@ -237,7 +237,7 @@ class _Fit:
             strictly: Whether it is an error that something was without effect.
 
         Raises:
-            ValueError: If forces do not tell them.
+            UntoldError: If forces do not tell them.
         """
         starts = np.random.default_rng(0).random((STARTS, self._plan.shape[1]))
         starts[0] = 0.5
@@ -251,11 +251,9 @@ class _Fit:
                 break
         names = ", ".join(one.name for one in _require_knobs(self._problem).ranges)
         if least > UNEXPLAINED:
-            raise ValueError(f"no {names} in these ranges explain them")
+            raise UntoldError(f"no {names} in these ranges explain its forces")
         if strictly and not self._told(best):
-            raise ValueError(
-                f"something of {names} is without effect on them, or two have the same"
-            )
+            raise UntoldError(f"something of {names} is without effect on it, or two have the same")
         return best
 
     def _near(self, start: Array) -> Iterator[Array]:
