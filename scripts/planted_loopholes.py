@@ -2,7 +2,7 @@
 
 In each case a world is the true simulator but for one planted flaw, and a planner looks for the best return
 in it, which lies in the flaw. The plan is carried out in the true simulator, and must be flagged
-(`sciwm.planning.trial.Comparison.loophole`). The same is done in a world without the flaw, which must not
+(`sciwm.planning.trial.Trial.loophole`). The same is done in a world without the flaw, which must not
 be. Two minutes on one core.
 
     python scripts/planted_loopholes.py [--seeds 5] [--json_file FILE]
