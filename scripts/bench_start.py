@@ -54,7 +54,8 @@ def main(world: str = "organic", rounds: int = 10, json_file: str | None = None)
     figures = {}
     for name, turns in taken.items():
         wall, processor = (statistics.median(one) for one in zip(*turns, strict=True))
-        figures[name] = {"value": wall, "processor": processor, "each": [one for one, _ in turns]}
+        each = [one for one, _ in turns]
+        figures[name] = {"value": wall, "processor": processor, "each": each, "unit": "s"}
         print(f"{name:14s} {wall:6.2f} s of the clock, {processor:6.2f} s of the processor")
     if json_file:
         Path(json_file).write_text(json.dumps(figures, indent=1) + "\n")

@@ -188,7 +188,9 @@ def test_arguments_that_have_no_names_are_told():
     with pytest.raises(ValueError, match=r"init_args of .* is 3"):
         construct({"class_path": "sciwm.discovery.plan.CampaignPlan", "init_args": 3})
     with pytest.raises(ValueError, match=r"cannot be built from \['0', 'calls'\]"):
-        construct({"class_path": "sciwm.discovery.plan.CampaignPlan", "init_args": {"calls": 2, 0: 1}})
+        construct(
+            {"class_path": "sciwm.discovery.plan.CampaignPlan", "init_args": {"calls": 2, 0: 1}}
+        )
 
 
 @pytest.mark.parametrize(
