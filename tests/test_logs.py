@@ -112,12 +112,12 @@ class TestWhatWasDone:
 
     def test_is_found_wrongly_in_a_wrong_world(self, setting, plan, tmp_path):
         """The check before can fail."""
-        path = recorded(setting, plan, tmp_path / "motion.h5md")
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
         found = inferred_plan(setting.problem, Log(path), [SoftenedCoulomb(softening=0.45)])
         assert np.abs(found - plan).max() > 0.005
 
     def test_leaves_the_forces_from_within(self, setting, plan, tmp_path):
-        path = recorded(setting, plan, tmp_path / "motion.h5md")
+        path = recorded(setting, plan, tmp_path / "motion.h5md", every=2)
         motion = Recorded.read(setting.problem, Log(path))
         assert set(motion.stages) == set(range(10))
         motion.write_inner(setting.problem, plan, tmp_path / "within.h5md")
