@@ -239,6 +239,7 @@ class TestWhatWasDone:
             told(rare)
 
 
+@pytest.mark.long
 class TestWorldsFromLogs:
     @pytest.mark.filterwarnings("ignore:no reference_energies")
     def test_leave_out_stages_that_they_cannot_tell_of(self, setting, plan, tmp_path):
