@@ -23,10 +23,11 @@ from sciwm.planning.environments.ions import ions
 from sciwm.planning.environments.mixture import STIFFNESS, mixture
 from sciwm.planning.environments.setting import Setting
 from sciwm.planning.episodes import Episodes
-from sciwm.planning.logs import Log, worlds_from_logs
+from sciwm.planning.logs import worlds_from_logs
 from sciwm.planning.planners.planner import drawn
 from sciwm.planning.policy import ActorCritic, Lessons, returns_of
 from sciwm.planning.practice import Schedule
+from sciwm.planning.recording import Log
 from sciwm.planning.trial import carry_out
 
 TASKS = {"ions": ions, "mixture": mixture}

@@ -14,9 +14,10 @@ from sciwm.planning.controls import Knobs, Menu
 from sciwm.planning.environments.charges import SoftenedCoulomb
 from sciwm.planning.environments.ions import ions
 from sciwm.planning.environments.mixture import STIFFNESS, mixture
-from sciwm.planning.logs import Log, Recorded, UntoldError, inferred_plan, worlds_from_logs
+from sciwm.planning.logs import UntoldError, inferred_plan, worlds_from_logs
 from sciwm.planning.planners.planner import drawn
 from sciwm.planning.practice import Schedule
+from sciwm.planning.recording import Log, Recorded
 from sciwm.planning.trial import carry_out
 from sciwm.simulation.actions import UniformField
 from sciwm.simulation.simulator import Evaluation
