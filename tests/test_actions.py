@@ -28,11 +28,11 @@ from sciwm.simulation.actions import (
     CellChange,
     ChargeChange,
     ConstantForce,
-    Driven,
     During,
     Frozen,
     HeavyHydrogens,
     Ionisation,
+    Kicked,
     MassChange,
     Removal,
     Spring,
@@ -47,6 +47,7 @@ from sciwm.simulation.actions import (
     actions_from,
     numbers_before,
 )
+from sciwm.simulation.actions.action import TimeWindow
 from sciwm.simulation.propagators import CSVR, Langevin, VelocityVerlet
 from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.rollout import Rollout, unroll
@@ -127,7 +128,7 @@ class Sum(Bonds):
         return found
 
 
-class OneKick(Driven):
+class OneKick(Kicked):
     """One whole kick before the stride. Proof that the checks below can fail."""
 
     def _kicked(self, state, time, middle):
@@ -225,7 +226,7 @@ class TestDriven:
         apart = run(propagator, start, 200)
         torch.testing.assert_close(apart.positions, together.positions, rtol=0, atol=1e-10)
         torch.testing.assert_close(apart.velocities, together.velocities, rtol=0, atol=1e-10)
-        wrong = OneKick(integrator(Bonds()), self.STATIC)
+        wrong = OneKick(integrator(Bonds()), [TimeWindow(one) for one in self.STATIC])
         wrong.done = set()
         off = run(wrong, start, 200)
         assert (off.positions - together.positions).abs().max() > 1e-4

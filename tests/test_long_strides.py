@@ -24,7 +24,16 @@ from sciwm.models import FlowMap, MotionEncoder, archive
 from sciwm.models.archive import Archive
 from sciwm.models.programs.flow_program import CompiledFlowMap
 from sciwm.models.statistics import survey
-from sciwm.simulation.actions import Frozen, acted
+from sciwm.simulation.actions import (
+    ConstantForce,
+    Frozen,
+    Kicked,
+    MassChange,
+    TemperatureSchedule,
+    acted,
+)
+from sciwm.simulation.actions import Trap as TrapAction
+from sciwm.simulation.actions.action import TimeWindow
 from sciwm.simulation.propagators import (
     CSVR,
     GHMC,
@@ -440,14 +449,85 @@ class TestFlowMap:
         with pytest.raises(ValueError, match="no energies"):
             world.energy(chain(5))
 
-    def test_actions_and_pressures_are_refused(self):
+    def test_pressures_and_metropolis_steps_are_refused(self):
         flow = CompiledFlowMap(known_map(), None)
         with pytest.raises(ValueError, match="no forces"):
             MotionSettings(temperature=1.0, pressure=1.0).propagator(flow)
         with pytest.raises(ValueError, match="langevin"):
             MotionSettings(temperature=1.0, thermostat="ghmc").propagator(flow)
-        with pytest.raises(ValueError, match="actions work on forces"):
-            acted(FlowPropagator(flow, 0.5), chain(5), [Frozen([0])])
+
+
+class TestActions:
+    """What is done from outside to motions of long strides."""
+
+    @staticmethod
+    def straight():
+        """A map that has learned that everything moves on straight."""
+        model = known_map()
+        for name in ("strays", "gains"):
+            getattr(model, name).zero_()
+        return FlowPropagator(CompiledFlowMap(model, None), 0.5)
+
+    def test_a_force_on_a_flow_map_is_constant_acceleration(self):
+        """Exact for straight motion: x = v t + F t² / 2 m, and the work is F x."""
+        start = chain(5)
+        force = [0.3, -0.1, 0.2]
+        motion, state = acted(self.straight(), start, [ConstantForce([*range(5)], force)])
+        assert "momentum" not in motion.conserves
+        assert motion.always_watched
+        there = end(motion, state, 4)
+        pull = torch.tensor(force, dtype=torch.float64) / start.masses[:, None]
+        flown = start.positions + 2.0 * start.velocities + 0.5 * 2.0**2 * pull
+        assert torch.allclose(there.positions, flown, atol=1e-12)
+        assert torch.allclose(there.velocities, start.velocities + 2.0 * pull, atol=1e-12)
+        gained = kinetic_energy(there, REDUCED) - kinetic_energy(start, REDUCED)
+        assert float(gained) == pytest.approx(float(there.work), rel=1e-9)
+
+    def test_a_schedule_and_a_field_go_with_a_thermostat_around_a_map(self):
+        held = LangevinSplitting(self.straight(), 1.0, 2.0, seed=3)
+        cold = TemperatureSchedule([0.0, 2.0], [1.0, 0.01])
+        motion, state = acted(held, chain(5, systems=8), [cold, ConstantForce([0], [0.1, 0, 0])])
+        there = end(motion, state, 30)
+        warm = end(held, chain(5, systems=8), 30)
+        assert kinetic_energy(there, REDUCED).mean() < 0.05 * kinetic_energy(warm, REDUCED).mean()
+
+    @pytest.mark.parametrize("action", [Frozen([0]), MassChange([0], 3.0)])
+    def test_a_map_does_not_know_other_masses(self, action):
+        with pytest.raises(ValueError, match="flow map moves those of its training"):
+            acted(self.straight(), chain(5), [action])
+
+    @pytest.mark.parametrize("counted", [True, False])
+    def test_accepted_strides_are_canonical_in_an_outer_trap(self, counted):
+        """A free particle that only an action holds: <x²> = k T / k_s, at a stride that would distort it."""
+
+        class Uncounted(Kicked):
+            def outer_energy(self, state, index):
+                return torch.zeros(state.n_systems, dtype=torch.float64)
+
+        trap = [TrapAction([0], 1.0, [0.0, 0.0, 0.0])]
+        motion, state = acted(
+            GHMC(VelocityVerlet(Trap(0.0), 1.5), 1.0, 1.0, seed=3), trapped(), trap
+        )
+        if not counted:
+            inner = motion.inner.motion
+            motion.inner.motion = Uncounted(inner.inner, [TimeWindow(one) for one in trap], True)
+        squares = []
+        for k, (one, _) in enumerate(unroll(motion, state, motion.start(state), 300)):
+            if k >= 100:
+                squares.append(one.positions.square().mean())
+        mean = float(torch.stack(squares).mean())
+        assert (abs(mean - 1.0) < 0.03) == counted
+
+    def test_what_was_done_in_a_refused_stride_was_not_done(self):
+        class Never(GHMC):
+            def _draws(self, index, state):
+                return torch.full((state.n_systems,), 2.0, dtype=torch.float64)
+
+        motion = Never(VelocityVerlet(Springs(), 0.05), 1.0, 1.0)
+        push = [ConstantForce([0], [1.0, 0.0, 0.0])]
+        assert not end(*acted(motion, chain(), push), 5).work.any()
+        motion = GHMC(VelocityVerlet(Springs(), 0.05), 1.0, 1.0)
+        assert end(*acted(motion, chain(), push), 5).work.all()
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from sciwm.simulation.actions.changes import (
     Removal,
     numbers_before,
 )
-from sciwm.simulation.actions.driven import Driven, acted, outer_forces
+from sciwm.simulation.actions.driven import Driven, acted
 from sciwm.simulation.actions.during import During
 from sciwm.simulation.actions.forces import ConstantForce, Spring, Trap, UniformField, Wall
 from sciwm.simulation.actions.frozen import Frozen
+from sciwm.simulation.actions.kicks import Kicked, outer_forces
 from sciwm.simulation.actions.list_file import actions_from, read_actions
 from sciwm.simulation.actions.schedule import TemperatureSchedule
 from sciwm.simulation.actions.steering import SteeredAngle, SteeredDistance, SteeredTorsion
@@ -32,6 +33,7 @@ __all__ = [
     "Frozen",
     "HeavyHydrogens",
     "Ionisation",
+    "Kicked",
     "MassChange",
     "Removal",
     "Spring",

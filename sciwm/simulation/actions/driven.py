@@ -10,11 +10,20 @@ from torch import Tensor
 from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.simulation.actions.action import Action, Change, Force, TimeWindow, places
+from sciwm.simulation.actions.changes import HeavyHydrogens, MassChange
 from sciwm.simulation.actions.frozen import Frozen
+from sciwm.simulation.actions.kicks import Kicked
 from sciwm.simulation.actions.schedule import TemperatureSchedule
-from sciwm.simulation.propagators import CSVR, CellRescaling, Integrator, Propagator
+from sciwm.simulation.propagators import (
+    CSVR,
+    GHMC,
+    CellRescaling,
+    FlowPropagator,
+    Integrator,
+    Propagator,
+)
+from sciwm.simulation.propagators.splitting import Splitting
 from sciwm.simulation.simulator import Evaluation, Simulator
-from sciwm.simulation.velocities import sum_by_system
 
 HEAVY = 1e30
 """Masses of frozen particles, so that no force or noise moves them."""
@@ -23,12 +32,8 @@ HEAVY = 1e30
 class Driven(Propagator):
     """Moves a state by another propagator, with forces from outside, particles held, heat on a schedule.
 
-    A stride M under outer forces is K(t) M K(t + Δt), where K(t): v += Δt F(x, t) / 2m. This is of second
-    order for every M of second order; around velocity Verlet and BAOAB it is those integrators themselves
-    under the sum of all forces, since their strides begin and end with such kicks. Both kicks are by what is
-    done in the middle of the stride (see `During`). Energies stay those of
-    the simulator, without the outer forces; what these have done is `State.work`, the sum of what each
-    kick changed the kinetic energy by.
+    Forces are `Kicked` around its strides; within GHMC they are around those of its motion, and what they
+    derive from counts where strides are accepted.
 
     Args:
         actions: With quantities resolved. `Change`s among them have been made (see `acted`).
@@ -38,12 +43,14 @@ class Driven(Propagator):
     """
 
     def __init__(self, propagator: Propagator, actions: Sequence[Action]):
-        self.inner = propagator
+        self._given = propagator
         self.actions = list(actions)
         self.stride = propagator.stride
+        self.always_watched = propagator.always_watched
         windows = [window for one in actions for window in one.windows()]
         self.conserves = propagator.conserves.difference(*(one.action.breaks for one in windows))
-        self._forces = [one for one in windows if isinstance(one.action, Force)]
+        forces = [one for one in windows if isinstance(one.action, Force)]
+        self.inner = _kicked(propagator, forces) if forces else propagator
         self._frozen = sorted(
             {k for one in actions if isinstance(one, Frozen) for k in one.particles}
         )
@@ -84,17 +91,13 @@ class Driven(Propagator):
     def advance(
         self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation | None]:
-        time = index * self.stride
-        middle, end = time + 0.5 * self.stride, time + self.stride
-        inner = self._at(middle)
+        inner = self._at((index + 0.5) * self.stride)
         if not self._frozen:
-            moved, evaluation = inner.advance(self._kicked(state, time, middle), evaluation, index)
-            return self._kicked(moved, end, middle), evaluation
+            return inner.advance(state, evaluation, index)
         heavy, rows = self._held_back(state)
         moved = state.moved(state.positions, state.velocities)
         moved.masses = heavy
-        moved, evaluation = inner.advance(self._kicked(moved, time, middle), evaluation, index)
-        moved = self._kicked(moved, end, middle)
+        moved, evaluation = inner.advance(moved, evaluation, index)
         # As heavy as they are, noise moves them by the last digit of a small number.
         there = moved.moved(
             torch.where(rows, state.positions, moved.positions),
@@ -107,7 +110,7 @@ class Driven(Propagator):
         return self.inner.outside(state, evaluation)
 
     def select(self, keep: Sequence[int]) -> "Driven":
-        return Driven(self.inner.select(keep), [one.of(keep) for one in self.actions])
+        return Driven(self._given.select(keep), [one.of(keep) for one in self.actions])
 
     @property
     def parameters(self) -> dict[str, str | float]:
@@ -136,18 +139,6 @@ class Driven(Propagator):
             self._held = temperature, self.inner.held_at(temperature)
         return self._held[1]
 
-    def _kicked(self, state: State, time: float, middle: float) -> State:
-        """After the outer forces of a time have acted for half a stride, whose middle is given."""
-        total = outer_forces(self._forces, state, time, middle)
-        if total is None:
-            return state
-        gained = 0.5 * self.stride * self.units.acceleration * total / state.masses[:, None]
-        mean = (state.velocities + 0.5 * gained).double()
-        done = 0.5 * self.stride * sum_by_system((total.double() * mean).sum(-1), state)
-        there = state.moved(state.positions, state.velocities + gained)
-        there.work = state.work + done
-        return there
-
     def _held_back(self, state: State) -> tuple[Tensor, Tensor]:
         """(A,) masses that nothing moves where particles are frozen, and (A, 1) which those are."""
         known = self._places
@@ -157,33 +148,6 @@ class Driven(Propagator):
             heavy = torch.where(rows, HEAVY, state.masses)
             self._places = known = state.masses, state.batch, heavy, rows[:, None]
         return known[2], known[3]
-
-
-def outer_forces(
-    windows: Sequence[TimeWindow], state: State, time: float | Tensor, middle: float | Tensor
-) -> Tensor | None:
-    """(A, 3) forces from outside at a time; None where nothing is done.
-
-    Args:
-        windows: Of forces.
-        time: Since the start of the run, or (S,) of each system.
-        middle: Of the stride that the forces act in, which says what is done (see `During`).
-    """
-    taken = [(one, one.open(middle)) for one in windows]
-    taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
-    if not taken:
-        return None
-    total = torch.zeros_like(state.positions)
-    for one, led in taken:
-        assert isinstance(one.action, Force)
-        if isinstance(led, Tensor):
-            since = torch.where(led, time - one.begin, 0.0)
-            acting = one.action.act(state, since.to(state.positions.device))[1]
-            there = led.to(state.batch.device)[state.batch]
-            total = total + torch.where(there[:, None], acting, 0.0)
-        else:
-            total = total + one.action.act(state, time - one.begin)[1]
-    return state.within_dimensions(total)
 
 
 def _double(value: float | Tensor | None) -> Tensor:
@@ -212,17 +176,15 @@ def acted(
     """
     if not actions:
         return propagator, state
-    if not isinstance(propagator, (Integrator, CellRescaling)):
-        raise ValueError(
-            "actions work on forces, and this motion takes none: a flow map, ghmc, or cheap forces under a "
-            "thermostat. Move by a force field, with langevin, csvr or no thermostat"
-        )
-    inner = propagator.inner if isinstance(propagator, CellRescaling) else propagator
     resolved = [one.resolved(propagator.units) for one in actions]
+    motion = innermost(propagator)
     for action in resolved:
         action.require_fitting(state)
+        if isinstance(motion, FlowPropagator):
+            require_masses_kept(action)
+        elif isinstance(action, Change):
+            require_charges_read(action, motion.simulator)
         if isinstance(action, Change):
-            require_charges_read(action, inner.simulator)
             streams = state.streams
             systems = enumerate(state.systems())
             state = State.collate([action.of([s]).apply(one) for s, one in systems])
@@ -236,6 +198,37 @@ def acted(
     if any(isinstance(one.action, Force) for one in windows):
         state.work = state.positions.new_zeros(state.n_systems, dtype=torch.float64)
     return Driven(propagator, resolved), state
+
+
+def _kicked(propagator: Propagator, forces: Sequence[TimeWindow]) -> Propagator:
+    """A propagator under outer forces."""
+    if isinstance(propagator, GHMC):
+        return propagator.around(Kicked(propagator.motion, forces, still=True))
+    return Kicked(propagator, forces)
+
+
+def innermost(propagator: Propagator) -> Integrator | FlowPropagator:
+    """What moves things within thermostats and barostats.
+
+    Raises:
+        TypeError: If actions do not know such a motion.
+    """
+    if isinstance(propagator, CellRescaling):
+        return innermost(propagator.inner)
+    if isinstance(propagator, Splitting):
+        return innermost(propagator.motion)
+    if not isinstance(propagator, (Integrator, FlowPropagator)):
+        raise TypeError(f"actions are not taken on {type(propagator).__name__}")
+    return propagator
+
+
+def require_masses_kept(action: Action) -> None:
+    """Raises ValueError if an action gives particles masses that a flow map never learned of."""
+    if isinstance(action, (MassChange, HeavyHydrogens, Frozen)):
+        raise ValueError(
+            f"{type(action).__name__} gives particles another mass, and a flow map moves those of its "
+            "training only; move by a force field"
+        )
 
 
 def require_charges_read(change: Change, simulator: Simulator) -> None:

@@ -54,7 +54,6 @@ class GHMC(Splitting):
     """
 
     name = "GHMC"
-    motion: Integrator
 
     def __init__(
         self, motion: Integrator, temperature: float | Tensor, friction: float, seed: int = 0
@@ -78,6 +77,9 @@ class GHMC(Splitting):
         moved, after = self.motion.advance(state, evaluation, index)
         assert after is not None
         rise = after.energy - evaluation.energy
+        rise = (
+            rise + self.motion.outer_energy(moved, index) - self.motion.outer_energy(state, index)
+        )
         rise = rise + kinetic_energy(moved, self.units) - kinetic_energy(state, self.units)
         thermal = self.units.boltzmann * temperature_of_systems(self.temperature, state)
         probability = (-rise / thermal.to(rise)).exp().clamp(max=1.0).nan_to_num(0.0)
@@ -86,10 +88,13 @@ class GHMC(Splitting):
         self.score.accepted += float(probability.sum())
         if not bool(chosen.all()):
             taken = chosen[state.batch][:, None]
+            work = torch.where(chosen, moved.work, state.work) if "work" in state.fields else None
             moved = state.moved(
                 torch.where(taken, moved.positions, state.positions),
                 torch.where(taken, moved.velocities, -state.velocities),
             )
+            if work is not None:
+                moved.work = work
             after = Evaluation(
                 torch.where(chosen, after.energy, evaluation.energy),
                 torch.where(taken, after.forces, evaluation.forces.to(after.forces)),

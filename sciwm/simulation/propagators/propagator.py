@@ -71,6 +71,10 @@ class Propagator(abc.ABC):
     def outside(self, state: State, evaluation: Evaluation | None) -> dict[int, str]:
         """Systems where it should not be trusted, each with the reason."""
 
+    def outer_energy(self, state: State, index: int) -> Tensor | float:
+        """(S,) that forces from outside derive from, as they are in the middle of this stride."""
+        return 0.0
+
     @abc.abstractmethod
     def select(self, keep: Sequence[int]) -> "Propagator":
         """The same for those systems only."""

@@ -1,5 +1,6 @@
 """A thermostat around any motion."""
 
+import copy
 from abc import ABC
 from collections.abc import Sequence
 from typing import Self
@@ -53,6 +54,12 @@ class Splitting(Thermostatted, ABC):
     def select(self, keep: Sequence[int]) -> Self:
         chosen = super().select(keep)
         chosen.motion = self.motion.select(keep)
+        return chosen
+
+    def around(self, motion: Propagator) -> Self:
+        """The same thermostat, with the same random numbers, around another motion of equal stride."""
+        chosen = copy.copy(self)
+        chosen.motion = motion
         return chosen
 
     def _disturbed(self, state: State, number: int) -> State:
