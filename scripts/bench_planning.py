@@ -9,8 +9,9 @@ cross-entropy method after each round, by the better of its best plan and the me
 each 512 stages. Imagination is asked for a plan, which is made beforehand, and for a policy, which sees what
 comes. A motion that teaches a world gives forces at every second step, and what acts on a system from outside
 (the field, the trap of the mixture) is known to imagination; the other methods see returns only.
-With --second true a second task like each is learned with a library of protocols and without; what the first
-task took, and four runs that prove its plan, are not counted. About three hours on one core.
+With --second true a second task in the same system (another goal, another trap) is learned with a library
+and without: it holds the plan of the first task, proved by four runs, and the motions that were made for it,
+none of which are counted. About three hours on one core.
 
     python scripts/bench_planning.py [--tasks double_well,ions] [--second true] [--seeds 5] [--json_file FILE]
 """
@@ -35,10 +36,10 @@ from sciwm.planning.policy import ActorCritic, Lessons, Policy, returns_of
 from sciwm.planning.policy_practice import practise_policy
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, round_of, search
-from sciwm.planning.trial import Trial
+from sciwm.planning.trial import Trial, carry_out
 
 SECOND: dict[str, dict[str, object]] = {
-    "double_well": {"height": 2.3},
+    "double_well": {"begin": 1.0},
     "muller_brown": {"target": (0.5, 0.1)},
     "ions": {"target": (1.3, 0.7)},
     "mixture": {"stiffness": 1.15},
@@ -70,20 +71,17 @@ def judged(setting: Setting, plan: Array) -> float:
 
 
 def in_imagination(
-    setting: Setting, seed: int, folder: Path, known: Array | None = None
+    setting: Setting, seed: int, folder: Path, library: ProtocolLibrary | None = None
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Steps so far, true return of the plan that was found, and what was predicted of it."""
     budget = Budget(seed=seed, **BUDGET)
-    given = 0 if known is None else len(known)
-    # What is known stands for some of the plans at random.
-    schedule = replace(SCHEDULE, first=max(2, SCHEDULE.first - given))
-    model, problem = setting.untrained, setting.problem
-    for number, one in enumerate(
-        practise(problem, setting.truth, model, folder, PLANNER, budget, schedule, known)
+    model, problem, truth = setting.untrained, setting.problem, setting.truth
+    known = None if library is None else library.related_plans(problem)
+    experience = [] if library is None else library.motions.of(problem, truth)
+    for one in practise(
+        problem, truth, model, folder, PLANNER, budget, SCHEDULE, known, experience
     ):
         if one.found is None:
-            if number < given:
-                yield one.steps, judged(setting, one.plan), {}
             continue
         low, high = one.found.interval
         seeds = range(10**7, 10**7 + JUDGED)
@@ -147,11 +145,12 @@ def with_library(
     *_, last = practise(
         first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, short
     )
-    runs = first.problem.run(first.truth, last.plan[None], range(10**8, 10**8 + 4))
+    proof = folder / "first" / "proof.h5md"
+    runs = carry_out(first.problem, first.truth, last.plan, range(10**8, 10**8 + 4), proof)
     library.keep(first.problem, Trial(last.found, runs))
-    yield from in_imagination(
-        second, seed, folder / "second", library.related_plans(second.problem)
-    )
+    for motion in sorted((folder / "first").glob("*.h5md")):
+        library.motions.add(first.problem, first.truth, motion)
+    yield from in_imagination(second, seed, folder / "second", library)
 
 
 def by_cross_entropy(

@@ -1,6 +1,7 @@
 """Tasks to plan in: their laws, Gymnasium's contract, and worlds that are learned while planning."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ from sciwm.planning.environments.landscape import DoubleWell, MullerBrown
 from sciwm.planning.environments.mixture import mixture
 from sciwm.planning.environments.muller_brown import ANCHORS, muller_brown
 from sciwm.planning.environments.torsion import torsion
+from sciwm.planning.motions import MotionStore
 from sciwm.planning.planners import CrossEntropy, RandomSearch
+from sciwm.planning.planners.planner import drawn
 from sciwm.planning.practice import Schedule, practise
 from sciwm.planning.search import Budget, search
+from sciwm.planning.trial import carry_out
 from sciwm.simulation.actions import ConstantForce, Removal
 from sciwm.simulation.collective_variables import Place, Work
 from sciwm.simulation.learned import LearnedSimulator
@@ -220,6 +224,46 @@ class TestPractice:
         best = search(setting.problem, [setting.truth], planner, budget)
         null = float(np.nanmean(best.null))
         assert true.mean() - null > 0.7 * (best.mean - null)
+
+    @pytest.mark.filterwarnings("ignore:no reference_energies")
+    def test_motions_of_an_earlier_task_stand_for_those_at_random(self, tmp_path):
+        first, second = ions(), ions(target=(1.0, 1.0))
+        store = MotionStore(tmp_path / "motions")
+        plans = drawn(3, first.problem.controls, np.random.default_rng(0))
+        for number, plan in enumerate(plans):
+            path = tmp_path / f"{number}.h5md"
+            carry_out(first.problem, first.truth, plan, [number], path)
+            store.add(first.problem, first.truth, path)
+            store.add(first.problem, first.truth, path)  # once is enough
+        known = MotionStore(store.folder).of(second.problem, second.truth)
+        assert len(known) == 3
+        made = practise(
+            second.problem,
+            second.truth,
+            second.untrained,
+            tmp_path / "p",
+            CrossEntropy(population=16, rounds=2),
+            Budget(runs=1, finalists=2, trials=4),
+            Schedule(first=4, rounds=1, members=1, train_steps=50),
+            experience=known,
+        )
+        one, two = made
+        assert (one.found, one.steps) == (None, 100)  # the fourth
+        assert two.found is not None
+        assert two.steps == 200
+
+    def test_motions_of_other_simulators_and_particles_are_apart(self, tmp_path):
+        task, store = ions(), MotionStore(tmp_path / "motions")
+        path = tmp_path / "one.h5md"
+        plan = drawn(1, task.problem.controls, np.random.default_rng(0))[0]
+        carry_out(task.problem, task.truth, plan, [0], path)
+        store.add(task.problem, task.truth, path)
+        assert len(store.of(task.problem, SoftenedCoulomb())) == 1
+        assert store.of(task.problem, SoftenedCoulomb(0.4)) == []
+        assert store.of(mixture().problem, task.truth) == []
+        nameless = SimpleNamespace(units=task.truth.units)
+        with pytest.raises(ValueError, match="no fingerprint"):
+            store.of(task.problem, nameless)
 
     def test_settings_that_make_no_sense_are_refused(self):
         with pytest.raises(ValueError, match="two motions at least"):

@@ -18,6 +18,7 @@ import numpy as np
 from sciwm.core.file_lock import sole_writer
 from sciwm.core.frame import Array
 from sciwm.core.replacement import replacing
+from sciwm.planning.motions import MotionStore
 from sciwm.planning.problem import Problem
 from sciwm.planning.trial import Trial
 from sciwm.simulation.actions.action import Change, hints_of, kind_of
@@ -64,6 +65,7 @@ class ProtocolLibrary:
 
     Attributes:
         protocols: All that are in it.
+        motions: True motions, in a folder beside it.
 
     Raises:
         ValueError: If it is no such file.
@@ -71,6 +73,7 @@ class ProtocolLibrary:
 
     def __init__(self, path: Path):
         self.path = path
+        self.motions = MotionStore(path.with_name(f"{path.stem}_motions"))
         self.protocols: list[Protocol] = []
         self._read()
 

@@ -92,12 +92,15 @@ def practise(
     budget: Budget,
     schedule: Schedule,
     known: Array | None = None,
+    experience: Sequence[Path] = (),
 ) -> Iterator[Episode]:
     """Episodes, one after another, each of which the next world learns from.
 
     Args:
         known: (K, stages, size) plans that did well elsewhere: the first of them are carried out before any
             is drawn at random, and all of them are tried first in the first world.
+        experience: Files of motions of the same particles in the true simulator, whatever was wanted of them
+            (see `MotionStore`): worlds learn from them too, and as many plans fewer are drawn at random.
         truth: The true simulator.
         untrained: A new model of a world.
         folder: For motions and models; made anew.
@@ -109,14 +112,15 @@ def practise(
     if any(folder.iterdir()):
         raise ValueError(f"{folder} holds something already; name a new folder")
     rng = np.random.default_rng([budget.seed, FIRST_PLANS])
-    seeds = budget.seeds(EXECUTION, schedule.first + schedule.rounds)
-    motions: list[Path] = []
+    first = max(0, schedule.first - len(experience))
+    seeds = budget.seeds(EXECUTION, first + schedule.rounds)
+    motions = [*experience]
     steps = 0
     given = np.empty((0, *problem.controls.shape)) if known is None else known
     for number, seed in enumerate(seeds):
         found, worlds = None, list[Simulator]()
         plan = given[number] if number < len(given) else drawn(1, problem.controls, rng)[0]
-        if number >= schedule.first:
+        if number >= first:
             worlds = list(
                 worlds_from(motions, untrained, folder / f"{number}", budget.seed, schedule)
             )
@@ -177,6 +181,6 @@ def _gather(motions: Sequence[Path], path: Path, skipped: int) -> None:
     with H5MDWriter(path, units=units) as file:
         for number, motion in enumerate(motions):
             with H5MDFile(motion) as source:
-                for trajectory in source.trajectories:
+                for run, trajectory in enumerate(source.trajectories):
                     for k in range(skipped, trajectory.n_frames):
-                        file.append(trajectory.frame(k), group=f"motion{number}")
+                        file.append(trajectory.frame(k), group=f"motion{number}_{run}")

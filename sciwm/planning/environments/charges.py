@@ -24,6 +24,11 @@ class SoftenedCoulomb:
     def __init__(self, softening: float = SOFTENING):
         self.softening = softening
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from all others."""
+        return f"{type(self).__name__} {vars(self)}"
+
     def evaluate(self, state: State, stress: bool = False) -> Evaluation:
         """Energies and forces."""
         systems = state.n_systems

@@ -23,16 +23,20 @@ def moved_by(simulator: Simulator) -> Propagator:
     return Langevin(simulator, 0.06, 0.005, 0.1)
 
 
-def double_well(height: float = 2.0) -> Setting:
-    """Return: how near the bottom of the right well, at 1, the particle ends."""
-    truth = DoubleWell(height)
+def double_well(begin: float = -1.0) -> Setting:
+    """Return: how near the bottom of the other well the particle ends.
+
+    Args:
+        begin: The bottom of a well, at -1 or 1.
+    """
+    truth = DoubleWell()
     measures = {"x": Place([WALKER], "x")}
     problem = Problem(
-        start=truth.start((-1.0, 0.0), ANCHORS),
+        start=truth.start((begin, 0.0), ANCHORS),
         controls=Knobs([ConstantForce([WALKER], ["-1.5 .. 1.5", 0.0, 0.0])], 12, REDUCED),
         stage=0.48,
         measures=measures,
-        objective=Objective.parse("minimize abs(x - 1)", {"x": ""}),
+        objective=Objective.parse(f"minimize abs(x - {-begin:g})", {"x": ""}),
         propagator=moved_by,
         every=2,
         temperature=0.005,

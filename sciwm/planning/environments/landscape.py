@@ -35,6 +35,11 @@ class Landscape(ABC):
     units: UnitSystem = REDUCED
     corner: tuple[float, float]
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from all others."""
+        return f"{type(self).__name__} {vars(self)}"
+
     @abstractmethod
     def energy(self, x: Tensor, y: Tensor) -> Tensor:
         """(S,) at (S,) coordinates."""
