@@ -15,6 +15,7 @@ About 20 minutes on one core, most of it training.
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,10 @@ ETHANOL: dict[str, list[Action]] = {
     "hydroxyl pulled": [ConstantForce([8], ["0.2 eV/Å", 0, 0])],
     "hydroxyl turned": [SteeredTorsion([8, 2, 1, 0], "100 fs", "2 eV", 180.0, 60.0)],
     "hydrogen removed": [Removal([3])],
+    "field switched on": [UniformField(["0.05 V/Å", 0, 0])],
 }
+ROUNDS, STEPS = 30, 200
+"""Of timing."""
 
 
 class NoInteraction:
@@ -81,6 +85,38 @@ class NoInteraction:
 
     def outside(self, state: State, evaluation: Evaluation) -> dict[int, str]:
         return {}
+
+    feels_fields = True
+
+    def field_response(
+        self, state: State, field: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """They have no charges."""
+        still = torch.zeros_like(state.positions)
+        return still.new_zeros(state.n_systems), still
+
+
+def overhead(simulator: Simulator, state: State, dt: float) -> dict[str, dict[str, object]]:
+    """Time of a motion that no action is taken on, given an empty list of actions, over that of one which
+    knows of none; taken in turns."""
+    seconds = np.zeros((ROUNDS, 2))
+    for number in range(ROUNDS):
+        for way in (number % 2, 1 - number % 2):
+            propagator, start = VelocityVerlet(simulator, dt), state
+            begin = time.process_time()
+            if way:
+                propagator, start = acted(propagator, start, [])
+            Rollout(propagator, every=STEPS, guard=Finiteness(), bar=False).run(start, STEPS)
+            seconds[number, way] = time.process_time() - begin
+    ratio = seconds[2:, 1] / seconds[2:, 0]
+    low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75])
+    return {
+        "overhead_percent": {
+            "value": 100 * (float(middle) - 1),
+            "quartiles": [100 * (float(one) - 1) for one in (low, high)],
+            "rounds": len(ratio),
+        }
+    }
 
 
 def paths(
@@ -117,13 +153,13 @@ def compared(
     at = int(late[0]) - 1 if len(late) else len(wrong) - 1
     if at == 0:
         raise ArithmeticError("no prediction is valid even at the first frame; look more often")
-    time = at * every * dt
+    latest = at * every * dt
     unit = world.units.time or "time"
-    print(f"\n{prefix}: {state.n_systems} starts; valid prediction time {time:g} {unit}")
+    print(f"\n{prefix}: {state.n_systems} starts; valid prediction time {latest:g} {unit}")
     if at == len(wrong) - 1:
         print("(as long as was looked)")
     figures: dict[str, dict[str, object]] = {
-        f"{prefix}_valid_time": {"value": time, "unit": unit, "starts": state.n_systems}
+        f"{prefix}_valid_time": {"value": latest, "unit": unit, "starts": state.n_systems}
     }
     print(
         f"{'':24s}{'error':>10s}{'90th':>10s}{'sign right':>12s}{'no interaction':>16s}{'inside':>8s}"
@@ -200,22 +236,8 @@ def charged_starts(count: int, seed: int = 99) -> State:
     return State.collate(states)
 
 
-def main(
-    json_file: str | None = None,
-    data: str = "runs/charged",
-    run: str = "runs/charged_softened",
-    starts: int = 200,
-    ethanol_starts: int = 8,
-) -> None:
-    """Prints the tables.
-
-    Args:
-        json_file: Where to write the figures as JSON too.
-        data: Where the softened data is, or is to be made.
-        run: Where the models of it are, or are to be made: the name of the first.
-        starts: Of charged particles.
-        ethanol_starts: Of ethanol at 300 K.
-    """
+def of_charges(data: str, run: str, starts: int) -> dict[str, dict[str, object]]:
+    """Figures of charged particles."""
     if not Path(data, "softened.h5md").is_file():
         recipe = [sys.executable, "datasets/charged_nbody/recipe.py", "softened", "--n_max", "8"]
         subprocess.run([*recipe, "--out", data], check=True)
@@ -229,14 +251,43 @@ def main(
     world, *others = (LearnedSimulator(sciwm.load(str(one)).model.double()) for one in members)
     state = charged_starts(starts)
     law = SoftenedCoulomb(softening=SOFTENING)
-    figures = compared(world, law, state, CHARGED, 0.002, 50, 2500, "charged", others)
+    return compared(world, law, state, CHARGED, 0.002, 50, 2500, "charged", others)
 
+
+def of_ethanol(starts: int) -> dict[str, dict[str, object]]:
+    """Figures of ethanol, and of what actions cost."""
     organic = LearnedSimulator(sciwm.load("organic").model.double())
     one = State.from_smiles("CCO", dtype=torch.float64)
-    state = maxwell_boltzmann(State.collate([one] * ethanol_starts), 300.0, organic.units, 0)
+    state = maxwell_boltzmann(State.collate([one] * starts), 300.0, organic.units, 0)
     truth = GFN2()
-    figures |= compared(organic, truth, state, ETHANOL, 0.5, 10, 200, "ethanol")
+    figures = compared(organic, truth, state, ETHANOL, 0.5, 10, 200, "ethanol")
     truth.close()
+    return figures | overhead(organic, state, 0.5)
+
+
+def main(
+    json_file: str | None = None,
+    data: str = "runs/charged",
+    run: str = "runs/charged_softened",
+    starts: int = 200,
+    ethanol_starts: int = 8,
+    worlds: str = "charged,ethanol",
+) -> None:
+    """Prints the tables.
+
+    Args:
+        json_file: Where to write the figures as JSON too.
+        data: Where the softened data is, or is to be made.
+        run: Where the models of it are, or are to be made: the name of the first.
+        starts: Of charged particles.
+        ethanol_starts: Of ethanol at 300 K.
+        worlds: Which of the two are asked.
+    """
+    figures = {}
+    if "charged" in worlds.split(","):
+        figures |= of_charges(data, run, starts)
+    if "ethanol" in worlds.split(","):
+        figures |= of_ethanol(ethanol_starts)
     for name, figure in figures.items():
         print(name, f"{figure['value']:.4g}", figure.get("unit", ""))
     if json_file:

@@ -663,7 +663,7 @@ class TestWritten:
             ("- Frozen: {particles: [99]}", "particle 99, but system 0 has 9"),
             ("- Frozen: {particles: [-1]}", "particle -1"),
             ("- Spring: {particles: [0, 1], stiffness: 1 eV}", "not a unit of stiffness"),
-            ("- UniformField: {field: [1 V/Å, 0, 0]}", "acts on charges"),
+            ("- UniformField: {field: [1 V/Å, 0, 0], own: me}", "own of .* cannot be 'me'"),
             ("- UniformField: {field: [1, 0, 0], charges: [1]}", "given 1 charges"),
             ("- TemperatureSchedule: {times: [0], temperatures: [300K]}", "needs a thermostat"),
             ("- TemperatureSchedule: {times: [0, 1], temperatures: [300]}", "as many times"),

@@ -13,9 +13,10 @@ from sciwm.models.archive import weights_digest
 from sciwm.models.dynamics.force_error import FARTHER
 from sciwm.models.dynamics.potential import Potential, largest_table
 from sciwm.models.geometry import Geometry
+from sciwm.models.heads.charges import centre_of_mass
 from sciwm.models.outcome_model import OutcomeModel
 from sciwm.models.programs.compilation import CompiledPotential
-from sciwm.simulation.simulator import Evaluation, SimulatorError
+from sciwm.simulation.simulator import Evaluation, SimulatorError, require_no_period
 
 
 class LearnedSimulator:
@@ -133,6 +134,39 @@ class LearnedSimulator:
                     s,
                 )
         return {name: found[name] for name in names}
+
+    @property
+    def feels_fields(self) -> bool:
+        """See `FieldSimulator`."""
+        model = self._written
+        return isinstance(model, OutcomeModel) and "dipole" in model.properties
+
+    def field_response(
+        self, state: State, field: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `FieldSimulator`; by the dipole μ of the model: -μ·E, and its slopes. That the field makes a
+        dipole of its own is left out, which grows with its square."""
+        model = self._written
+        assert isinstance(model, OutcomeModel)
+        require_no_period(state)
+        state = self._recognised(state)
+        self._require_species(state)
+        where = state.moved(state.positions.detach())
+        table = self._neighbours.update(where)
+        threads = threads_for(largest_table(where, table), self.model.threads)
+        with torch.enable_grad(), on_threads(threads):
+            positions = where.positions.requires_grad_()
+            if self._differentiable and state.positions.requires_grad:
+                positions = state.positions
+            where.positions = positions
+            # An ion's dipole is told about its centre of mass.
+            arm = state.total_charge[:, None] * centre_of_mass(where)
+            dipole = model.observe(where, table)["dipole"] + arm
+            energy = -(dipole * field.to(dipole)).sum(-1)
+            (slope,) = torch.autograd.grad(
+                energy.sum(), positions, create_graph=self._differentiable
+            )
+        return energy if self._differentiable else energy.detach(), -slope
 
     def _recognised(self, state: State) -> State:
         """The state in the model's precision; what depends on who is there is made anew if that changed."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from sciwm.core.properties import PROPERTIES as PROPERTIES
@@ -73,3 +74,33 @@ class PropertySimulator(Simulator, Protocol):
         Raises:
             SimulatorError: If it does not offer a property, or cannot compute it.
         """
+
+
+class FieldSimulator(Simulator, Protocol):
+    """A simulator that finds charges itself, and how an electric field from outside pulls at them."""
+
+    @property
+    def feels_fields(self) -> bool:
+        """Whether it can tell; a learned one needs a dipole."""
+
+    def field_response(self, state: State, field: Tensor) -> tuple[Tensor, Tensor]:
+        """(S,) energies and (A, 3) forces that a uniform field adds.
+
+        Args:
+            field: (S, 3), energy per charge and length.
+
+        Raises:
+            SimulatorError: If a system repeats, or cannot be computed.
+        """
+
+
+def require_no_period(state: State) -> None:
+    """Raises SimulatorError if a system repeats, and so has no dipole."""
+    repeating = state.pbc.any(dim=1)
+    if bool(repeating.any()):
+        system = int(torch.nonzero(repeating)[0, 0])
+        raise SimulatorError(
+            f"system {system} repeats, so what a field does to its own charges is not defined; give the "
+            "field `charges`, one for each particle",
+            system,
+        )

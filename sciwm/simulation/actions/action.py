@@ -18,6 +18,7 @@ from torch import Tensor
 from sciwm.core.state import State
 from sciwm.core.units import PLAIN, UnitSystem, parse_quantity
 from sciwm.simulation.propagators.propagator import Conserved
+from sciwm.simulation.simulator import Simulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Action:
                         f"{fewest} (0 to {fewest - 1}); name one of those"
                     )
 
+    def beside(self, simulator: Simulator | None, state: State) -> Self:
+        """The same, which knows what it needs of the simulator that it acts beside, if there is one."""
+        return self
+
     def of(self, systems: Sequence[int]) -> Self:
         """What is done to some of the systems."""
         return self.replaced(lambda value: value[list(systems)] if value.dim() else value)
@@ -97,6 +102,8 @@ class Action:
         """As job files have it: its name, and what it was given."""
         content = {}
         for field in dataclasses.fields(self):
+            if field.metadata.get("found"):
+                continue
             value = _plain(getattr(self, field.name))
             if value != field.default:
                 content[field.name] = value

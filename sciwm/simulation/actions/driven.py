@@ -176,19 +176,22 @@ def acted(
     """
     if not actions:
         return propagator, state
-    resolved = [one.resolved(propagator.units) for one in actions]
     motion = innermost(propagator)
-    for action in resolved:
+    simulator = None if isinstance(motion, FlowPropagator) else motion.simulator
+    resolved = []
+    for action in actions:
+        action = action.resolved(propagator.units).beside(simulator, state)
         action.require_fitting(state)
-        if isinstance(motion, FlowPropagator):
+        if simulator is None:
             require_masses_kept(action)
         elif isinstance(action, Change):
-            require_charges_read(action, motion.simulator)
+            require_charges_read(action, simulator)
         if isinstance(action, Change):
             streams = state.streams
             systems = enumerate(state.systems())
             state = State.collate([action.of([s]).apply(one) for s, one in systems])
             state.stream = streams
+        resolved.append(action)
     state = state.moved(state.positions, state.velocities)
     for action in resolved:
         if isinstance(action, Frozen):

@@ -1,6 +1,6 @@
 """Actions that are taken for some of the time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -10,6 +10,7 @@ from sciwm.core.state import State
 from sciwm.core.units import UnitSystem
 from sciwm.simulation.actions.action import Action, Force, Time, TimeWindow, numbers_of
 from sciwm.simulation.actions.schedule import TemperatureSchedule
+from sciwm.simulation.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class During(Action):
         found = super().resolved(units)
         inside = [one.resolved(units) for one in self.actions]
         return type(self)(found.begin, found.end, inside)
+
+    def beside(self, simulator: Simulator | None, state: State) -> Self:
+        return replace(self, actions=[one.beside(simulator, state) for one in self.actions])
 
     def require_fitting(self, state: State) -> None:
         for one in self.actions:

@@ -1,8 +1,10 @@
 """Forces from outside on chosen particles: constant, in a field, by springs, from walls."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ from sciwm.simulation.actions.action import (
     places,
     vectors,
 )
+from sciwm.simulation.simulator import FieldSimulator, Simulator
 from sciwm.simulation.velocities import sum_by_system
 
 
@@ -53,11 +56,44 @@ class ConstantForce(Force):
         return -(state.positions[where] * pull).sum((1, 2)), forces
 
 
+class OwnCharges:
+    """How a field pulls at charges that a simulator finds itself.
+
+    A stride begins where the one before ended, so that the last answer is remembered.
+    """
+
+    def __init__(self, simulator: FieldSimulator):
+        self._simulator = simulator
+        self._last: tuple[Tensor, int, Tensor, tuple[Tensor, Tensor]] | None = None
+
+    def act(self, state: State, field: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Force.act`.
+
+        Args:
+            field: (S, 3).
+        """
+        where, last = state.positions, self._last
+        if (
+            last is not None
+            and last[0] is where
+            and last[1] == where._version
+            and torch.equal(last[2], field)
+        ):
+            return last[3]
+        if not bool(field.any()):
+            return where.new_zeros(state.n_systems), torch.zeros_like(where)
+        energy, forces = self._simulator.field_response(state, field)
+        found = energy.to(where), forces.to(where)
+        self._last = where, where._version, field, found
+        return found
+
+
 @dataclass(frozen=True)
 class UniformField(Force):
-    """An electric field that is the same everywhere, on the charges that particles carry.
+    """An electric field that is the same everywhere, on charges.
 
-    E(t) = E cos(2π ν t + φ) from `begin` to `end`; the energy is -Σ q x·E.
+    E(t) = E cos(2π ν t + φ) from `begin` to `end`; the energy is -Σ q x·E. Where particles carry no charges,
+    as in molecules, it is what the simulator says of charges that it finds itself.
 
     Attributes:
         field: The three components of E, such as ["0.1 V/Å", 0, 0].
@@ -65,7 +101,8 @@ class UniformField(Force):
         phase: φ in radians.
         begin: When it is switched on.
         end: When it is switched off; none for never.
-        charges: One for each particle of a system; without it, those of the state. Molecules have none.
+        charges: One for each particle of a system; without it, those of the state, or the simulator's.
+        own: What the simulator says, where that is asked; found when a motion begins.
     """
 
     field: list[FieldSize]
@@ -74,9 +111,20 @@ class UniformField(Force):
     begin: Time = 0.0
     end: Time | None = None
     charges: list[Charge] | None = None
+    own: OwnCharges | None = dataclasses.field(
+        default=None, compare=False, metadata={"found": True}
+    )
 
     def __post_init__(self) -> None:
         require_vector("field", self.field)
+        if not (self.own is None or isinstance(self.own, OwnCharges)):
+            raise ValueError("`own` is found when a motion begins; leave it out")
+
+    def beside(self, simulator: Simulator | None, state: State) -> Self:
+        carried = self.charges is not None or bool(state.charges.any())
+        if carried or not getattr(simulator, "feels_fields", False):
+            return self
+        return dataclasses.replace(self, own=OwnCharges(cast(FieldSimulator, simulator)))
 
     def require_fitting(self, state: State) -> None:
         """Raises ValueError where it would act on nothing, or on others than it has charges for."""
@@ -86,12 +134,13 @@ class UniformField(Force):
                 f"UniformField is given {len(self.charges)} charges, but the systems have "
                 f"{counts.tolist()} particles; give one for each"
             )
-        if self.charges is None:
+        if self.charges is None and self.own is None:
             bare = sum_by_system(state.charges.abs(), state) == 0
             if bool(bare.any()):
                 raise ValueError(
                     f"UniformField acts on charges, and no particle of system {int(bare.nonzero()[0])} "
-                    "carries one; give it `charges`, one for each particle"
+                    "carries one; give it `charges`, one for each particle, or simulate by what finds "
+                    "charges itself: a model with a dipole, such as `organic`, or GFN2-xTB"
                 )
 
     def act(self, state: State, time: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -102,10 +151,12 @@ class UniformField(Force):
             on = on & (now < exact(self.end, state))
         turns = now * exact(0.0 if self.frequency is None else self.frequency, state)
         strength = (torch.cos(2 * math.pi * turns + phase) * on).to(state.positions)
+        field = strength[:, None] * vectors(self.field, state)
+        if self.own is not None:
+            return self.own.act(state, field)
         charges = state.charges
         if self.charges is not None:
             charges = vectors(self.charges, state).flatten()
-        field = strength[:, None] * vectors(self.field, state)
         forces = charges[:, None] * field[state.batch]
         return -sum_by_system((forces * state.positions).sum(-1), state), forces
 

@@ -135,7 +135,7 @@ class ElectronicStructure(Reference):
         """
         if stress and not bool(state.pbc.all()):
             raise ValueError("only systems that repeat in all three directions have a stress")
-        found = _sound(self.properties([state.frame(s) for s in range(state.n_systems)]))
+        found = sound(self.properties([state.frame(s) for s in range(state.n_systems)]))
 
         def tensor(values: object) -> torch.Tensor:
             return torch.as_tensor(np.asarray(values)).to(state.positions)
@@ -157,7 +157,7 @@ class ElectronicStructure(Reference):
         """
         self.require(names)
         frames = [state.frame(s) for s in range(state.n_systems)]
-        here = _sound(self.properties(frames))
+        here = sound(self.properties(frames))
         found: dict[str, np.ndarray] = {}
         for name in names:
             if name in MEASURED:
@@ -165,7 +165,7 @@ class ElectronicStructure(Reference):
                 whole = np.concatenate if name != "dipole" else np.stack
                 found[name] = whole(values)
                 continue
-            there = _sound(self._elsewhere(name, frames))
+            there = sound(self._elsewhere(name, frames))
             sign = -1 if name == "ionisation_energy" else 1
             pairs = zip(here, there, strict=True)
             found[name] = sign * np.array([one.energy - other.energy for one, other in pairs])
@@ -173,7 +173,7 @@ class ElectronicStructure(Reference):
 
     def properties(self, frames: Sequence[Frame]) -> list[Properties | SimulatorError]:
         """All that a calculation tells of each frame; where it failed, the failure instead."""
-        return self._computed(frames, self._settings)
+        return self._computed(frames, [self._settings] * len(frames))
 
     def close(self) -> None:
         """See `Reference`."""
@@ -181,19 +181,20 @@ class ElectronicStructure(Reference):
             worker.close()
 
     def _computed(
-        self, frames: Sequence[Frame], settings: Request
+        self, frames: Sequence[Frame], settings: Sequence[Request]
     ) -> list[Properties | SimulatorError]:
+        """As `properties`, with settings for each frame."""
         n = len(self._workers)
         if n == 1 or len(frames) == 1:
             only = self._workers[0]
-            return [self._compute(s, frame, settings, only) for s, frame in enumerate(frames)]
+            return [self._compute(s, frame, settings[s], only) for s, frame in enumerate(frames)]
         found: list[Properties | SimulatorError | None] = [None] * len(frames)
 
         # A system stays with its worker, where its wave function is: results do not depend on
         # which worker was quicker. The threads only wait.
         def share(k: int) -> None:
             for s in range(k, len(frames), n):
-                found[s] = self._compute(s, frames[s], settings, self._workers[k])
+                found[s] = self._compute(s, frames[s], settings[s], self._workers[k])
 
         with ThreadPoolExecutor(n) as pool:
             list(pool.map(share, range(min(n, len(frames)))))
@@ -202,7 +203,7 @@ class ElectronicStructure(Reference):
     def _elsewhere(self, name: str, frames: Sequence[Frame]) -> list[Properties | SimulatorError]:
         """The calculations that a property is the difference to."""
         if name == "solvation_energy":
-            return self._computed(frames, self._settings | {"solvent": None})
+            return self._computed(frames, [self._settings | {"solvent": None}] * len(frames))
         return self.properties([ionised(one, IONISED[name]) for one in frames])
 
     def _compute(
@@ -264,7 +265,8 @@ class ElectronicStructure(Reference):
         )
 
 
-def _sound(answers: list[Properties | SimulatorError]) -> list[Properties]:
+def sound(answers: list[Properties | SimulatorError]) -> list[Properties]:
+    """The answers, none of which may be a failure; the first one is raised."""
     found = []
     for answer in answers:
         if isinstance(answer, SimulatorError):

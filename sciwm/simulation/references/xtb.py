@@ -2,11 +2,17 @@
 
 from typing import ClassVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from sciwm.core.bounds import require_positive
 from sciwm.core.frame import Frame
 from sciwm.core.plausibility import require_plausible
-from sciwm.core.units import BOLTZMANN, HARTREE, MOLECULAR
-from sciwm.simulation.references.electronic_structure import ElectronicStructure, Program
+from sciwm.core.state import State
+from sciwm.core.units import BOHR, BOLTZMANN, HARTREE, MOLECULAR
+from sciwm.simulation.references.electronic_structure import ElectronicStructure, Program, sound
+from sciwm.simulation.simulator import require_no_period
 
 HEAVIEST = 86
 """The last element with parameters."""
@@ -47,6 +53,24 @@ class ExtendedTightBinding(ElectronicStructure):
             "solvent": solvent,
         }
         super().__init__(TBLITE, self.method, settings, workers, timeout)
+
+    feels_fields = True
+    """See `FieldSimulator`."""
+
+    def field_response(self, state: State, field: Tensor) -> tuple[Tensor, Tensor]:
+        """See `FieldSimulator`: what two calculations differ by.
+
+        Raises:
+            SimulatorError: As `evaluate`; also if a system repeats.
+        """
+        require_no_period(state)
+        frames = [state.frame(s) for s in range(state.n_systems)]
+        atomic = (field.double() * (BOHR / HARTREE)).tolist()
+        under = sound(self._computed(frames, [self._settings | {"field": one} for one in atomic]))
+        pairs = list(zip(under, sound(self.properties(frames)), strict=True))
+        energy = torch.tensor([one.energy - other.energy for one, other in pairs])
+        forces = np.concatenate([one.forces - other.forces for one, other in pairs])
+        return energy.to(state.positions), torch.as_tensor(forces).to(state.positions)
 
     def _limitation(self, frame: Frame) -> str:
         heaviest = frame.numbers.max()

@@ -13,13 +13,15 @@ class TightBinding:
         self._known = WaveFunctions()
 
     def answer(self, request: Request) -> Reply:
-        """See `Engine`; settings are `method`, `accuracy`, `electronic_temperature` and `solvent`.
+        """See `Engine`; settings are `method`, `accuracy`, `electronic_temperature` and `solvent`, and
+        perhaps an electric `field`, of Hartree per Bohr and charge.
 
         Where a system repeats, `lattice` and `periodic` say how.
         """
         import numpy as np
         from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
         from tblite.interface import Calculator
+        from tblite.library import ffi
 
         calculator, result = self._known.take(request) or (None, None)
         positions = np.array(request["positions"])
@@ -40,6 +42,8 @@ class TightBinding:
                 calculator.set("temperature", request["electronic_temperature"])
                 if request["solvent"] is not None:
                     calculator.add("alpb-solvation", request["solvent"])
+                if request.get("field") is not None:
+                    calculator.add("electric-field", ffi.new("double[]", request["field"]))
             else:
                 calculator.update(positions, lattice)
             result = calculator.singlepoint(result)
