@@ -28,7 +28,7 @@ from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import Budget, interval_of, round_of, search
-from sciwm.planning.trial import Trial, carry_out
+from sciwm.planning.trial import Trial, below_by_chance, carry_out, worse_by_chance
 from sciwm.simulation.actions import (
     Addition,
     ConstantForce,
@@ -573,6 +573,30 @@ class TestTrial:
             inside.append(((true.scores >= low) & (true.scores <= high)).mean())
         assert flags / 2000 <= 0.03
         assert np.mean(inside) == pytest.approx({8: 7 / 9, 20: 0.9}[trials], abs=0.02)
+
+    def test_runs_that_are_all_among_the_lower_ones_are_no_accident(self):
+        """None need be far below: four of four at the tenth part of twenty is what ranks tell."""
+        predicted = np.arange(20.0)
+        low = np.array([0.2, 1.1, 1.3, 1.7])
+        assert worse_by_chance(predicted, low) < 0.01
+        assert below_by_chance(predicted, low) > 0.02
+        assert worse_by_chance(predicted, np.array([1.1, 5.3, 9.7, 17.2])) > 0.2
+        # One that is far below is seen as before, and one alone has no ranks.
+        assert worse_by_chance(predicted, low[:1]) == below_by_chance(predicted, low[:1])
+        lost = np.array([-np.inf, -np.inf, 9.5, 18.5])
+        assert worse_by_chance(predicted, lost) < 0.1
+
+    def test_runs_within_a_wide_prediction_may_be_a_loophole_too(self):
+        """Of one world; where several differ by as much, what came is what some of them said."""
+        task = problem(TARGET)
+        found = search(task, [Nothing()])
+        wide = np.array([[-9.0, *np.linspace(0.0, 1.0, 19)]])
+        done = task.run(Nothing(), found.plan[None], range(4))
+        low = replace(done, scores=np.array([[-1.0, -2.0, -1.5, -1.2]]))
+        alone = replace(found, predicted=wide, null=np.array([-1.5]))
+        assert "all 4 runs of the true simulator are among the worst" in Trial(alone, low).loophole
+        apart = replace(alone, predicted=np.concatenate([wide, wide - 2.5]))
+        assert Trial(apart, low).loophole is None
 
     def test_an_error_that_costs_little_is_none(self):
         task = problem("maximize place")
