@@ -172,14 +172,14 @@ class Trial:
             else f"all {total} runs of the true simulator are among the worst that were predicted"
         )
         return (
-            f"{which}, and {share} of what the plan promised over random ones did not come: the world has a loophole "
-            "here. Train it on the true runs, or ask for less"
+            f"{which}, and {share} of what the plan promised over random ones did not come: the world has a "
+            "loophole here. Train it on the true runs, or ask for less"
         )
 
 
 def worse_by_chance(predicted: Array, runs: Array) -> float:
-    """How likely it is by chance that runs are so much worse than was predicted: some of them far below it, or
-    all of them among its lower ones (Mann & Whitney, Ann. Math. Stat. 18, 50 (1947)).
+    """How likely it is by chance that runs are so much worse than was predicted: some far below it, or all
+    among its lower ones (Mann & Whitney, Ann. Math. Stat. 18, 50 (1947)).
 
     The smaller chance of the two counts twice. One run or two tell no more by the second than by the first.
     """
