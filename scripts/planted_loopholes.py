@@ -3,9 +3,9 @@
 In each case a world is the true simulator but for one planted flaw, and a planner looks for the best return
 in it, which lies in the flaw. The plan is carried out in the true simulator, and must be flagged
 (`sciwm.planning.trial.Trial.loophole`). The same is done in a world without the flaw, which must not
-be. Two minutes on one core.
+be. Three minutes on one core.
 
-    python scripts/planted_loopholes.py [--seeds 5] [--json_file FILE]
+    python scripts/planted_loopholes.py [--seeds 10] [--json_file FILE]
 """
 
 import json
@@ -284,7 +284,7 @@ def compared(case: Case, seed: int, flawed: bool) -> Trial:
     return Trial(found, problem(start_of(case.places)).run(case.truth, found.plan[None], seeds))
 
 
-def main(seeds: int = 5, json_file: str | None = None) -> None:
+def main(seeds: int = 10, json_file: str | None = None) -> None:
     """Prints a row for each case.
 
     Args:
