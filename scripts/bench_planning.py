@@ -71,7 +71,11 @@ def judged(setting: Setting, plan: Array) -> float:
 
 
 def in_imagination(
-    setting: Setting, seed: int, folder: Path, library: ProtocolLibrary | None = None
+    setting: Setting,
+    seed: int,
+    folder: Path,
+    schedule: Schedule,
+    library: ProtocolLibrary | None = None,
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Steps so far, true return of the plan that was found, and what was predicted of it."""
     budget = Budget(seed=seed, **BUDGET)
@@ -79,7 +83,7 @@ def in_imagination(
     known = None if library is None else library.related_plans(problem)
     experience = [] if library is None else library.motions.of(problem, truth)
     for one in practise(
-        problem, truth, model, folder, PLANNER, budget, SCHEDULE, known, experience
+        problem, truth, model, folder, PLANNER, budget, schedule, known, experience
     ):
         if one.found is None:
             continue
@@ -97,7 +101,7 @@ def led(setting: Setting, policy: Policy) -> Array:
 
 
 def by_policy(
-    setting: Setting, seed: int, folder: Path
+    setting: Setting, seed: int, folder: Path, schedule: Schedule
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Steps so far, true return of the policy learned in imagination, and what was predicted of it."""
     budget = Budget(seed=seed, **BUDGET)
@@ -108,7 +112,7 @@ def by_policy(
         setting.untrained,
         folder,
         budget,
-        SCHEDULE,
+        schedule,
         LESSONS,
     ):
         low, high = one.interval
@@ -134,14 +138,14 @@ def best_policy(setting: Setting) -> float:
 
 
 def with_library(
-    task: str, seed: int, folder: Path
+    task: str, seed: int, folder: Path, schedule: Schedule
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """The second task, after a plan of the first proved itself in the true simulator and was kept."""
     first, second = setting_of(task), setting_of(task, **SECOND[task])
     library = ProtocolLibrary(folder / "protocols.json")
     library.path.unlink(missing_ok=True)
     budget = Budget(seed=seed, **BUDGET)
-    short = replace(SCHEDULE, rounds=2)
+    short = replace(schedule, rounds=2)
     *_, last = practise(
         first.problem, first.truth, first.untrained, folder / "first", PLANNER, budget, short
     )
@@ -150,7 +154,7 @@ def with_library(
     library.keep(first.problem, Trial(last.found, runs))
     for motion in sorted((folder / "first").glob("*.h5md")):
         library.motions.add(first.problem, first.truth, motion)
-    yield from in_imagination(second, seed, folder / "second", library)
+    yield from in_imagination(second, seed, folder / "second", schedule, library)
 
 
 def by_cross_entropy(
@@ -211,6 +215,7 @@ def main(
     folder: str = "runs/bench_planning",
     methods: str = "policy,imagination,cross entropy 16,cross entropy 64,PPO",
     second: bool = False,
+    worlds: int = SCHEDULE.members,
 ) -> None:
     """Prints a row for each task and method.
 
@@ -220,7 +225,9 @@ def main(
         methods: Which ways to learn are tried.
         second: Whether, instead, a second task like each is learned with a library of protocols and without;
             the best return known is that of a plan then.
+        worlds: That are learned, and planned or taught in together.
     """
+    schedule = replace(SCHEDULE, members=worlds)
     warnings.filterwarnings("ignore", message="no reference_energies")
     figures: dict[str, object] = {}
     for task in tasks.split(","):
@@ -239,10 +246,10 @@ def main(
         figures[f"{task}{'_second' * second}_returns"] = {"random": null, "best": best, **known}
         ways: dict[str, Callable[[int], Iterator[tuple[int, float, dict[str, float]]]]] = {
             "policy": lambda seed, s=setting, t=task: by_policy(
-                s, seed, Path(folder, "policy", t, str(seed))
+                s, seed, Path(folder, "policy", t, str(seed)), schedule
             ),
             "imagination": lambda seed, s=setting, t=task: in_imagination(
-                s, seed, Path(folder, t, str(seed))
+                s, seed, Path(folder, t, str(seed)), schedule
             ),
             **{
                 f"cross entropy {count}": lambda seed, s=setting, k=count: by_cross_entropy(
@@ -255,7 +262,7 @@ def main(
         wanted = methods.split(",")
         if second:
             ways["library"] = lambda seed, t=task: with_library(
-                t, seed, Path(folder, "library", t, str(seed))
+                t, seed, Path(folder, "library", t, str(seed)), schedule
             )
             wanted = ["imagination", "library"]
         for name in wanted:
