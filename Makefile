@@ -55,10 +55,10 @@ runs/polar/report.html: configs/polar.yaml | .venv/.done
 	$(BIN)/sciwm discover $<
 
 test: .venv/.done
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 quick: .venv/.done
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q -m "not crash and not database and not browser and not long"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q -m "not crash and not database and not browser and not long"
 
 # Times in archives are those of the last commit.
 dist: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
@@ -79,7 +79,7 @@ docs: .venv/.docs
 	touch $@
 
 lowest: .venv-lowest/.done
-	.venv-lowest/bin/pytest -q -n 2 -m "not long"
+	.venv-lowest/bin/pytest -q -n 2 --dist worksteal -m "not long"
 
 .venv-lowest/.done: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

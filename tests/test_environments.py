@@ -261,6 +261,13 @@ class TestPractice:
         assert len(store.of(task.problem, SoftenedCoulomb())) == 1
         assert store.of(task.problem, SoftenedCoulomb(0.4)) == []
         assert store.of(mixture().problem, task.truth) == []
+        charged = task.problem.start.moved(task.problem.start.positions)
+        charged.total_charge = charged.total_charge + 1
+        assert store.of(replace(task.problem, start=charged), task.truth) == []
+        fewer = replace(task.problem, always=[Removal([0])])
+        assert store.of(fewer, task.truth) == []
+        with pytest.raises(ValueError, match="particles of this problem are changed"):
+            store.add(fewer, task.truth, path)
         nameless = SimpleNamespace(units=task.truth.units)
         with pytest.raises(ValueError, match="no fingerprint"):
             store.of(task.problem, nameless)

@@ -10,9 +10,17 @@ import sciwm
 from sciwm.core.state import State
 from sciwm.core.units import MOLECULAR
 from sciwm.models.heads.charges import ChargeHead, DipoleHead
-from sciwm.simulation.actions import During, MassChange, UniformField, acted, actions_from
+from sciwm.simulation.actions import (
+    ChargeChange,
+    During,
+    Frozen,
+    MassChange,
+    UniformField,
+    acted,
+    actions_from,
+)
 from sciwm.simulation.learned import LearnedSimulator
-from sciwm.simulation.propagators import VelocityVerlet
+from sciwm.simulation.propagators import GHMC, Langevin, VelocityVerlet
 from sciwm.simulation.references.xtb import GFN2
 from sciwm.simulation.rollout import unroll
 from sciwm.simulation.simulator import SimulatorError
@@ -138,6 +146,13 @@ class TestMotion:
         motion, start = acted(VelocityVerlet(simulator, 0.1), state, field)
         list(unroll(motion, start, motion.start(start), 5))
         assert len(asked) == 6
+        # Also where energies count, and where particles are put back.
+        held = GHMC(VelocityVerlet(simulator, 0.1), 300.0, 0.1)
+        for motion, done in ((held, []), (Langevin(simulator, 0.1, 300.0, 0.1), [Frozen([0])])):
+            asked.clear()
+            moving, start = acted(motion, state, [*field, *done])
+            list(unroll(moving, start, moving.start(start), 5))
+            assert len(asked) == 6
 
     def test_charges_that_are_given_go_before(self):
         simulator, state = learned()
@@ -153,6 +168,28 @@ class TestMotion:
         assert "own" not in str(written)
         again, _ = acted(VelocityVerlet(simulator, 0.1), state, actions_from(written))
         assert again.parameters == motion.parameters
+
+    def test_it_is_asked_for_anew_by_each_motion(self):
+        simulator, state = learned()
+        motion, _ = acted(VelocityVerlet(simulator, 0.1), state, [UniformField([0.1, 0, 0])])
+        model = outcome_model(made_of=[ChargeHead(8)])
+        with pytest.raises(ValueError, match="a model with a dipole"):
+            acted(VelocityVerlet(LearnedSimulator(model), 0.1), shaken("H2O"), motion.actions)
+        charge, field = ChargeChange([0], 1.0), UniformField([0.1, 0, 0])
+        for order in ([charge, field], [field, charge]):
+            motion, _ = acted(VelocityVerlet(simulator, 0.1), state, order)
+            [kept] = [one for one in motion.actions if isinstance(one, UniformField)]
+            assert kept.own is None
+
+    def test_what_it_cannot_act_on_is_told_before_anything_moves(self):
+        simulator, state = learned()
+        mixed = State.collate([state, state])
+        mixed.charges[:9] = 0.1
+        with pytest.raises(ValueError, match="of system 1 none do"):
+            acted(VelocityVerlet(simulator, 0.1), mixed, [UniformField([0.1, 0, 0])])
+        state.pbc[:] = True
+        with pytest.raises(ValueError, match="in a system that repeats"):
+            acted(VelocityVerlet(simulator, 0.1), state, [UniformField([0.1, 0, 0])])
 
     def test_simulators_that_find_no_charges_say_so(self):
         model = outcome_model(made_of=[ChargeHead(8)])

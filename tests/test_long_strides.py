@@ -26,10 +26,13 @@ from sciwm.models.programs.flow_program import CompiledFlowMap
 from sciwm.models.statistics import survey
 from sciwm.simulation.actions import (
     ConstantForce,
+    During,
     Frozen,
     Kicked,
     MassChange,
     TemperatureSchedule,
+    UniformField,
+    Wall,
     acted,
 )
 from sciwm.simulation.actions import Trap as TrapAction
@@ -528,6 +531,49 @@ class TestActions:
         assert not end(*acted(motion, chain(), push), 5).work.any()
         motion = GHMC(VelocityVerlet(Springs(), 0.05), 1.0, 1.0)
         assert end(*acted(motion, chain(), push), 5).work.all()
+
+    def test_where_nothing_moves_nobody_works(self):
+        """The work on what does not change is what its energy fell by, whatever the error of the strides."""
+        walls = [
+            Wall([1.0, 0, 0], -1.0, 30.0),
+            Wall([-1.0, 0, 0], -1.0, 30.0),
+        ]
+        held = GHMC(VelocityVerlet(Trap(0.0), 0.4), 1.0, 1.0, seed=4)
+        motion, state = acted(held, trapped(50), walls)
+        there = end(motion, state, 60)
+        before, after = (sum(one.act(s, 0.0)[0] for one in walls) for s in (state, there))
+        assert (after - before).abs().max() > 0.1
+        assert torch.allclose(there.work, before - after, atol=1e-9)
+        # Kicks alone tell something else.
+        plain, state = acted(LangevinSplitting(held.motion, 1.0, 1.0, seed=4), trapped(50), walls)
+        there = end(plain, state, 60)
+        before, after = (sum(one.act(s, 0.0)[0] for one in walls) for s in (state, there))
+        assert (there.work - before + after).abs().max() > 0.1
+
+    def test_what_is_over_is_not_looked_at(self):
+        class Counted(ConstantForce):
+            asked = 0
+
+            def act(self, state, time):
+                Counted.asked += 1
+                return super().act(state, time)
+
+        push = Counted([0], [1.0, 0.0, 0.0])
+        held = GHMC(VelocityVerlet(Springs(), 0.05), 1.0, 1.0)
+        end(*acted(held, chain(), [During(10.0, 20.0, [push])]), 5)
+        assert Counted.asked == 0
+        end(*acted(held, chain(), [During(0.0, 20.0, [push])]), 5)
+        assert Counted.asked == 20
+
+    def test_energies_are_told_at_the_time_of_the_forces(self):
+        field = UniformField([1.0, 0, 0], frequency=0.21, charges=[1.0])
+        window = TimeWindow(field, 0.1, 1e9)
+        kicked = Kicked(VelocityVerlet(Trap(), 0.5), [window], still=True)
+        state, index = trapped(1), 20_000_001
+        exact = field.act(state, torch.tensor([(index + 0.5) * 0.5 - 0.1], dtype=torch.float64))[0]
+        assert torch.allclose(kicked.outer_energy(state, index), exact, atol=1e-12)
+        chosen = kicked.select([0])
+        assert torch.allclose(chosen.outer_energy(state, index), exact, atol=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from sciwm.planning.library import ProtocolLibrary
 from sciwm.planning.planners import CrossEntropy, PathIntegral, RandomSearch, Round, Tree
 from sciwm.planning.problem import Problem, measured_in
 from sciwm.planning.search import Budget, interval_of, round_of, search
-from sciwm.planning.trial import Trial, below_by_chance, carry_out, worse_by_chance
+from sciwm.planning.trial import Trial, below_by_chance, carry_out
 from sciwm.simulation.actions import (
     Addition,
     ConstantForce,
@@ -574,29 +574,39 @@ class TestTrial:
         assert flags / 2000 <= 0.03
         assert np.mean(inside) == pytest.approx({8: 7 / 9, 20: 0.9}[trials], abs=0.02)
 
-    def test_runs_that_are_all_among_the_lower_ones_are_no_accident(self):
+    def told(self, predicted, runs, luck=-1.5):
+        """Predicted and true runs as given."""
+        task = problem(TARGET)
+        found = search(task, [Nothing()], RandomSearch(population=2, rounds=1))
+        done = task.run(Nothing(), found.plan[None], range(len(runs)))
+        said = replace(found, predicted=np.atleast_2d(predicted), null=np.array([luck]))
+        return Trial(said, replace(done, scores=np.atleast_2d(runs)))
+
+    def test_runs_that_together_lie_low_are_no_accident(self):
         """None need be far below: four of four at the tenth part of twenty is what ranks tell."""
-        predicted = np.arange(20.0)
-        low = np.array([0.2, 1.1, 1.3, 1.7])
-        assert worse_by_chance(predicted, low) < 0.01
+        predicted, low = np.arange(20.0), np.array([0.2, 1.1, 1.3, 1.7])
+        assert self.told(predicted, low).chance < 0.01
         assert below_by_chance(predicted, low) > 0.02
-        assert worse_by_chance(predicted, np.array([1.1, 5.3, 9.7, 17.2])) > 0.2
-        # One that is far below is seen as before, and one alone has no ranks.
-        assert worse_by_chance(predicted, low[:1]) == below_by_chance(predicted, low[:1])
-        lost = np.array([-np.inf, -np.inf, 9.5, 18.5])
-        assert worse_by_chance(predicted, lost) < 0.1
+        assert self.told(predicted, np.array([1.1, 5.3, 9.7, 17.2])).chance > 0.2
+        # One alone has no ranks.
+        assert self.told(predicted, low[:1]).chance == below_by_chance(predicted, low[:1])
 
     def test_runs_within_a_wide_prediction_may_be_a_loophole_too(self):
         """Of one world; where several differ by as much, what came is what some of them said."""
-        task = problem(TARGET)
-        found = search(task, [Nothing()])
-        wide = np.array([[-9.0, *np.linspace(0.0, 1.0, 19)]])
-        done = task.run(Nothing(), found.plan[None], range(4))
-        low = replace(done, scores=np.array([[-1.0, -2.0, -1.5, -1.2]]))
-        alone = replace(found, predicted=wide, null=np.array([-1.5]))
-        assert "all 4 runs of the true simulator are among the worst" in Trial(alone, low).loophole
-        apart = replace(alone, predicted=np.concatenate([wide, wide - 2.5]))
-        assert Trial(apart, low).loophole is None
+        wide = np.array([-9.0, *np.linspace(0.0, 1.0, 19)])
+        low = np.array([-1.0, -2.0, -1.5, -1.2])
+        assert "the 4 runs of the true simulator lie lower" in self.told(wide, low).loophole
+        assert self.told(np.stack([wide, wide - 2.5]), low).loophole is None
+        # The mean was predicted by a mishap; what came is better.
+        worse = np.array([-100.0, *np.linspace(0.0, 1.0, 19)])
+        assert self.told(worse, np.array([-1.0, -1.1, -1.2, -1.3])).loophole is None
+
+    @pytest.mark.parametrize(
+        ("predicted", "runs"), [(9, 1), (4, 2), (4, 3), (8, 3), (2, 5), (8, 5)]
+    )
+    def test_runs_of_which_all_are_worse_are_flagged_though_few(self, predicted, runs):
+        said = np.linspace(9.0, 10.0, predicted)
+        assert self.told(said, np.linspace(0.0, 0.1, runs)).loophole is not None
 
     def test_an_error_that_costs_little_is_none(self):
         task = problem("maximize place")

@@ -25,9 +25,15 @@ class MotionStore:
         """Copies the file of a motion, as `carry_out` records it; one that is there already is left.
 
         Raises:
-            ValueError: If the simulator has no fingerprint, which tells it from all others.
+            ValueError: If the simulator has no fingerprint, which tells it from all others, or particles
+                change.
             OSError: If it cannot be read or copied.
         """
+        if problem.changes_particles:
+            raise ValueError(
+                "particles of this problem are changed, so that its motions are not of those it starts with; "
+                "learn from them where they are made"
+            )
         content = motion.read_bytes()
         place = self._place(problem, simulator)
         path = place / f"{hashlib.sha256(content).hexdigest()[:16]}.h5md"
@@ -41,8 +47,10 @@ class MotionStore:
         """Files of motions of the same particles in the same simulator.
 
         Raises:
-            ValueError: As in `add`.
+            ValueError: If the simulator has no fingerprint.
         """
+        if problem.changes_particles:
+            return []
         return sorted(self._place(problem, simulator).glob("*.h5md"))
 
     def _place(self, problem: Problem, simulator: Simulator) -> Path:
@@ -52,5 +60,7 @@ class MotionStore:
                 f"{type(simulator).__name__} has no fingerprint, by which its motions are told from those of "
                 "others; give it one"
             )
-        kind = f"{fingerprint} {simulator.units.name} {problem.start.numbers.tolist()}"
+        start = problem.start
+        who = [start[key].tolist() for key in ("numbers", "charges", "total_charge", "unpaired")]
+        kind = f"{fingerprint} {simulator.units.name} {who}"
         return self.folder / hashlib.sha256(kind.encode()).hexdigest()[:16]

@@ -100,7 +100,7 @@ def practise(
         known: (K, stages, size) plans that did well elsewhere: the first of them are carried out before any
             is drawn at random, and all of them are tried first in the first world.
         experience: Files of motions of the same particles in the true simulator, whatever was wanted of them
-            (see `MotionStore`): worlds learn from them too, and as many plans fewer are drawn at random.
+            (see `MotionStore`): worlds learn from them too, and as many plans fewer are carried out before.
         truth: The true simulator.
         untrained: A new model of a world.
         folder: For motions and models; made anew.

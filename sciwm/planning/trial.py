@@ -25,7 +25,7 @@ FEW = 0.1
 """The same where there are too few runs to be so sure."""
 
 RANKED = 3
-"""Runs from which on their ranks among the predicted ones tell something."""
+"""Runs from which on their ranks among the predicted ones tell more than how many are far below."""
 
 LOST = 0.1
 """Share of what a plan promised over random ones; less is an error of a number, and no loophole."""
@@ -131,20 +131,32 @@ class Trial:
 
     @property
     def chance(self) -> float:
-        """How likely so many true runs, or more, are worse than predicted by chance alone.
+        """How likely true runs are so much worse than predicted by chance alone.
 
-        Where some of the predicted runs failed, failures and returns are looked at apart, and the smaller
-        chance counts twice.
+        The smallest of several chances, which counts as often as there are of them.
+        """
+        chances = self._chances()
+        return min(1.0, len(chances) * min(chances))
+
+    def _chances(self) -> list[float]:
+        """That as many runs fail, if some of the predicted ones did; that as many are so far below; and, of
+        one world, that they lie as low among the predicted ones (Mann & Whitney, Ann. Math. Stat. 18, 50
+        (1947)).
+
+        Runs of several worlds are not alike, so that ranks among all of them say nothing.
         """
         predicted, runs = self.found.predicted.ravel(), self.realised.scores[0]
-        failing = float(np.isnan(predicted).mean())
-        if not failing:
-            return worse_by_chance(predicted, np.nan_to_num(runs, nan=-np.inf))
-        lost = int(np.isnan(runs).sum())
-        chances = [float(binom.sf(lost - 1, len(runs), failing))]
-        if lost < len(runs):
-            chances.append(worse_by_chance(predicted[~np.isnan(predicted)], self.scores))
-        return min(1.0, 2.0 * min(chances))
+        failing, chances = float(np.isnan(predicted).mean()), []
+        if failing:
+            lost = int(np.isnan(runs).sum())
+            chances.append(float(binom.sf(lost - 1, len(runs), failing)))
+            predicted, runs = predicted[~np.isnan(predicted)], self.scores
+        runs = np.nan_to_num(runs, nan=-np.inf)
+        if len(runs):
+            chances.append(below_by_chance(predicted, runs))
+        if len(runs) >= RANKED and len(self.found.predicted) == 1:
+            chances.append(float(mannwhitneyu(runs, predicted, alternative="less").pvalue))
+        return chances
 
     @property
     def loophole(self) -> str | None:
@@ -155,9 +167,11 @@ class Trial:
         """
         total = len(self.realised.scores[0])
         n = self.found.predicted.size
-        # One run or two cannot be less likely than all of them being worse.
-        least = 1 / comb(n + total, total)
+        # No runs can be less likely than all of them being worse.
+        least = len(self._chances()) / comb(n + total, total)
         if self.chance > max(SUSPICIOUS, min(least, FEW)):
+            return None
+        if self.gap <= 0:
             return None
         low, _ = self.found.interval
         worse = int((~(self.realised.scores[0] >= low)).sum())
@@ -169,25 +183,12 @@ class Trial:
         which = (
             f"{worse} of {total} runs of the true simulator are worse than the predicted interval"
             if worse
-            else f"all {total} runs of the true simulator are among the worst that were predicted"
+            else f"the {total} runs of the true simulator lie lower than was predicted"
         )
         return (
             f"{which}, and {share} of what the plan promised over random ones did not come: the world has a "
             "loophole here. Train it on the true runs, or ask for less"
         )
-
-
-def worse_by_chance(predicted: Array, runs: Array) -> float:
-    """How likely it is by chance that runs are so much worse than was predicted: some far below it, or all
-    among its lower ones (Mann & Whitney, Ann. Math. Stat. 18, 50 (1947)).
-
-    The smaller chance of the two counts twice. One run or two tell no more by the second than by the first.
-    """
-    below = below_by_chance(predicted, runs)
-    if len(runs) < RANKED:
-        return below
-    ranked = float(mannwhitneyu(runs, predicted, alternative="less").pvalue)
-    return min(1.0, 2.0 * min(below, ranked))
 
 
 def below_by_chance(predicted: Array, runs: Array) -> float:

@@ -144,8 +144,8 @@ class LearnedSimulator:
     def field_response(
         self, state: State, field: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `FieldSimulator`; by the dipole μ of the model: -μ·E, and its slopes. That the field makes a
-        dipole of its own is left out, which grows with its square."""
+        """See `FieldSimulator`; by the dipole μ of the model: -μ·E, and its slopes. The energy of
+        the dipole that the field makes is left out, which grows with its square."""
         model = self._written
         assert isinstance(model, OutcomeModel)
         require_no_period(state)

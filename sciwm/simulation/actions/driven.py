@@ -178,20 +178,23 @@ def acted(
         return propagator, state
     motion = innermost(propagator)
     simulator = None if isinstance(motion, FlowPropagator) else motion.simulator
-    resolved = []
-    for action in actions:
-        action = action.resolved(propagator.units).beside(simulator, state)
-        action.require_fitting(state)
+    resolved = [one.resolved(propagator.units) for one in actions]
+    for action in resolved:
         if simulator is None:
             require_masses_kept(action)
-        elif isinstance(action, Change):
-            require_charges_read(action, simulator)
         if isinstance(action, Change):
+            action.require_fitting(state)
+            if simulator is not None:
+                require_charges_read(action, simulator)
             streams = state.streams
             systems = enumerate(state.systems())
             state = State.collate([action.of([s]).apply(one) for s, one in systems])
             state.stream = streams
-        resolved.append(action)
+    # What is done all the time is done to those who are there then.
+    resolved = [one.beside(simulator, state) for one in resolved]
+    for action in resolved:
+        if not isinstance(action, Change):
+            action.require_fitting(state)
     state = state.moved(state.positions, state.velocities)
     for action in resolved:
         if isinstance(action, Frozen):

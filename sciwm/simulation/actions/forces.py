@@ -73,13 +73,10 @@ class OwnCharges:
             field: (S, 3).
         """
         where, last = state.positions, self._last
-        if (
-            last is not None
-            and last[0] is where
-            and last[1] == where._version
-            and torch.equal(last[2], field)
-        ):
-            return last[3]
+        if last is not None and last[1] == last[0]._version and torch.equal(last[2], field):
+            here = last[0] is where or torch.equal(last[0], where)
+            if here:
+                return last[3]
         if not bool(field.any()):
             return where.new_zeros(state.n_systems), torch.zeros_like(where)
         energy, forces = self._simulator.field_response(state, field)
@@ -123,7 +120,7 @@ class UniformField(Force):
     def beside(self, simulator: Simulator | None, state: State) -> Self:
         carried = self.charges is not None or bool(state.charges.any())
         if carried or not getattr(simulator, "feels_fields", False):
-            return self
+            return dataclasses.replace(self, own=None)
         return dataclasses.replace(self, own=OwnCharges(cast(FieldSimulator, simulator)))
 
     def require_fitting(self, state: State) -> None:
@@ -134,8 +131,18 @@ class UniformField(Force):
                 f"UniformField is given {len(self.charges)} charges, but the systems have "
                 f"{counts.tolist()} particles; give one for each"
             )
+        if self.own is not None and bool(state.pbc.any()):
+            raise ValueError(
+                "UniformField has nothing to act on in a system that repeats, whose own charges have no "
+                "dipole; give it `charges`, one for each particle"
+            )
         if self.charges is None and self.own is None:
             bare = sum_by_system(state.charges.abs(), state) == 0
+            if bool(bare.any()) and not bool(bare.all()):
+                raise ValueError(
+                    f"UniformField acts on charges, which the particles of some systems carry, and of system "
+                    f"{int(bare.nonzero()[0])} none do; simulate these apart"
+                )
             if bool(bare.any()):
                 raise ValueError(
                     f"UniformField acts on charges, and no particle of system {int(bare.nonzero()[0])} "

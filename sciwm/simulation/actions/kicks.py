@@ -65,14 +65,9 @@ class Kicked(Propagator):
 
     def outer_energy(self, state: State, index: int) -> Tensor:
         middle = (index + 0.5) * self.stride
-        total = self.inner.outer_energy(state, index) + state.work.new_zeros(state.n_systems)
-        for one in self._forces:
-            assert isinstance(one.action, Force)
-            led = torch.as_tensor(one.open(middle)).to(total.device)
-            since = torch.where(led, middle - torch.as_tensor(one.begin), 0.0)
-            energy = one.action.act(state, since.to(total) if since.dim() else float(since))[0]
-            total = total + torch.where(led, energy.to(total), 0.0)
-        return total
+        found = outer(self._forces, state, middle, middle)
+        inner = self.inner.outer_energy(state, index)
+        return inner + (state.positions.new_zeros(state.n_systems) if found is None else found[0])
 
     def select(self, keep: Sequence[int]) -> "Kicked":
         chosen = [
@@ -101,7 +96,7 @@ class Kicked(Propagator):
         mean = (state.velocities + 0.5 * gained).double()
         done = 0.5 * self.stride * sum_by_system((total.double() * mean).sum(-1), state)
         there = state.moved(state.positions, state.velocities + gained)
-        there.work = state.work + done
+        there.work = done + (state.work if "work" in state.fields else 0.0)
         return there
 
 
@@ -119,18 +114,29 @@ def outer_forces(
         time: Since the start of the run, or (S,) of each system.
         middle: Of the stride that the forces act in, which says what is done (see `During`).
     """
+    found = outer(windows, state, time, middle)
+    return None if found is None else found[1]
+
+
+def outer(
+    windows: Sequence[TimeWindow], state: State, time: float | Tensor, middle: float | Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """(S,) energies and the (A, 3) forces that derive from them; see `outer_forces`."""
     taken = [(one, one.open(middle)) for one in windows]
     taken = [(one, led) for one, led in taken if bool(torch.as_tensor(led).any())]
     if not taken:
         return None
+    energy = state.positions.new_zeros(state.n_systems)
     total = torch.zeros_like(state.positions)
     for one, led in taken:
         assert isinstance(one.action, Force)
         if isinstance(led, Tensor):
             since = torch.where(led, time - one.begin, 0.0)
-            acting = one.action.act(state, since.to(state.positions.device))[1]
-            there = led.to(state.batch.device)[state.batch]
-            total = total + torch.where(there[:, None], acting, 0.0)
+            stored, acting = one.action.act(state, since.to(state.positions.device))
+            there = led.to(state.batch.device)
+            energy = energy + torch.where(there, stored, 0.0)
+            total = total + torch.where(there[state.batch][:, None], acting, 0.0)
         else:
-            total = total + one.action.act(state, time - one.begin)[1]
-    return state.within_dimensions(total)
+            stored, acting = one.action.act(state, time - one.begin)
+            energy, total = energy + stored, total + acting
+    return energy, state.within_dimensions(total)

@@ -74,12 +74,11 @@ class GHMC(Splitting):
     ) -> tuple[State, Evaluation | None]:
         assert evaluation is not None
         state = self._disturbed(state, 2 * index)
+        outer = self.motion.outer_energy(state, index)
         moved, after = self.motion.advance(state, evaluation, index)
         assert after is not None
-        rise = after.energy - evaluation.energy
-        rise = (
-            rise + self.motion.outer_energy(moved, index) - self.motion.outer_energy(state, index)
-        )
+        fallen = outer - self.motion.outer_energy(moved, index)
+        rise = after.energy - evaluation.energy - fallen
         rise = rise + kinetic_energy(moved, self.units) - kinetic_energy(state, self.units)
         thermal = self.units.boltzmann * temperature_of_systems(self.temperature, state)
         probability = (-rise / thermal.to(rise)).exp().clamp(max=1.0).nan_to_num(0.0)
@@ -88,18 +87,18 @@ class GHMC(Splitting):
         self.score.accepted += float(probability.sum())
         if not bool(chosen.all()):
             taken = chosen[state.batch][:, None]
-            work = torch.where(chosen, moved.work, state.work) if "work" in state.fields else None
             moved = state.moved(
                 torch.where(taken, moved.positions, state.positions),
                 torch.where(taken, moved.velocities, -state.velocities),
             )
-            if work is not None:
-                moved.work = work
             after = Evaluation(
                 torch.where(chosen, after.energy, evaluation.energy),
                 torch.where(taken, after.forces, evaluation.forces.to(after.forces)),
                 force_error=_of_taken(chosen[state.batch], after, evaluation),
             )
+        if "work" in state.fields:
+            # What the kicks did holds the error of the stride, which is accepted or refused, and is no work.
+            moved.work = state.work + torch.where(chosen, fallen, 0.0)
         return self._disturbed(moved, 2 * index + 1), after
 
     def _draws(self, index: int, state: State) -> Tensor:

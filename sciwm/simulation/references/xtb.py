@@ -68,9 +68,11 @@ class ExtendedTightBinding(ElectronicStructure):
         atomic = (field.double() * (BOHR / HARTREE)).tolist()
         under = sound(self._computed(frames, [self._settings | {"field": one} for one in atomic]))
         pairs = list(zip(under, sound(self.properties(frames)), strict=True))
-        energy = torch.tensor([one.energy - other.energy for one, other in pairs])
+        energy = torch.tensor(
+            [one.energy - other.energy for one, other in pairs], dtype=torch.float64
+        )
         forces = np.concatenate([one.forces - other.forces for one, other in pairs])
-        return energy.to(state.positions), torch.as_tensor(forces).to(state.positions)
+        return energy.to(state.positions.device), torch.as_tensor(forces).to(state.positions)
 
     def _limitation(self, frame: Frame) -> str:
         heaviest = frame.numbers.max()
