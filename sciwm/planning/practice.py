@@ -17,7 +17,7 @@ from sciwm.data.h5md import H5MDFile, H5MDWriter
 from sciwm.data.modules import FrameData
 from sciwm.models import archive
 from sciwm.models.dynamics.potential import Potential
-from sciwm.planning.planners.planner import Planner, best_of, drawn
+from sciwm.planning.planners.planner import Planner, drawn
 from sciwm.planning.problem import Problem, Returns
 from sciwm.planning.search import EXECUTION, Budget, Found, search
 from sciwm.planning.trial import carry_out
@@ -32,8 +32,9 @@ HELD_BACK = 4
 FIRST_PLANS = 1_000_000
 """Sets the plans before a search apart from those of its rounds."""
 
-KNOWN = 8
-"""Best plans of one world that are tried first in the next."""
+ROUND = 1_000_003
+"""Sets the random numbers of a search apart from those of the one before, so that what one did not find the
+next may."""
 
 VALIDATED = 200
 """Steps of training from one look at held-back motions to the next."""
@@ -126,8 +127,10 @@ def practise(
             )
             # What is new lies where no world was trained yet.
             daring = replace(problem, daring=True)
-            found = search(daring, worlds, planner, budget, known=known)
-            plan, known = found.plan, best_of(found.rounds, KNOWN)
+            anew = replace(budget, seed=budget.seed + number * ROUND)
+            found = search(daring, worlds, planner, anew, known=known)
+            # One only: with several that are alike a planner would look nowhere else.
+            plan, known = found.plan, found.plan[None]
         motions.append(folder / f"true{number}.h5md")
         realised = carry_out(problem, truth, plan, [seed], motions[-1])
         steps += realised.steps
