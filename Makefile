@@ -54,11 +54,14 @@ runs/polar/report.html: configs/polar.yaml | .venv/.done
 	-$(BIN)/sciwm compile organic
 	$(BIN)/sciwm discover $<
 
+# One more worker than cores: many tests wait for processes that they start or kill.
+WORKERS ?= 3
+
 test: .venv/.done
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 quick: .venv/.done
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q -m "not crash and not database and not browser and not long"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q -m "not crash and not database and not browser and not long"
 
 # Times in archives are those of the last commit.
 dist: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
@@ -79,7 +82,7 @@ docs: .venv/.docs
 	touch $@
 
 lowest: .venv-lowest/.done
-	.venv-lowest/bin/pytest -q -n 2 --dist worksteal -m "not long"
+	.venv-lowest/bin/pytest -q -n $(WORKERS) --dist worksteal -m "not long"
 
 .venv-lowest/.done: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

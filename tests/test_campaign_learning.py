@@ -74,7 +74,7 @@ def job(molecules, worlds) -> Path:
         "learning": {
             "replay": [str(molecules / "many" / "molecules.h5md")],
             "kept": [str(molecules / "kept" / "molecules.h5md")],
-            "seconds": 6,
+            "seconds": 3,
             "every": ROUNDS - 1,
         },
         "proposers": [

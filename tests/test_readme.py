@@ -23,8 +23,8 @@ RUN = "<!-- run -->\n"
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 
 BUDGETS = {
-    "train mine.h5md": "train mine.h5md --task.cpu_seconds 12 --task.compiled false",
-    "--task.cpu_seconds 600": "--task.cpu_seconds 4",
+    "train mine.h5md": "train mine.h5md --task.cpu_seconds 8 --task.compiled false",
+    "--task.cpu_seconds 600": "--task.cpu_seconds 2",
     "discover configs/quinones.yaml": "discover configs/quinones.yaml --plan.calls 4 --plan.start 4",
     "10ps": "20fs",
     "250fs": "30fs",

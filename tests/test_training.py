@@ -119,7 +119,7 @@ def test_compiled_training_has_the_losses_of_plain_training(labelled, tmp_path):
     plain, built = logged("plain"), logged("built", compiled=True)
     assert len(plain) == 6
     assert plain == pytest.approx(built, rel=1e-3)
-    heavier = logged("heavier", compiled=True, energy_weight=50.0)
+    heavier = logged("heavier", energy_weight=50.0)
     assert heavier[0] != pytest.approx(built[0], rel=1e-2)
     # What is written down at the third step is the loss of the third step.
     assert logged("seldom", every=3) == pytest.approx(plain[2::3], rel=1e-6)
