@@ -116,25 +116,31 @@ def lj(folder: Path) -> tuple[str, tuple[Condition, ...]]:
         )
         for name, (_, temperature) in LJ_STATES.items()
     )
+    if not data.is_file():
+        lj_frames(data, folder)
     if not (run / "model.pt").is_file():
-        law = lennard_jones(1.0, 1.0, 2.5, REDUCED)
-        with H5MDWriter(data, units=REDUCED) as writer:
-            for name, (density, temperature) in LJ_STATES.items():
-                frame = crystal(density, 216 if name == "fluid" else 256)
-                with H5MDWriter(folder / f"{name}.h5md", units=REDUCED) as first:
-                    first.append(frame, name)
-                start = State.from_frame(frame)
-                for number, hot in enumerate((temperature, 1.5 * temperature)):
-                    state = maxwell_boltzmann(start, hot, REDUCED, number)
-                    langevin = Langevin(law, 0.004, hot, 1.0, number)
-                    melted = Rollout(langevin, every=500).run(state, 1000).state
-                    found = Rollout(langevin, every=25).run(melted, 1500).frames[0]
-                    for frame in found:
-                        writer.append(frame, f"{name}{number}")
         trained(run, data, "--data.stress", "false", "--task.init_args.stress_weight", "0",
                 "--task.init_args.model.init_args.encoder.cutoff", "2.0",
+                "--task.init_args.model.init_args.repulsion", "false",
                 "--task.init_args.model.init_args.unit_system", "reduced")  # fmt: skip
     return str(run), conditions
+
+
+def lj_frames(data: Path, folder: Path) -> None:
+    """Writes a start of every state, and frames of it and of hotter ones to learn from."""
+    law = lennard_jones(1.0, 1.0, 2.5, REDUCED)
+    with H5MDWriter(data, units=REDUCED) as writer:
+        for name, (density, temperature) in LJ_STATES.items():
+            frame = crystal(density, 216 if name == "fluid" else 256)
+            with H5MDWriter(folder / f"{name}.h5md", units=REDUCED) as first:
+                first.append(frame, name)
+            start = State.from_frame(frame)
+            for number, hot in enumerate((temperature, 1.5 * temperature)):
+                state = maxwell_boltzmann(start, hot, REDUCED, number)
+                langevin = Langevin(law, 0.004, hot, 1.0, number)
+                melted = Rollout(langevin, every=500).run(state, 1000).state
+                for one in Rollout(langevin, every=25).run(melted, 1500).frames[0]:
+                    writer.append(one, f"{name}{number}")
 
 
 def silicon(folder: Path) -> tuple[str, tuple[Condition, ...]]:
