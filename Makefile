@@ -8,6 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/ethanol
+CHEAP := runs/ethanol_cheap
 TRUE := datasets/ethanol_xtb/ethanol_nve.h5md
 # Molecules are small: a second thread would spend more time waiting than computing.
 export OMP_NUM_THREADS ?= 1
@@ -45,8 +46,18 @@ $(RUN)/imagined.h5md: $(RUN)/check.json $(TRUE)
 	rm -f $@ $@.checkpoint.npz
 	$(BIN)/sciwm simulate $(RUN) $(TRUE) 1ps --frames 0 --dt 0.5fs --every 2 --out $@
 
-$(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md
-	$(BIN)/sciwm report $(RUN) --true $(TRUE) --imagined $(RUN)/imagined.h5md
+$(CHEAP)/model.pt: configs/ethanol_cheap.yaml $(RUN)/train.h5md | .venv/.done
+	test ! -f $@ || rm -rf $@ $(CHEAP)/checkpoints $(CHEAP)/log
+	$(BIN)/sciwm train configs/ethanol_cheap.yaml
+
+# The same motion by strides six times as long as those above.
+$(RUN)/strides.h5md: $(RUN)/check.json $(CHEAP)/model.pt $(TRUE)
+	rm -f $@ $@.checkpoint.npz
+	$(BIN)/sciwm simulate $(RUN) $(TRUE) 999fs --frames 0 --dt 3fs --every 1 --out $@ \
+		--cheap $(CHEAP) --cheap_steps 6
+
+$(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md $(RUN)/strides.h5md
+	$(BIN)/sciwm report $(RUN) --true $(TRUE) --imagined $(RUN)/imagined.h5md --strides $(RUN)/strides.h5md
 
 # An interrupted campaign is continued; one whose job has changed starts anew.
 runs/polar/report.html: configs/polar.yaml | .venv/.done

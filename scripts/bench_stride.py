@@ -60,8 +60,25 @@ from sciwm.simulation.velocities import kinetic_energy, maxwell_boltzmann
 Figures = dict[str, dict[str, Any]]
 Ways = dict[str, tuple[World, dict[str, Any]]]
 
+CHEAP = (
+    "--data.init_args.frames",
+    "::40",
+    "--data.init_args.valid",
+    200,
+    "--data.init_args.split",
+    "trajectory",
+    "--task.init_args.cpu_seconds",
+    150,
+    "--task.init_args.compiled",
+    "true",
+)
+"""How the small force field learns from the motion, and for longer than in its job."""
+
 BINS = 60
 ROUNDS, TIMED_STRIDES = 5, 100
+
+LONGER = 5
+"""Times longer than the truth a map moves matter in a box."""
 
 
 def main(
@@ -104,7 +121,7 @@ def main(
     for stride in setup.strides:
         ways[f"map, {stride:g}{unit}"] = flow, {"dt": stride}
     if setup.molecule:
-        cheap = learned("ethanol_cheap", motion, folder).simulator()
+        cheap = learned("ethanol_cheap", motion, folder, *CHEAP).simulator()
         for dt, ghmc in ((2.0, False), (4.0, False), (4.0, True), (8.0, True)):
             within = {"dt": dt, "cheap": cheap, "cheap_steps": round(2 * dt)}
             name = f"{'GHMC on ' * ghmc}RESPA, {dt:g} fs"
@@ -241,14 +258,17 @@ def averages(
     """Heat and distributions of every way in one condition."""
     figures: Figures = {}
     truth: list[list[Frame]] = []
-    units = next(iter(ways.values()))[0].units
+    truth_world = next(iter(ways.values()))[0]
+    units = truth_world.units
     kelvin = condition.temperature
     apart = setup.strides[1]
     for name, (world, options) in ways.items():
         if setup.friction is not None:
             options = options | {"friction": setup.friction}
         propagator = MotionSettings(temperature=kelvin, seed=1, **options).propagator(world.mover())
-        steps = round(duration / propagator.stride)
+        # Long waves are few, and tell their temperature only in time.
+        longer = LONGER if world is not truth_world and not setup.molecule else 1
+        steps = round(longer * duration / propagator.stride)
         state = maxwell_boltzmann(start, kelvin, units, 1)
         found = Rollout(propagator, every=max(round(apart / propagator.stride), 1)).run(
             state, steps

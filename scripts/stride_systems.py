@@ -120,6 +120,7 @@ def lj(folder: Path) -> tuple[str, tuple[Condition, ...]]:
         lj_frames(data, folder)
     if not (run / "model.pt").is_file():
         trained(run, data, "--data.stress", "false", "--task.init_args.stress_weight", "0",
+                "--data.init_args.valid", "0.1", "--data.init_args.split", "time",
                 "--task.init_args.model.init_args.encoder.cutoff", "2.0",
                 "--task.init_args.model.init_args.repulsion", "false",
                 "--task.init_args.model.init_args.unit_system", "reduced")  # fmt: skip
@@ -152,9 +153,8 @@ def silicon(folder: Path) -> tuple[str, tuple[Condition, ...]]:
         trained(run, data)
     write(start, make_supercell(bulk("Si", a=5.469, cubic=True), 3 * np.eye(3)))
     melt = folder / "melt.h5md"
-    if not melt.is_file():
-        simulated(str(run), str(start), "4ps", "--temperature", "3400K", "--dt", "1fs", "--every",
-                  "4000", "--copies", "3", "--out", str(melt))  # fmt: skip
+    simulated(str(run), str(start), "4ps", "--temperature", "3400K", "--dt", "1fs", "--every", "4000",
+              "--copies", "3", "--out", str(melt))  # fmt: skip
     return str(run), (
         Condition("solid", 500.0, str(start), ("--copies", "3"), "1ps"),
         Condition("liquid", 2500.0, str(melt), (), "2ps", liquid=True),
@@ -164,8 +164,8 @@ def silicon(folder: Path) -> tuple[str, tuple[Condition, ...]]:
 SETUPS = {
     "ethanol": Setup(ethanol, 0.5, 2, 8, 32, "6ps", 16, torsion=(0, 1, 2, 8)),
     "acac": Setup(acac, 0.5, 2, 8, 20, "6ps", 16, torsion=(7, 0, 1, 2)),
-    "lj": Setup(lj, 0.004, 5, 3, 2, "20", 3, friction=1.0, cutoff=2.0),
-    "silicon": Setup(silicon, 1.0, 5, 3, 2, "6ps", 3, friction=0.005),
+    "lj": Setup(lj, 0.004, 5, 3, 2, "12", 3, friction=1.0, cutoff=2.0),
+    "silicon": Setup(silicon, 1.0, 5, 3, 2, "3ps", 3, friction=0.005),
 }
 
 

@@ -341,6 +341,24 @@ def test_the_page_holds_every_picture(report):
     assert anatomy.broken_pictures() == []
 
 
+def test_long_strides_lie_beside_the_truth(run, report, tmp_path, capsys):
+    out, made = tmp_path / "page.html", str(run / "strides.h5md")
+    cheap = ["--cheap", str(run), "--cheap_steps", "4", "--dt", "2fs", "--every", "1"]
+    assert (
+        main(["simulate", str(run), str(TRUE), "100fs", "--frames", "0", "--out", made, *cheap])
+        == 0
+    )
+    command = ["report", str(run), "--strides", made, "--out", str(out)]
+    assert main(command) == 2
+    assert "--true" in capsys.readouterr().err
+    assert main([*command, "--true", str(TRUE)]) == 0
+    anatomy = Anatomy(out.read_text())
+    assert (anatomy.faults, anatomy.outside, anatomy.broken_pictures()) == ([], [], [])
+    # Paths, parting and energy beside those of the page without any motion.
+    assert len(anatomy.pictures) == 5 + 3
+    assert "They are of 2 fs, by RESPA." in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("fault", "sign"),
     [

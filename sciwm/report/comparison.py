@@ -39,6 +39,15 @@ def read_motion(path: str) -> Motion:
         return Motion.from_trajectory(file.trajectories[0], file.units)
 
 
+def read_stride(path: str) -> tuple[str, float] | None:
+    """What moved the systems of an H5MD file and how far at once; None where the file does not say."""
+    with H5MDFile(path) as file:
+        found = file.parameters
+    if not {"integrator", "dt"} <= found.keys():
+        return None
+    return str(found["integrator"]), float(found["dt"])
+
+
 @dataclass(frozen=True, eq=False)
 class MotionComparison:
     """Two motions of the same particles, frame by frame at the same times.

@@ -33,7 +33,30 @@ def imagined_beside_true(sheet: Page, comparison: MotionComparison) -> None:
                 "compared, not their paths."
             )
         )
-    parts += _animation(sheet, {"true": comparison.true, "imagined": comparison.imagined})
+    parts += _films_and_paths(sheet, comparison)
+    if comparison.same_start and comparison.parted:
+        parts.append(page.note(CHAOS))
+    sheet.section("Imagined and true motion", *parts)
+
+
+def strides_beside_true(
+    sheet: Page, comparison: MotionComparison, stride: tuple[str, float] | None
+) -> None:
+    """Adds the section on a motion by long strides: films, paths, and the statistics of both.
+
+    Args:
+        stride: What moved the system and how far at once, where that is known.
+    """
+    said = "Here the system was moved by long strides, each of which asks the world once."
+    if stride is not None:
+        how, long = stride
+        said += f" They are of {quantity(long, comparison.true.units.time)}, by {how}."
+    parts = [page.paragraph(said), *_films_and_paths(sheet, comparison)]
+    sheet.section("Long strides and true motion", *parts, *_statistics(comparison))
+
+
+def _films_and_paths(sheet: Page, comparison: MotionComparison) -> list[str]:
+    parts = _animation(sheet, {"true": comparison.true, "imagined": comparison.imagined})
     if comparison.same_start:
         if comparison.coordinates:
             parts.append(
@@ -46,9 +69,7 @@ def imagined_beside_true(sheet: Page, comparison: MotionComparison) -> None:
                 )
             )
         parts.append(page.figures([page.figure(drawn.parting(comparison), _parting(comparison))]))
-        if comparison.parted:
-            parts.append(page.note(CHAOS))
-    sheet.section("Imagined and true motion", *parts)
+    return parts
 
 
 def _parting(comparison: MotionComparison) -> str:
@@ -68,6 +89,12 @@ def _parting(comparison: MotionComparison) -> str:
 
 def statistics(sheet: Page, comparison: MotionComparison) -> None:
     """Adds the section with what does not depend on a single path: spectra, distributions."""
+    parts = _statistics(comparison)
+    if parts:
+        sheet.section("Statistics of the motion", *parts)
+
+
+def _statistics(comparison: MotionComparison) -> list[str]:
     shown = []
     if comparison.spectra:
         x = comparison.spectra["true"].x
@@ -101,8 +128,7 @@ def statistics(sheet: Page, comparison: MotionComparison) -> None:
                 "frames resemble each other. Values two or three errors apart are a real difference."
             )
         )
-    if parts:
-        sheet.section("Statistics of the motion", *parts)
+    return parts
 
 
 def imagined_alone(sheet: Page, motion: Motion) -> None:

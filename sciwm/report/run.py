@@ -4,8 +4,13 @@ from pathlib import Path
 
 from sciwm import __version__
 from sciwm.report import page
-from sciwm.report.comparison import MotionComparison, read_motion
-from sciwm.report.motion_sections import imagined_alone, imagined_beside_true, statistics
+from sciwm.report.comparison import MotionComparison, read_motion, read_stride
+from sciwm.report.motion_sections import (
+    imagined_alone,
+    imagined_beside_true,
+    statistics,
+    strides_beside_true,
+)
 from sciwm.report.numerals import plain, quantity
 from sciwm.report.overview import overview
 from sciwm.report.page import Page
@@ -14,7 +19,11 @@ from sciwm.report.record_sections import checks, errors, training
 
 
 def write_report(
-    run: str, target: Path, true: str | None = None, imagined: str | None = None
+    run: str,
+    target: Path,
+    true: str | None = None,
+    imagined: str | None = None,
+    strides: str | None = None,
 ) -> list[Path]:
     """Writes the page of a finished run and, for a molecule compared with the truth, its picture.
 
@@ -25,19 +34,23 @@ def write_report(
         target: The page.
         true: H5MD file of a reference trajectory.
         imagined: H5MD file of one that the model made.
+        strides: H5MD file of one by long strides, which is compared with the true one likewise.
 
     Returns:
         The files written, the page last.
 
     Raises:
         FileNotFoundError: If there is no finished run, or a file is missing.
-        ValueError: If the two trajectories cannot be compared.
+        ValueError: If two trajectories cannot be compared.
     """
     record = RunRecord.of(run)
     motion = None if imagined is None else read_motion(imagined)
     comparison = None
     if true is not None and motion is not None:
         comparison = MotionComparison.of(read_motion(true), motion)
+    moved = None
+    if true is not None and strides is not None:
+        moved = MotionComparison.of(read_motion(true), read_motion(strides))
     sheet = Page(
         f"What the run {record.folder.name} learned",
         f"{type(record.model).__name__} of {record.parameters:,} parameters, sciwm {__version__}",
@@ -48,6 +61,8 @@ def write_report(
         statistics(sheet, comparison)
     elif motion is not None:
         imagined_alone(sheet, motion)
+    if moved is not None and strides is not None:
+        strides_beside_true(sheet, moved, read_stride(strides))
     errors(sheet, record)
     checks(sheet, record)
     training(sheet, record)
