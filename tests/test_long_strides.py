@@ -22,7 +22,8 @@ from sciwm.evaluation.checks.flow import conservation_checks, symmetry_checks
 from sciwm.interfaces.motion import MotionSettings
 from sciwm.models import FlowMap, MotionEncoder, archive
 from sciwm.models.archive import Archive
-from sciwm.models.programs.flow_program import CompiledFlowMap
+from sciwm.models.dynamics.stride_map import MotionScales
+from sciwm.models.programs.stride_program import CompiledStrideMap
 from sciwm.models.statistics import survey
 from sciwm.simulation.actions import (
     ConstantForce,
@@ -279,7 +280,7 @@ def test_the_domain_is_watched_in_every_long_stride():
     """Though frames are far apart; an untrained map lets particles collide at once."""
     found = []
     for watched in (True, False):
-        flow = FlowPropagator(CompiledFlowMap(known_map(), None), 0.5)
+        flow = FlowPropagator(CompiledStrideMap(known_map(), None), 0.5)
         flow.always_watched = watched
         found.append(Rollout(flow, every=10).run(chain(5), 10))
     assert "training came no nearer" in found[0].reasons[0]
@@ -337,7 +338,7 @@ def known_map(seed=0, periodic=False, dtype=torch.float64):
         frames = [chain(5, seed=k).frame(0) for k in range(6)]
         model.adapt(survey(frames, model.cutoff, REDUCED, None))
         ones = np.full(119, 0.5)
-        model.measure((0.1, 0.8), ones, 3 * ones, ones, ones)
+        model.measure(MotionScales((0.1, 0.8), ones, 3 * ones, ones, ones, 0.25))
     finally:
         torch.set_default_dtype(default)
     return model.to(dtype).eval()
@@ -390,7 +391,7 @@ class TestFlowMap:
         frame = chain(5).frame(0).with_(cell=9.0 * np.eye(3), pbc=np.full(3, True))
         images = 9.0 * np.array([[1, 0, -2]] * 2 + [[0, 1, 0]] * 3)
         far = frame.with_(positions=frame.positions + images)
-        flow = FlowPropagator(CompiledFlowMap(model, None), 0.5)
+        flow = FlowPropagator(CompiledStrideMap(model, None), 0.5)
         ends = [end(flow, State.from_frame(one, torch.float64), 3) for one in (frame, far)]
         assert torch.allclose(ends[0].velocities, ends[1].velocities, atol=1e-10)
         moved = [torch.from_numpy(one.positions) for one in (frame, far)]
@@ -404,7 +405,7 @@ class TestFlowMap:
             velocities=np.full((1, 3), 0.2), masses=np.ones(1),
         )  # fmt: skip
         state = end(
-            FlowPropagator(CompiledFlowMap(model, None), 0.5),
+            FlowPropagator(CompiledStrideMap(model, None), 0.5),
             State.from_frame(one, torch.float64),
             4,
         )
@@ -428,7 +429,7 @@ class TestFlowMap:
     @pytest.mark.parametrize("stride", [0.05, 0.25, 0.9])
     def test_strides_that_were_never_trained_are_refused(self, stride):
         with pytest.raises(ValueError, match=r"never trained; .* multiples of 0\.1 up to 0\.8"):
-            FlowPropagator(CompiledFlowMap(known_map(), None), stride)
+            FlowPropagator(CompiledStrideMap(known_map(), None), stride)
 
     def test_particles_faster_than_any_in_training_are_flagged(self):
         model = known_map()
@@ -442,7 +443,7 @@ class TestFlowMap:
         model = known_map(dtype=torch.float32)
         archive.save(Archive(model), tmp_path / "model.pt")
         again = archive.load(tmp_path / "model.pt").model
-        flows = [FlowPropagator(CompiledFlowMap(one, None), 0.5) for one in (model, again)]
+        flows = [FlowPropagator(CompiledStrideMap(one, None), 0.5) for one in (model, again)]
         one, other = (end(flow, chain(5), 3) for flow in flows)
         assert torch.equal(one.positions, other.positions)
 
@@ -453,7 +454,7 @@ class TestFlowMap:
             world.energy(chain(5))
 
     def test_pressures_and_metropolis_steps_are_refused(self):
-        flow = CompiledFlowMap(known_map(), None)
+        flow = CompiledStrideMap(known_map(), None)
         with pytest.raises(ValueError, match="no forces"):
             MotionSettings(temperature=1.0, pressure=1.0).propagator(flow)
         with pytest.raises(ValueError, match="langevin"):
@@ -469,7 +470,7 @@ class TestActions:
         model = known_map()
         for name in ("strays", "gains"):
             getattr(model, name).zero_()
-        return FlowPropagator(CompiledFlowMap(model, None), 0.5)
+        return FlowPropagator(CompiledStrideMap(model, None), 0.5)
 
     def test_a_force_on_a_flow_map_is_constant_acceleration(self):
         """Exact for straight motion: x = v t + F t² / 2 m, and the work is F x."""
@@ -496,7 +497,7 @@ class TestActions:
 
     @pytest.mark.parametrize("action", [Frozen([0]), MassChange([0], 3.0)])
     def test_a_map_does_not_know_other_masses(self, action):
-        with pytest.raises(ValueError, match="flow map moves those of its training"):
+        with pytest.raises(ValueError, match="map moves those of its training"):
             acted(self.straight(), chain(5), [action])
 
     @pytest.mark.parametrize("counted", [True, False])

@@ -18,11 +18,11 @@ def compile(model: str, *, threads: int | None = None) -> int:
     from sciwm.evaluation.run import model_file
     from sciwm.evaluation.timing import median_seconds
     from sciwm.models import archive
-    from sciwm.models.dynamics.flow_map import FlowMap
+    from sciwm.models.dynamics.stride_map import StrideMap
     from sciwm.models.programs.compilation import compile_model, example, program_file
-    from sciwm.models.programs.flow_program import (
-        CompiledFlowMap,
-        compile_flow_map,
+    from sciwm.models.programs.stride_program import (
+        CompiledStrideMap,
+        compile_stride_map,
         strides_example,
     )
 
@@ -30,10 +30,10 @@ def compile(model: str, *, threads: int | None = None) -> int:
     original = source.model
     file = program_file(original)
     found, began = file.is_file(), time.monotonic()
-    if isinstance(original, FlowMap):
+    if isinstance(original, StrideMap):
         if threads is not None:
             raise ValueError("programs of flow maps take one thread; leave --threads out")
-        flow, compiled = CompiledFlowMap(original, None), compile_flow_map(original)
+        flow, compiled = CompiledStrideMap(original, None), compile_stride_map(original)
         ways = [partial(one, *strides_example(original)) for one in (flow, compiled)]
     else:
         potential = source.potential

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
 
     from sciwm.core.frame import Frame
     from sciwm.core.units import UnitSystem
-    from sciwm.models.programs.flow_program import CompiledFlowMap
+    from sciwm.models.programs.stride_program import CompiledStrideMap
+    from sciwm.simulation.propagators import Propagator
     from sciwm.simulation.simulator import Simulator
 
 
@@ -60,7 +61,8 @@ def simulate(
         barostat: What may change of the cell: its size (isotropic, the usual one), its area and its length
             along z (semi-isotropic), or all lengths and angles (full).
         cheap: A model whose forces stand in for those of the first within a time step, which is then a
-            stride of several (reversible multiple time steps).
+            stride of several (reversible multiple time steps); or a generating map, whose strides are
+            accepted or refused by the first one's energy (thermostat ghmc, no cheap steps).
         cheap_steps: How many steps with the cheap forces make up a time step.
         dt: Time step, such as 0.5fs, which is the usual one; of a flow map a stride that it was trained
             on, the longest where absent.
@@ -94,7 +96,7 @@ def simulate(
     require_seed(seed)
     motion = MotionSettings(
         dt, temperature, thermostat, friction, pressure,
-        None if cheap is None else simulator_named(cheap, threads, device), cheap_steps, seed, barostat,
+        None if cheap is None else stand_in_named(cheap, threads, device), cheap_steps, seed, barostat,
     )  # fmt: skip
     if cheap is not None and names_reference(model):  # the options are the cheap model's
         mover = mover_named(model)
@@ -124,11 +126,28 @@ def simulate(
         print(
             f"accepted: {propagator.score.share:.1%} of {propagator.score.tried} steps, this time"
         )
+    told = strides_told(moving)
+    if told:
+        print(told)
     print(f"trajectory: {output}")
     for line in expected_errors(output, units):
         print(line)
     # Not 1, with which Python itself ends where it crashes.
     return 0 if all(reason is None for reason in result.reasons) else SOME_STOPPED
+
+
+def strides_told(moving: "Propagator") -> str:
+    """For how many strides of a generating map no solution was found; empty of other motions."""
+    from sciwm.simulation.propagators import MappedMotion, MidpointPropagator
+    from sciwm.simulation.propagators.splitting import Splitting
+
+    inner = moving.motion if isinstance(moving, Splitting) else moving
+    judged = isinstance(inner, MappedMotion)
+    strides = inner.strides if isinstance(inner, MappedMotion) else inner
+    if not isinstance(strides, MidpointPropagator):
+        return ""
+    count, done = strides.solutions, "refused" if judged else "taken in parts"
+    return f"{done} for want of a solution: {count.unsolved} of {count.taken} strides, this time"
 
 
 def starting_frames(start: str, frames: str, units: "UnitSystem", seed: int) -> "list[Frame]":
@@ -191,7 +210,7 @@ def expected_errors(output: "Path", units: "UnitSystem") -> list[str]:
 
 def mover_named(
     model: str, threads: int | None = None, device: str = "cpu"
-) -> "Simulator | CompiledFlowMap":
+) -> "Simulator | CompiledStrideMap":
     """As `simulator_named`, or a flow map."""
     from pathlib import Path
 
@@ -203,6 +222,19 @@ def mover_named(
 
         return load(model, threads, device).mover()
     return simulator_named(model, threads, device)
+
+
+def stand_in_named(
+    model: str, threads: int | None = None, device: str = "cpu"
+) -> "Simulator | CompiledStrideMap":
+    """What is cheaper than forces of its kind: other ones, or a map whose strides may be refused."""
+    from sciwm.models.dynamics.generating_map import GeneratingMap
+    from sciwm.models.programs.stride_program import CompiledStrideMap
+
+    mover = mover_named(model, threads, device)
+    if isinstance(mover, CompiledStrideMap) and not isinstance(mover.model, GeneratingMap):
+        return simulator_named(model, threads, device)  # which says what is missing
+    return mover
 
 
 def simulator_named(model: str, threads: int | None = None, device: str = "cpu") -> "Simulator":
@@ -227,7 +259,7 @@ def simulator_named(model: str, threads: int | None = None, device: str = "cpu")
             )
         return reference_from(model)
     from sciwm.interfaces.world import load
-    from sciwm.models.programs.flow_program import CompiledFlowMap
+    from sciwm.models.programs.stride_program import CompiledStrideMap
 
     # A folder may have a comma in its name.
     names = [model] if Path(model).exists() else [name.strip() for name in model.split(",")]
@@ -245,7 +277,7 @@ def simulator_named(model: str, threads: int | None = None, device: str = "cpu")
         )
     worlds = [load(name, threads, device) for name in names]
     for name, world in zip(names, worlds, strict=True):
-        if isinstance(world.mover(), CompiledFlowMap):
+        if isinstance(world.mover(), CompiledStrideMap):
             raise ValueError(
                 f"{name} is a flow map, which has no forces to take a mean of or to stand in for others"
             )

@@ -29,8 +29,8 @@ from sciwm.evaluation.checks.symmetry import symmetry_checks
 from sciwm.evaluation.evaluate import require_units
 from sciwm.evaluation.table import aligned, number
 from sciwm.models.construction import in_double_precision
-from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.dynamics.potential import Potential
+from sciwm.models.dynamics.stride_map import StrideMap
 from sciwm.models.model import Model
 from sciwm.simulation.observables.motion import Motion
 
@@ -130,8 +130,8 @@ def _families(
 ) -> dict[str, Callable[[], list[Check]]]:
     """What makes the checks of a kind of model, by name."""
     double = in_double_precision(model)
-    if isinstance(model, FlowMap):
-        assert isinstance(double, FlowMap)
+    if isinstance(model, StrideMap):
+        assert isinstance(double, StrideMap)
         return flow_checks(model, double, systems, dimension, temperature, data)
     assert isinstance(model, Potential)
     assert isinstance(double, Potential)

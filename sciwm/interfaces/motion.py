@@ -5,21 +5,24 @@ from typing import Literal, get_args
 
 from sciwm.core.bounds import require_counts, require_positive
 from sciwm.core.units import UnitSystem, parse_quantity
-from sciwm.models.programs.flow_program import CompiledFlowMap
+from sciwm.models.dynamics.generating_map import GeneratingMap
+from sciwm.models.programs.stride_program import CompiledStrideMap
 from sciwm.simulation.propagators import (
     CSVR,
     GHMC,
     RESPA,
     CellRescaling,
-    FlowPropagator,
     FullCellRescaling,
     Integrator,
     IsotropicRescaling,
     Langevin,
     LangevinSplitting,
+    MappedMotion,
+    MidpointPropagator,
     Propagator,
     SemiIsotropicRescaling,
     VelocityVerlet,
+    strides_by,
 )
 from sciwm.simulation.simulator import Simulator
 from sciwm.simulation.thermostats import FRICTION
@@ -52,8 +55,9 @@ class MotionSettings:
         friction: How fast the thermostat takes hold; without it 0.01/fs, or 1 in reduced units.
         pressure: At which the cell fluctuates.
         barostat: What may change of it: "isotropic" without it.
-        cheap: Forces that stand in for the dear ones within a step (see `RESPA`).
-        cheap_steps: Of them in a step.
+        cheap: Forces that stand in for the dear ones within a step (see `RESPA`); or a generating map, whose
+            strides are accepted or refused by the dear energy (see `MappedMotion`).
+        cheap_steps: Of the forces in a step.
         seed: Of the noise.
     """
 
@@ -62,7 +66,7 @@ class MotionSettings:
     thermostat: str | None = None
     friction: str | float | None = None
     pressure: str | float | None = None
-    cheap: Simulator | None = None
+    cheap: Simulator | CompiledStrideMap | None = None
     cheap_steps: int | None = None
     seed: int = 0
     barostat: str | None = None
@@ -82,6 +86,9 @@ class MotionSettings:
             raise ValueError(
                 f"a barostat of {self.barostat!r} needs a pressure; without one the cell stays as it is"
             )
+        if isinstance(self.cheap, CompiledStrideMap):
+            self._require_judge(self.cheap)
+            return
         if (self.cheap is None) != (self.cheap_steps is None):
             raise ValueError("cheap forces and the number of cheap steps go together; give both")
         require_counts(cheap_steps=self.cheap_steps)
@@ -89,6 +96,18 @@ class MotionSettings:
             raise ValueError(
                 f"cheap forces are for longer time steps than usual; give dt, such as {STEP:g} times the "
                 f"{self.cheap_steps} cheap steps"
+            )
+
+    def _require_judge(self, strides: CompiledStrideMap) -> None:
+        if not isinstance(strides.model, GeneratingMap):
+            raise ValueError(
+                "strides of a flow map are not reversible, and cannot be accepted or refused; train a "
+                "GeneratingMap, or give a model that has forces"
+            )
+        if self.thermostat != "ghmc" or self.cheap_steps is not None:
+            raise ValueError(
+                "strides of a map stand in for forces where they may be refused: give the thermostat ghmc, "
+                "and no cheap steps; or simulate with the map itself"
             )
 
     def kelvin(self, units: UnitSystem) -> float | None:
@@ -103,7 +122,7 @@ class MotionSettings:
         require_positive(temperature=found)
         return found
 
-    def propagator(self, mover: Simulator | CompiledFlowMap) -> Propagator:
+    def propagator(self, mover: Simulator | CompiledStrideMap) -> Propagator:
         """What moves systems so.
 
         Raises:
@@ -114,12 +133,18 @@ class MotionSettings:
         if self.friction is not None:
             rate = parse_quantity(str(self.friction), "rate", units)
             require_positive(friction=rate)  # without any, nothing holds the temperature
-        if isinstance(mover, CompiledFlowMap):
+        if isinstance(mover, CompiledStrideMap):
             return self._strides(mover, kelvin, rate)
-        step = self._step(units, STEP)
-        integrator: Integrator = VelocityVerlet(mover, step)
-        if self.cheap is not None:
+        integrator: Integrator
+        if isinstance(self.cheap, CompiledStrideMap):
+            longest = float(self.cheap.model.strides[1])
+            strides = MidpointPropagator(self.cheap, self._step(self.cheap.units, longest))
+            integrator = MappedMotion(mover, strides)
+        elif self.cheap is None:
+            integrator = VelocityVerlet(mover, self._step(units, STEP))
+        else:
             assert self.cheap_steps is not None
+            step = self._step(units, STEP)
             integrator = RESPA(mover, self.cheap, step, self.cheap_steps)
         if kelvin is None:
             return integrator
@@ -146,14 +171,16 @@ class MotionSettings:
             return CSVR(integrator.simulator, integrator.stride, kelvin, 1 / rate, self.seed)
         return Langevin(integrator.simulator, integrator.stride, kelvin, rate, self.seed)
 
-    def _strides(self, flow: CompiledFlowMap, kelvin: float | None, rate: float) -> Propagator:
+    def _strides(self, flow: CompiledStrideMap, kelvin: float | None, rate: float) -> Propagator:
         """Of a flow map."""
         if self.thermostat not in (None, "langevin"):
-            raise ValueError(f"a flow map takes the thermostat langevin, not {self.thermostat}")
+            raise ValueError(
+                f"a map of strides takes the thermostat langevin, not {self.thermostat}"
+            )
         if self.pressure is not None or self.cheap is not None:
             what = "cheap forces" if self.pressure is None else "pressure"
-            raise ValueError(f"a flow map has no forces, and takes no {what}")
-        motion = FlowPropagator(flow, self._step(flow.units, float(flow.model.strides[1])))
+            raise ValueError(f"a map of strides has no forces, and takes no {what}")
+        motion = strides_by(flow, self._step(flow.units, float(flow.model.strides[1])))
         if kelvin is None:
             return motion
         return LangevinSplitting(motion, kelvin, rate, self.seed)

@@ -25,13 +25,13 @@ from sciwm.interfaces.what_if import WhatIf
 from sciwm.models import archive
 from sciwm.models.archive import Archive
 from sciwm.models.domain import OutsideDomainWarning
-from sciwm.models.dynamics.flow_map import FlowMap
 from sciwm.models.dynamics.potential import Potential
+from sciwm.models.dynamics.stride_map import StrideMap
 from sciwm.models.programs.compilation import accelerated, compile_model
-from sciwm.models.programs.flow_program import (
-    CompiledFlowMap,
-    accelerated_flow_map,
-    compile_flow_map,
+from sciwm.models.programs.stride_program import (
+    CompiledStrideMap,
+    accelerated_stride_map,
+    compile_stride_map,
 )
 from sciwm.simulation.actions import Action, acted, numbers_before
 from sciwm.simulation.learned import LearnedSimulator
@@ -91,9 +91,9 @@ class World:
         self.model = source.model
         self._warned = False
         self.threads = threads
-        self._mover: Potential | CompiledFlowMap
-        if isinstance(source.model, FlowMap):
-            self._use(accelerated_flow_map(source.model))
+        self._mover: Potential | CompiledStrideMap
+        if isinstance(source.model, StrideMap):
+            self._use(accelerated_stride_map(source.model))
         else:
             self._use(accelerated(source.potential, threads))
 
@@ -111,14 +111,14 @@ class World:
         Raises:
             sciwm.models.programs.tracing.CompilationError: If it cannot be built, such as without a compiler.
         """
-        if isinstance(self.model, FlowMap):
-            self._use(compile_flow_map(self.model))
+        if isinstance(self.model, StrideMap):
+            self._use(compile_stride_map(self.model))
         else:
             self._use(compile_model(self.archive.potential, self.threads))
 
-    def mover(self) -> LearnedSimulator | CompiledFlowMap:
+    def mover(self) -> LearnedSimulator | CompiledStrideMap:
         """What moves systems: its forces, or its strides."""
-        if isinstance(self._mover, CompiledFlowMap):
+        if isinstance(self._mover, CompiledStrideMap):
             return self._mover
         return LearnedSimulator(self._mover)
 
@@ -291,14 +291,14 @@ class World:
     def _strides(self, time: str | float, propagator: Propagator) -> int:
         return strides_within(parse_quantity(str(time), "time", self.units), propagator.stride)
 
-    def _use(self, mover: Potential | CompiledFlowMap) -> None:
+    def _use(self, mover: Potential | CompiledStrideMap) -> None:
         self._mover = mover
-        model = mover.model if isinstance(mover, CompiledFlowMap) else mover
+        model = mover.model if isinstance(mover, CompiledStrideMap) else mover
         model.threads = self.threads
 
     @property
     def _potential(self) -> Potential:
-        if isinstance(self._mover, CompiledFlowMap):
+        if isinstance(self._mover, CompiledStrideMap):
             return self.archive.potential  # which says that there is none
         return self._mover
 

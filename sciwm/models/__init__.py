@@ -11,6 +11,7 @@ _HOME = {
     "Encoder": "sciwm.models.encoders.encoder",
     "ExtensiveHead": "sciwm.models.heads.scalars",
     "FlowMap": "sciwm.models.dynamics.flow_map",
+    "GeneratingMap": "sciwm.models.dynamics.generating_map",
     "ForceField": "sciwm.models.dynamics.force_field",
     "IntensiveHead": "sciwm.models.heads.scalars",
     "InverseMultiquadricBasis": "sciwm.models.encoders.radial",

@@ -8,16 +8,21 @@ from sciwm.core.bounds import HIGHEST_RATE, require_positive
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import MAX_NUMBER, State
 from sciwm.data.modules import Data, WindowData
-from sciwm.models.dynamics.flow_map import FlowMap, centred
+from sciwm.models.dynamics.stride_map import MotionScales, Path, StrideMap, centred
 from sciwm.models.programs.compilation import VARYING, from_inputs
-from sciwm.models.programs.flow_program import FLOW_VARYING, changes, flow_example, flow_inputs
+from sciwm.models.programs.stride_program import (
+    STRIDE_VARYING,
+    changes,
+    stride_example,
+    stride_inputs,
+)
 from sciwm.models.statistics import Statistics, survey
 from sciwm.training.compiled_loss import CompiledLoss
 from sciwm.training.muon import Muon, matrices_of
 from sciwm.training.processor_time import processor_seconds
 from sciwm.training.task import SURVEYED, Task
 
-LABELLED_VARYING = (*FLOW_VARYING, (0,), (0,))
+LABELLED_VARYING = (*STRIDE_VARYING, (0,), (0,))
 
 
 class FlowTask(Task):
@@ -37,11 +42,11 @@ class FlowTask(Task):
             fast.
     """
 
-    model: FlowMap
+    model: StrideMap
 
     def __init__(
         self,
-        model: FlowMap,
+        model: StrideMap,
         learning_rate: float = 2e-3,
         matrix_rate: float = 0.005,
         warmup: int = 200,
@@ -106,12 +111,14 @@ class FlowTask(Task):
         squares = np.zeros((4, MAX_NUMBER + 1))
         counts = np.zeros(MAX_NUMBER + 1)
         fastest = np.zeros(MAX_NUMBER + 1)
+        kinetic = 0.0
         for window in windows:
             velocity = centred(window.path_velocities[:, 0], window)
-            stray, gain = self._sought(window, torch.tensor([data.length - 1]))
+            _, stray, gain = self._sought(window, torch.tensor([data.length - 1]))
             numbers = window.numbers.numpy()
             np.maximum.at(fastest, numbers, velocity.norm(dim=1).numpy())
             np.add.at(counts, numbers, 3)
+            kinetic += float((window.masses[:, None] * velocity.square()).sum())
             for row, vectors in enumerate((velocity, stray, gain)):
                 np.add.at(squares[row], numbers, vectors.square().sum(dim=1).numpy())
         spread = np.sqrt(np.divide(squares, counts, out=np.ones_like(squares), where=counts > 0))
@@ -120,7 +127,10 @@ class FlowTask(Task):
                 "particles of some type move straight on in every window, so there is nothing to learn; was "
                 "the motion lost by the program that wrote the file?"
             )
-        self.model.measure((shortest, longest), spread[0], fastest, spread[1], spread[2])
+        thermal = kinetic / counts.sum() / self.model.units.acceleration
+        self.model.measure(
+            MotionScales((shortest, longest), spread[0], fastest, spread[1], spread[2], thermal)
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         matrices, others = matrices_of(self, self.learned)
@@ -159,8 +169,8 @@ class FlowTask(Task):
         return terms, {"velocity": gain, "mean velocity": stray}
 
     def null_errors(self, state: State, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of straight motion."""
-        stray, gain = self._sought(state, torch.tensor([state.path.shape[1] - 1]))
+        """Of a map that adds nothing, which of direct ones is straight motion."""
+        _, stray, gain = self._sought(state, torch.tensor([state.path.shape[1] - 1]))
         usual = self.model.speeds[state.numbers].double()[:, None]
         count = torch.tensor(gain.numel())
         return {
@@ -168,29 +178,31 @@ class FlowTask(Task):
             "mean velocity": ((stray / usual).square().sum(), count),
         }
 
-    @staticmethod
-    def _sought(batch: State, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """(A, 3) w and u of the strides from the first frame to the chosen ones (see `FlowMap`)."""
+    def _sought(
+        self, batch: State, ends: Tensor, backwards: bool = False
+    ) -> tuple[Path, Tensor, Tensor]:
+        """What the map sees of the strides from the first frame to the chosen ones, and (A, 3) w and u.
+
+        Args:
+            backwards: From the end to the start, at turned velocities.
+        """
         rows = torch.arange(len(batch.numbers), device=ends.device), ends[batch.batch]
+        start = batch.path[:, 0], batch.path_velocities[:, 0]
+        end = batch.path[rows], batch.path_velocities[rows]
+        if backwards:
+            start, end = (end[0], -end[1]), (start[0], -start[1])
+        seen = self.model.seen(start, end)
         elapsed = (batch.interval * ends)[batch.batch][:, None]
-        velocity = batch.path_velocities[:, 0]
-        stray = (batch.path[rows] - batch.path[:, 0]) / elapsed - velocity
-        return centred(stray, batch), centred(batch.path_velocities[rows] - velocity, batch)
+        stray = (end[0] - start[0]) / elapsed - seen[1]
+        return seen, centred(stray, batch), centred(end[1] - start[1], batch)
 
     def _inputs(self, batch: State, ends: Tensor, backwards: bool) -> tuple[Tensor, ...]:
         """What `squared_errors` takes."""
         dtype = next(self.model.parameters()).dtype
-        stray, gain = self._sought(batch, ends)
+        (positions, velocities), stray, gain = self._sought(batch, ends, backwards)
         stride = batch.interval * ends
-        start, velocities = batch.path[:, 0], batch.path_velocities[:, 0]
-        if backwards:
-            rows = torch.arange(len(start), device=ends.device), ends[batch.batch]
-            start, velocities = batch.path[rows], -batch.path_velocities[rows]
-            # From the end at -v', the way back is -h (v + w) long, and the gain of velocity the same.
-            stray = -(batch.path_velocities[:, 0] + stray) - velocities
-            stray = centred(stray, batch)
         state = State(
-            numbers=batch.numbers, positions=start.to(dtype), charges=batch.charges.to(dtype),
+            numbers=batch.numbers, positions=positions.to(dtype), charges=batch.charges.to(dtype),
             total_charge=batch.total_charge.to(dtype), batch=batch.batch, cell=batch.cell.to(dtype),
             pbc=batch.pbc,
         )  # fmt: skip
@@ -198,30 +210,30 @@ class FlowTask(Task):
         table = NeighbourTable.from_pairs(state)
         state.velocities, state.masses = velocities, batch.masses
         labels = (one.to(dtype).contiguous() for one in (stray, gain))
-        return *flow_inputs(state, table, stride), *labels
+        return *stride_inputs(state, table, stride), *labels
 
 
-def squared_errors(model: FlowMap, *inputs: Tensor) -> Tensor:
+def squared_errors(model: StrideMap, *inputs: Tensor) -> Tensor:
     """(2,) sums of squared errors of w and of u, in units of usual ones."""
     numbers = from_inputs(inputs[: len(VARYING)])[0].numbers
     return _scaled(model, numbers, _errors(model, *inputs))
 
 
-def _scaled(model: FlowMap, numbers: Tensor, off: tuple[Tensor, Tensor]) -> Tensor:
+def _scaled(model: StrideMap, numbers: Tensor, off: tuple[Tensor, Tensor]) -> Tensor:
     """(2,) sums of squares of such errors, in units of what is usual for the type."""
     scales = model.strays[numbers][:, None], model.gains[numbers][:, None]
     return torch.stack([(one / by).square().sum() for one, by in zip(off, scales, strict=True)])
 
 
-def _errors(model: FlowMap, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """(A, 3) errors of w and of u (see `FlowMap`)."""
+def _errors(model: StrideMap, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """(A, 3) errors of w and of u (see `stride_map`)."""
     *taken, stray, gain = inputs
     found = changes(model, *taken)
     return found[0] - stray, found[1] - gain
 
 
-def labelled_example(model: FlowMap) -> tuple[Tensor, ...]:
+def labelled_example(model: StrideMap) -> tuple[Tensor, ...]:
     """Inputs of `squared_errors` to trace with."""
-    inputs = flow_example(model)
+    inputs = stride_example(model)
     velocities = inputs[len(VARYING)]
     return *inputs, 0.5 * velocities, -0.5 * velocities

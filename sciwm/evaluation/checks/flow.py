@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.rotations import random_rotation
 from sciwm.core.state import State
 from sciwm.data.collection import Collection
@@ -18,10 +17,10 @@ from sciwm.data.datasets import WindowDataset
 from sciwm.evaluation.checks.check import Check, collated, judged, largest
 from sciwm.evaluation.checks.statistics import heat_checks, stability_check
 from sciwm.evaluation.checks.symmetry import BROKEN, ROUND_OFF, reordered, turned
-from sciwm.models.dynamics.flow_map import FlowMap
-from sciwm.models.programs.flow_program import accelerated_flow_map
+from sciwm.models.dynamics.stride_map import StrideMap
+from sciwm.models.programs.stride_program import CompiledStrideMap, accelerated_stride_map
 from sciwm.simulation.observables.motion import Motion
-from sciwm.simulation.propagators import FlowPropagator, LangevinSplitting
+from sciwm.simulation.propagators import LangevinSplitting, strides_by
 from sciwm.simulation.rollout import Rollout
 from sciwm.simulation.thermostats import FRICTION
 from sciwm.simulation.velocities import maxwell_boltzmann, sum_by_system
@@ -42,8 +41,8 @@ Ends = tuple[Tensor, Tensor]
 
 
 def flow_checks(
-    model: FlowMap,
-    double: FlowMap,
+    model: StrideMap,
+    double: StrideMap,
     systems: Sequence[State],
     dimension: int,
     temperature: float,
@@ -68,7 +67,7 @@ def flow_checks(
     }
 
 
-def symmetry_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
+def symmetry_checks(model: StrideMap, systems: Sequence[State]) -> list[Check]:
     """That systems turned, mirrored, shifted, renumbered, moving or batched otherwise move alike."""
     generator = torch.Generator().manual_seed(0)
     state = collated(systems)
@@ -116,7 +115,7 @@ def symmetry_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
     return checks
 
 
-def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]:
+def conservation_checks(model: StrideMap, systems: Sequence[State]) -> list[Check]:
     """Momenta, which hold by construction, and the way back, which is learned."""
     state = collated(systems)
     positions, velocities = _after(model, state)
@@ -157,7 +156,7 @@ def conservation_checks(model: FlowMap, systems: Sequence[State]) -> list[Check]
     return checks
 
 
-def accuracy_check(model: FlowMap, data: Collection) -> Check:
+def accuracy_check(model: StrideMap, data: Collection) -> Check:
     """One stride, the longest, against what the data did; a warning where the data cannot tell."""
     stride = float(model.strides[1])
     spacing = data.trajectories[0].timestep
@@ -197,14 +196,14 @@ def accuracy_check(model: FlowMap, data: Collection) -> Check:
 
 
 def thermal_checks(
-    model: FlowMap, systems: Sequence[State], temperature: float, dimension: int
+    model: StrideMap, systems: Sequence[State], temperature: float, dimension: int
 ) -> list[Check]:
     """The longest strides under a thermostat: how far they come, how warm it is, and how evenly."""
     start = collated([systems[k % len(systems)] for k in range(COPIES)])
     start = maxwell_boltzmann(start, temperature, model.units, 1)
     stride = float(model.strides[1])
     motion = LangevinSplitting(
-        FlowPropagator(accelerated_flow_map(model), stride),
+        strides_by(accelerated_stride_map(model), stride),
         temperature,
         FRICTION[model.units.name],
         2,
@@ -223,15 +222,13 @@ def thermal_checks(
     return [*checks, *heat_checks(whole, temperature)] if len(whole) > 1 else checks
 
 
-def _after(model: FlowMap, state: State) -> Ends:
+def _after(model: StrideMap, state: State) -> Ends:
     """Positions and velocities the longest stride later."""
-    state = attach_pairs(state.clone(), model.cutoff)
-    stride = model.strides[1].to(state.positions).expand(state.n_systems)
-    with torch.no_grad():
-        positions, velocities = model(state, NeighbourTable.from_pairs(state), stride)
-    return positions.detach(), velocities.detach()
+    motion = strides_by(CompiledStrideMap(model, None), float(model.strides[1]))
+    moved, _ = motion.advance(state.clone(), None, 0)
+    return moved.positions, moved.velocities
 
 
-def _usual(model: FlowMap, state: State) -> float:
+def _usual(model: StrideMap, state: State) -> float:
     """The usual speed of what is there."""
     return float(model.speeds[state.numbers].square().mean().sqrt())

@@ -18,8 +18,9 @@ from sciwm.simulation.propagators import (
     CSVR,
     GHMC,
     CellRescaling,
-    FlowPropagator,
     Integrator,
+    MappedMotion,
+    MapPropagator,
     Propagator,
 )
 from sciwm.simulation.propagators.splitting import Splitting
@@ -177,10 +178,10 @@ def acted(
     if not actions:
         return propagator, state
     motion = innermost(propagator)
-    simulator = None if isinstance(motion, FlowPropagator) else motion.simulator
+    simulator = None if isinstance(motion, MapPropagator) else motion.simulator
     resolved = [one.resolved(propagator.units) for one in actions]
     for action in resolved:
-        if simulator is None:
+        if isinstance(motion, (MapPropagator, MappedMotion)):
             require_masses_kept(action)
         if isinstance(action, Change):
             action.require_fitting(state)
@@ -213,7 +214,7 @@ def _kicked(propagator: Propagator, forces: Sequence[TimeWindow]) -> Propagator:
     return Kicked(propagator, forces)
 
 
-def innermost(propagator: Propagator) -> Integrator | FlowPropagator:
+def innermost(propagator: Propagator) -> Integrator | MapPropagator:
     """What moves things within thermostats and barostats.
 
     Raises:
@@ -223,7 +224,7 @@ def innermost(propagator: Propagator) -> Integrator | FlowPropagator:
         return innermost(propagator.inner)
     if isinstance(propagator, Splitting):
         return innermost(propagator.motion)
-    if not isinstance(propagator, (Integrator, FlowPropagator)):
+    if not isinstance(propagator, (Integrator, MapPropagator)):
         raise TypeError(f"actions are not taken on {type(propagator).__name__}")
     return propagator
 
@@ -232,7 +233,7 @@ def require_masses_kept(action: Action) -> None:
     """Raises ValueError if an action gives particles masses that a flow map never learned of."""
     if isinstance(action, (MassChange, HeavyHydrogens, Frozen)):
         raise ValueError(
-            f"{type(action).__name__} gives particles another mass, and a flow map moves those of its "
+            f"{type(action).__name__} gives particles another mass, and a map moves those of its "
             "training only; move by a force field"
         )
 

@@ -5,6 +5,10 @@ from sciwm.simulation.propagators.flow import FlowPropagator
 from sciwm.simulation.propagators.ghmc import GHMC
 from sciwm.simulation.propagators.integrator import Integrator
 from sciwm.simulation.propagators.langevin import Langevin
+from sciwm.simulation.propagators.map_propagator import MapPropagator
+from sciwm.simulation.propagators.mapped import MappedMotion
+from sciwm.simulation.propagators.maps import strides_by
+from sciwm.simulation.propagators.midpoint import MidpointPropagator
 from sciwm.simulation.propagators.pressure import (
     CellRescaling,
     FullCellRescaling,
@@ -27,8 +31,12 @@ __all__ = [
     "IsotropicRescaling",
     "Langevin",
     "LangevinSplitting",
+    "MapPropagator",
+    "MappedMotion",
+    "MidpointPropagator",
     "Propagator",
     "SemiIsotropicRescaling",
     "VelocityVerlet",
+    "strides_by",
     "strides_within",
 ]
