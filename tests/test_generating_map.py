@@ -64,6 +64,21 @@ class Absolute(GeneratingMap):
         return stray, gain - 0.05 * stray
 
 
+class Hopeless(GeneratingMap):
+    """Tells something else at every asking of whatever is fast."""
+
+    asked = 0
+
+    def changes(self, state, table, stride):
+        self.asked += 1
+        stray, gain = super().changes(state, table, stride)
+        fast = state.velocities.square().sum(1) > 0.8
+        fast = torch.zeros(len(stride), dtype=bool).index_put(
+            (state.batch[fast],), torch.tensor(True)
+        )
+        return stray, gain + 0.1 * (self.asked % 7) * fast[state.batch][:, None]
+
+
 class TestStructure:
     def systems(self):
         return [chain(5, seed=1), chain(5, seed=2)]
@@ -135,25 +150,34 @@ class TestStructure:
 
 class TestSolving:
     def test_a_stride_that_cannot_be_solved_is_halved_and_counted(self):
-        moving, start = strides(known_map(thermal=0.3), 2 * STRIDE), chain(5, systems=3)
+        moving, start = strides(known_map(thermal=0.15), 2 * STRIDE), chain(5, systems=3)
         whole, solved = moving._solved(start, 2 * STRIDE)
         assert not solved.all()
         with pytest.warns(UserWarning, match="taken in"):
             ended, _ = moving.advance(start, None, 0)
         assert (moving.solutions.taken, moving.solutions.unsolved) == (3, int((~solved).sum()))
-        halves = end(strides(known_map(thermal=0.3)), start, 2).positions
+        halves = end(strides(known_map(thermal=0.15)), start, 2).positions
         expected = torch.where(solved[start.batch][:, None], whole.positions, halves)
         assert torch.allclose(ended.positions, expected, atol=1e-10)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_where_a_system_lies_does_not_matter(self, dtype):
+        """Weights are stored in single precision, but equations are solved in double."""
+        moving, start = strides(known_map(dtype=dtype)), chain(5)
+        far = start.moved(start.positions + 1000.0, start.velocities)
+        ends = [moving.advance(one, None, 0)[0] for one in (start, far)]
+        assert torch.allclose(ends[0].velocities, ends[1].velocities, atol=1e-9)
+        assert moving.solutions.unsolved == 0
 
     def test_one_that_never_can_is_an_error_and_not_an_answer(self):
         with pytest.raises(SimulatorError, match="no solution"):
             strides(known_map(thermal=1e6), 2 * STRIDE).advance(chain(5), None, 0)
 
     def test_such_a_system_stops_with_the_reason_and_others_go_on(self):
-        cold = chain(5)
-        pair = State.collate([cold.moved(cold.positions, 1e9 * cold.velocities), cold])
-        found = Rollout(strides(known_map(thermal=1e-6), 0.1)).run(pair, 2)
-        assert found.reasons[0] is not None
+        model, cold = known_map(Hopeless, thermal=1e-6), chain(5)
+        pair = State.collate([cold.moved(cold.positions, 2.0 * cold.velocities), cold])
+        found = Rollout(strides(model, 0.1)).run(pair, 2)
+        assert "no solution" in found.reasons[0]
         assert (found.steps[1], found.reasons[1]) == (2, None)
 
 
@@ -221,6 +245,22 @@ class TestLearned:
         assert torch.allclose(moved.velocities, -start.velocities, atol=1e-3)
         assert torch.isfinite(after.energy).all()
         assert (ghmc.score.share, ghmc.motion.strides.solutions.unsolved) == (0.0, 1)
+
+    def test_what_is_accepted_leads_back(self):
+        """Of equations with several solutions, those that lead elsewhere are refused."""
+        kelvin, model = 0.25, known_map(thermal=0.05)
+        start = maxwell_boltzmann(chain(5, systems=48), kelvin, REDUCED, 7)
+        moving = strides(model, 2 * STRIDE)
+        moved, solved = moving.whole(start)
+        back = moving.leads_back(start, moved)
+        assert not back[~solved].any()
+        assert (solved & ~back).any()  # else there would be nothing to refuse
+        again, _ = moving.whole(moved.moved(moved.positions, -moved.velocities))
+        kept = back[start.batch]
+        assert torch.allclose(again.positions[kept], start.positions[kept], atol=1e-7)
+        judged = MappedMotion(Springs(10.0), moving)
+        _, after = judged.advance(start, judged.start(start), 0)
+        assert torch.equal(torch.isfinite(after.energy), back)
 
     def test_settings_make_what_moves(self, learned):
         flow = CompiledStrideMap(archive.load(learned / "model.pt").model, None)

@@ -144,7 +144,7 @@ def strides_told(moving: "Propagator") -> str:
     inner = moving.motion if isinstance(moving, Splitting) else moving
     judged = isinstance(inner, MappedMotion)
     strides = inner.strides if isinstance(inner, MappedMotion) else inner
-    if not isinstance(strides, MidpointPropagator):
+    if not isinstance(strides, MidpointPropagator) or not strides.solutions.taken:
         return ""
     count, done = strides.solutions, "refused" if judged else "taken in parts"
     return f"{done} for want of a solution: {count.unsolved} of {count.taken} strides, this time"

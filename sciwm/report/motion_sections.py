@@ -47,7 +47,7 @@ def strides_beside_true(
     Args:
         stride: What moved the system and how far at once, where that is known.
     """
-    said = "Here the system was moved by long strides, each of which asks the world once."
+    said = "Here the system was moved by long strides."
     if stride is not None:
         how, long = stride
         said += f" They are of {quantity(long, comparison.true.units.time)}, by {how}."

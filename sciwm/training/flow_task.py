@@ -1,5 +1,7 @@
 """Learning long strides: where a system is after one, of a window of its motion."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from sciwm.core.bounds import HIGHEST_RATE, require_positive
 from sciwm.core.neighbours import NeighbourTable, attach_pairs
 from sciwm.core.state import MAX_NUMBER, State
 from sciwm.data.modules import Data, WindowData
-from sciwm.models.dynamics.stride_map import MotionScales, Path, StrideMap, centred
+from sciwm.models.dynamics.stride_map import Lesson, MotionScales, StrideMap, centred
 from sciwm.models.programs.compilation import VARYING, from_inputs
 from sciwm.models.programs.stride_program import (
     STRIDE_VARYING,
@@ -28,9 +30,10 @@ LABELLED_VARYING = (*STRIDE_VARYING, (0,), (0,))
 class FlowTask(Task):
     """Fits positions and velocities a stride later.
 
-    Each window is a stride from its first frame to another one of it, drawn anew in every step, and run
-    backwards in one step of two: velocities turned round, motion is as right as forwards. Errors of mean
-    velocities and of gains of velocity count in units of what usual ones of the element are.
+    Each window is a stride from its first frame to another one of it, drawn anew in every step. In one step
+    of two a flow map learns the way back, since with velocities turned round motion is as right as forwards,
+    and a generating map the first guess of its equations. Errors of mean velocities and of gains of velocity
+    count in units of what usual ones of the element are.
 
     Args:
         model: The map to fit.
@@ -114,12 +117,12 @@ class FlowTask(Task):
         kinetic = 0.0
         for window in windows:
             velocity = centred(window.path_velocities[:, 0], window)
-            _, stray, gain = self._sought(window, torch.tensor([data.length - 1]))
+            lesson = self._lesson(window, torch.tensor([data.length - 1]))
             numbers = window.numbers.numpy()
             np.maximum.at(fastest, numbers, velocity.norm(dim=1).numpy())
             np.add.at(counts, numbers, 3)
             kinetic += float((window.masses[:, None] * velocity.square()).sum())
-            for row, vectors in enumerate((velocity, stray, gain)):
+            for row, vectors in enumerate((velocity, lesson.stray, lesson.gain)):
                 np.add.at(squares[row], numbers, vectors.square().sum(dim=1).numpy())
         spread = np.sqrt(np.divide(squares, counts, out=np.ones_like(squares), where=counts > 0))
         if not (spread[1:3, counts > 0] > 0).all():
@@ -148,8 +151,8 @@ class FlowTask(Task):
     def weighted_loss(self, batch: State) -> Tensor:
         generator = torch.Generator().manual_seed((self._seed << 32) + self.global_step)
         ends = torch.randint(1, batch.path.shape[1], (batch.n_systems,), generator=generator)
-        backwards = bool(torch.rand((), generator=generator) < 0.5)
-        inputs = self._inputs(batch, ends.to(batch.positions.device), backwards)
+        second = bool(torch.rand((), generator=generator) < 0.5)
+        inputs = self._inputs(batch, ends.to(batch.positions.device), second)
         count = self.shared(torch.tensor(3.0 * len(batch.numbers), device=batch.positions.device))
         coefficients = (1.0 / count).to(inputs[0]).repeat(2)
         if self._compiled is not None:
@@ -170,7 +173,8 @@ class FlowTask(Task):
 
     def null_errors(self, state: State, statistics: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
         """Of a map that adds nothing, which of direct ones is straight motion."""
-        _, stray, gain = self._sought(state, torch.tensor([state.path.shape[1] - 1]))
+        lesson = self._lesson(state, torch.tensor([state.path.shape[1] - 1]))
+        stray, gain = lesson.stray, lesson.gain
         usual = self.model.speeds[state.numbers].double()[:, None]
         count = torch.tensor(gain.numel())
         return {
@@ -178,29 +182,23 @@ class FlowTask(Task):
             "mean velocity": ((stray / usual).square().sum(), count),
         }
 
-    def _sought(
-        self, batch: State, ends: Tensor, backwards: bool = False
-    ) -> tuple[Path, Tensor, Tensor]:
-        """What the map sees of the strides from the first frame to the chosen ones, and (A, 3) w and u.
-
-        Args:
-            backwards: From the end to the start, at turned velocities.
-        """
+    def _lesson(self, batch: State, ends: Tensor, second: bool = False) -> Lesson:
+        """Of the strides from the first frame to the chosen ones; w and u leave the centre of mass alone."""
         rows = torch.arange(len(batch.numbers), device=ends.device), ends[batch.batch]
         start = batch.path[:, 0], batch.path_velocities[:, 0]
         end = batch.path[rows], batch.path_velocities[rows]
-        if backwards:
-            start, end = (end[0], -end[1]), (start[0], -start[1])
-        seen = self.model.seen(start, end)
-        elapsed = (batch.interval * ends)[batch.batch][:, None]
-        stray = (end[0] - start[0]) / elapsed - seen[1]
-        return seen, centred(stray, batch), centred(end[1] - start[1], batch)
+        stride = (batch.interval * ends)[batch.batch]
+        found = self.model.lesson(start, end, stride, second)
+        still = centred(found.stray, batch), centred(found.gain, batch)
+        return replace(found, stray=still[0], gain=still[1])
 
-    def _inputs(self, batch: State, ends: Tensor, backwards: bool) -> tuple[Tensor, ...]:
+    def _inputs(self, batch: State, ends: Tensor, second: bool) -> tuple[Tensor, ...]:
         """What `squared_errors` takes."""
         dtype = next(self.model.parameters()).dtype
-        (positions, velocities), stray, gain = self._sought(batch, ends, backwards)
-        stride = batch.interval * ends
+        lesson = self._lesson(batch, ends, second)
+        positions, velocities = lesson.seen
+        first = torch.cumsum(batch.counts, 0) - batch.counts
+        stride = lesson.stride[first]
         state = State(
             numbers=batch.numbers, positions=positions.to(dtype), charges=batch.charges.to(dtype),
             total_charge=batch.total_charge.to(dtype), batch=batch.batch, cell=batch.cell.to(dtype),
@@ -209,7 +207,7 @@ class FlowTask(Task):
         attach_pairs(state, self.model.cutoff)
         table = NeighbourTable.from_pairs(state)
         state.velocities, state.masses = velocities, batch.masses
-        labels = (one.to(dtype).contiguous() for one in (stray, gain))
+        labels = (one.to(dtype).contiguous() for one in (lesson.stray, lesson.gain))
         return *stride_inputs(state, table, stride), *labels
 
 

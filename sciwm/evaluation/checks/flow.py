@@ -22,6 +22,7 @@ from sciwm.models.programs.stride_program import CompiledStrideMap, accelerated_
 from sciwm.simulation.observables.motion import Motion
 from sciwm.simulation.propagators import LangevinSplitting, strides_by
 from sciwm.simulation.rollout import Rollout
+from sciwm.simulation.simulator import SimulatorError
 from sciwm.simulation.thermostats import FRICTION
 from sciwm.simulation.velocities import maxwell_boltzmann, sum_by_system
 
@@ -60,11 +61,19 @@ def flow_checks(
     """
     moving = [maxwell_boltzmann(one, temperature, model.units, 0) for one in systems]
     return {
-        "symmetry": lambda: symmetry_checks(double, moving),
-        "conservation": lambda: conservation_checks(double, moving),
-        "accuracy": lambda: [accuracy_check(model, data)],
+        "symmetry": lambda: solvable(lambda: symmetry_checks(double, moving)),
+        "conservation": lambda: solvable(lambda: conservation_checks(double, moving)),
+        "accuracy": lambda: solvable(lambda: [accuracy_check(model, data)]),
         "statistics": lambda: thermal_checks(model, moving, temperature, dimension),
     }
+
+
+def solvable(checks: Callable[[], list[Check]]) -> list[Check]:
+    """The checks, or one that failed because the equations of a stride have no solution."""
+    try:
+        return checks()
+    except SimulatorError as error:
+        return [Check("strides are solved", "fail", float("nan"), "", 0.0, str(error))]
 
 
 def symmetry_checks(model: StrideMap, systems: Sequence[State]) -> list[Check]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import State
-from sciwm.models.dynamics.stride_map import Path, StrideMap, centred, sums_of
+from sciwm.models.dynamics.stride_map import Lesson, Path, StrideMap, centred, sums_of
 from sciwm.models.encoders.motion_encoder import MotionEncoder
 from sciwm.models.geometry import Geometry
 from sciwm.models.statistics import Statistics
@@ -47,8 +47,11 @@ class FlowMap(StrideMap):
         self.domain.adapt(statistics)
         self.encoder.neighbour_count.fill_(statistics.neighbour_count)
 
-    def seen(self, start: Path, end: Path) -> Path:
-        return start
+    def lesson(self, start: Path, end: Path, stride: Tensor, second: bool) -> Lesson:
+        """The stride, and the way back at turned velocities, along which motion is as right."""
+        if second:
+            start, end = (end[0], -end[1]), (start[0], -start[1])
+        return Lesson.of(start, end, start, stride)
 
     def changes(self, state: State, table: NeighbourTable, stride: Tensor) -> tuple[Tensor, Tensor]:
         vectors = table.vectors(state.positions, state.cell, state.batch)
@@ -69,7 +72,7 @@ class FlowMap(StrideMap):
 
     @staticmethod
     def moved(state: State, stride: Tensor, stray: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions and velocities after what the map found; see `forward`."""
+        """Positions and velocities after what the map found."""
         duration = stride[state.batch][:, None]
         positions = state.positions + duration * (state.velocities + stray)
         velocities = state.velocities + gain

@@ -14,12 +14,14 @@ Strides end where a fast vibration turns: at half its period V has a pole, so th
 out of reach beyond 4 fs. It is for crystals, liquids and particles.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from sciwm.core.neighbours import NeighbourTable
 from sciwm.core.state import MAX_NUMBER, State
-from sciwm.models.dynamics.stride_map import MotionScales, Path, StrideMap
+from sciwm.models.dynamics.stride_map import Lesson, MotionScales, Path, StrideMap
 from sciwm.models.encoders.radial import BesselBasis, RadialBasis
 from sciwm.models.encoders.sizes import require_sizes
 from sciwm.models.geometry import Geometry
@@ -30,11 +32,13 @@ KINDS = 7
 is; vectors of its velocity, whole and along the bond."""
 
 ORDERS = 3
-"""Powers of the squared stride: 0, 1, 2."""
+"""Powers of the squared stride: 0, 1, 2; of V, and as many of the first guess."""
 
 
 class GeneratingMap(StrideMap):
     """Strides from a scalar of the midpoint, with many-body terms of one round of messages.
+
+    Charges of particles are not looked at: those of one type are taken to have one charge.
 
     Args:
         cutoff: Beyond which particles do not see each other.
@@ -42,6 +46,8 @@ class GeneratingMap(StrideMap):
         basis_size: Radial functions.
         unit_system: "molecular" (Å, eV, fs, u) or "reduced".
     """
+
+    precise = True
 
     thermal: Tensor
     neighbour_count: Tensor
@@ -58,7 +64,7 @@ class GeneratingMap(StrideMap):
         self.channels = channels
         self.basis_size = basis_size
         self.basis: RadialBasis = BesselBasis(cutoff, basis_size)
-        shape = ORDERS, basis_size, KINDS * channels
+        shape = 2 * ORDERS, basis_size, KINDS * channels
         self.radial = nn.Parameter(torch.randn(shape) / (ORDERS * basis_size) ** 0.5)
         self.sender = nn.Embedding(MAX_NUMBER + 1, channels)
         self.receiver = nn.Embedding(MAX_NUMBER + 1, 2 * channels)
@@ -77,8 +83,15 @@ class GeneratingMap(StrideMap):
         super().measure(scales)
         self.thermal.fill_(scales.thermal)
 
-    def seen(self, start: Path, end: Path) -> Path:
-        return 0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1])
+    def lesson(self, start: Path, end: Path, stride: Tensor, second: bool) -> Lesson:
+        """The middle of the stride, and where straight motion would have its middle: the same changes told
+        from there are what the equations begin to be solved from. That is asked by strides below zero."""
+        if second:
+            straight = start[0] + 0.5 * stride[:, None] * start[1], start[1]
+            found = Lesson.of(start, end, straight, stride)
+            return replace(found, stride=-stride)
+        middle = 0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1])
+        return Lesson.of(start, end, middle, stride)
 
     def changes(self, state: State, table: NeighbourTable, stride: Tensor) -> tuple[Tensor, Tensor]:
         learning = torch.is_grad_enabled() and self.radial.requires_grad
@@ -94,7 +107,7 @@ class GeneratingMap(StrideMap):
                 energy.sum(), (vectors, relative), create_graph=learning
             )
         response = (self.units.acceleration / state.masses.to(by_place))[:, None]
-        gain = stride[state.batch][:, None] * response * table.forces(by_place)
+        gain = stride.abs()[state.batch][:, None] * response * table.forces(by_place)
         return -response * table.forces(by_velocity), gain
 
     def _generator(self, geometry: Geometry, relative: Tensor, stride: Tensor) -> Tensor:
@@ -102,7 +115,7 @@ class GeneratingMap(StrideMap):
 
         Args:
             relative: (A, K, 3) velocities of neighbours less one's own.
-            stride: (A,).
+            stride: (A,), below zero for the first guess.
         """
         near, theirs = geometry.direction, geometry.numbers[geometry.sender]
         speeds = self.speeds[geometry.numbers][:, None], self.speeds[theirs]
@@ -112,6 +125,8 @@ class GeneratingMap(StrideMap):
         # Even in the stride, as the generator of an exact motion is.
         squared = (stride / self.strides[1]).square()
         powers = torch.stack([torch.ones_like(squared), squared, squared.square()], dim=1)
+        first = (stride < 0).to(powers)[:, None]
+        powers = torch.cat([(1.0 - first) * powers, first * powers], dim=1)
         weights = (powers @ self.radial.flatten(1)).unflatten(1, self.radial.shape[1:])
         seen = torch.bmm(self.basis(geometry.distance), weights).unflatten(2, (KINDS, -1))
         seen = seen * (self.sender(theirs) * self.neighbour_count.rsqrt())[:, :, None]

@@ -31,6 +31,28 @@ Path = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a map is asked, and what it should answer.
+
+    Attributes:
+        seen: Places and velocities of the state that it is asked about.
+        stride: (A,) that it is asked for.
+        stray, gain: (A, 3) w and u.
+    """
+
+    seen: Path
+    stride: Tensor
+    stray: Tensor
+    gain: Tensor
+
+    @staticmethod
+    def of(start: Path, end: Path, seen: Path, stride: Tensor) -> "Lesson":
+        """Of a stride from start to end, told from a state that is seen."""
+        stray = (end[0] - start[0]) / stride[:, None] - seen[1]
+        return Lesson(seen, stride, stray, end[1] - start[1])
+
+
+@dataclass(frozen=True)
 class MotionScales:
     """How large the motion is that a map is to learn.
 
@@ -57,6 +79,9 @@ class StrideMap(Model, abc.ABC):
         unit_system: "molecular" (Å, eV, fs, u) or "reduced".
     """
 
+    precise: bool = False
+    """Whether equations are solved with it, which takes double precision."""
+
     strides: Tensor
     speeds: Tensor
     fastest: Tensor
@@ -75,8 +100,14 @@ class StrideMap(Model, abc.ABC):
             self.register_buffer(name, torch.ones(MAX_NUMBER + 1))
 
     @abc.abstractmethod
-    def seen(self, start: Path, end: Path) -> Path:
-        """What the changes of a stride from start to end are read from."""
+    def lesson(self, start: Path, end: Path, stride: Tensor, second: bool) -> Lesson:
+        """What a stride of a trajectory teaches; each teaches two things.
+
+        Args:
+            start, end: Of the stride.
+            stride: (A,) in the units' time.
+            second: Which of the two.
+        """
 
     @abc.abstractmethod
     def changes(self, state: State, table: NeighbourTable, stride: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +115,7 @@ class StrideMap(Model, abc.ABC):
 
         Args:
             state: With the positions and velocities that are `seen`.
-            stride: (S,) in the units' time.
+            stride: (S,) in the units' time; as a `Lesson` has it.
         """
 
     def measure(self, scales: MotionScales) -> None:

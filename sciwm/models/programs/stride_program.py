@@ -50,6 +50,11 @@ def stride_example(model: StrideMap) -> tuple[Tensor, ...]:
     return stride_inputs(*strides_example(model))
 
 
+def fixed(model: StrideMap) -> StrideMap:
+    """The map itself, in evaluation mode, its weights fixed, and in the precision that it is used in."""
+    return (model.double() if model.precise else model).eval().requires_grad_(False)
+
+
 class CompiledStrideMap:
     """A map, and its program where there is one.
 
@@ -62,7 +67,7 @@ class CompiledStrideMap:
     """
 
     def __init__(self, model: StrideMap, program: Function | None):
-        self.model = model.eval().requires_grad_(False)
+        self.model = fixed(model)
         self._program = program
         self._built_for = BuiltFor(model)
 
@@ -88,7 +93,7 @@ def compile_stride_map(model: StrideMap) -> CompiledStrideMap:
         CompilationError: If it cannot be built.
         DeviationError: If its results are not the map's.
     """
-    model.eval().requires_grad_(False)
+    fixed(model)
     return CompiledStrideMap(model, find_or_build(model, CHANGES))
 
 
@@ -98,7 +103,7 @@ def accelerated_stride_map(model: StrideMap) -> CompiledStrideMap:
     Raises:
         DeviationError: If there is one that does not give the map's results.
     """
-    model.eval().requires_grad_(False)
+    fixed(model)
     return CompiledStrideMap(model, find(model, CHANGES))
 
 

@@ -17,7 +17,8 @@ class MappedMotion(Integrator):
 
     They are reversible and preserve volume, so that `GHMC` may accept or refuse them, and averages are those
     of the simulator, whatever the error of the map. A stride that cannot be solved leads nowhere, at an
-    energy without bound, so that it is refused: in parts it would not be one that leads back.
+    energy without bound, so that it is refused: in parts it would not be one that leads back. So is one from
+    whose end the equations lead elsewhere than to its start, as they have several solutions.
 
     Args:
         simulator: Whose energy it is.
@@ -47,6 +48,7 @@ class MappedMotion(Integrator):
         self, state: State, evaluation: Evaluation | None, index: int
     ) -> tuple[State, Evaluation]:
         moved, solved = self.strides.whole(state)
+        solved &= self.strides.leads_back(state, moved)
         after = self.simulator.evaluate(moved)
         endless = torch.full_like(after.energy, torch.inf)
         return moved, replace(after, energy=torch.where(solved, after.energy, endless))

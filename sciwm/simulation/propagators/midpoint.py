@@ -19,16 +19,20 @@ MEMORY = 5
 MOST_ROUNDS = 40
 """Of asking the map, before a stride counts as one that cannot be solved."""
 
-HALVINGS = 3
-"""Of a stride that cannot be solved, before its system is given up."""
+EXACT = 3e-13
+"""How well guesses and answers must agree, as shares of usual strides and speeds."""
 
-EXACT = 0.8
-"""Power of the precision to which guesses and answers must agree: 3e-13 in double, 3e-6 in single."""
+
+SAME = 1e-8
+"""The same, of two ways that are one."""
 
 
 @dataclass
 class Solutions:
-    """Strides that were tried, and of them those for which no solution was found."""
+    """Strides that were tried, and of them those for which no solution was found.
+
+    Strides that were taken again, because another system of the batch stopped in them, count again.
+    """
 
     taken: int = 0
     unsolved: int = 0
@@ -38,8 +42,9 @@ class MidpointPropagator(MapPropagator):
     """Strides of a `GeneratingMap`: what it tells of the middle must lead through that middle.
 
     Solved by Anderson's acceleration of the plain iteration (J. ACM 12, 547 (1965); type II of Fang &
-    Saad, Numer. Linear Algebra Appl. 16, 197 (2009)), each system for itself. A stride that cannot be solved
-    is taken as two of half its length, and so on; one that still cannot is never returned.
+    Saad, Numer. Linear Algebra Appl. 16, 197 (2009)), each system for itself, from the map's own first guess
+    on. A stride that cannot be solved is taken as two of half its length, and so on, as long as those were
+    trained; one that still cannot is never returned. Parts lead back only where they are needed both ways.
 
     Attributes:
         solutions: How many since it was made, by it and whatever `select` made of it.
@@ -65,30 +70,37 @@ class MidpointPropagator(MapPropagator):
         moved, solved = self.whole(state)
         parts = 1
         while not bool(solved.all()):
-            if parts == 2**HALVINGS:
-                system = int(torch.nonzero(~solved)[0])
-                raise SimulatorError(
-                    f"the equations of a stride of {self.stride:g} have no solution near, nor those of its "
-                    f"{parts} parts; take shorter strides or colder systems",
-                    system,
-                )
             parts *= 2
-            again, done = state, torch.ones_like(solved)
+            if not self._trained(self.stride / parts):
+                tried = "" if parts == 2 else f", nor those of its {parts // 2} parts"
+                raise SimulatorError(
+                    f"the equations of a stride of {self.stride:g} have no solution near{tried}; take "
+                    "shorter strides, or start colder",
+                    int(torch.nonzero(~solved)[0]),
+                )
+            again, done = state, ~solved
             for _ in range(parts):
                 again, well = self._solved(again, self.stride / parts)
                 done &= well
-            taken = (done & ~solved)[state.batch][:, None]
+            taken = done[state.batch][:, None]
             moved = state.moved(
                 torch.where(taken, again.positions, moved.positions),
                 torch.where(taken, again.velocities, moved.velocities),
             )
-            solved |= done
-        if parts > 1:
-            warnings.warn(
-                f"a stride of {self.stride:g} could not be solved, and was taken in {parts} parts",
-                stacklevel=2,
-            )
+            solved = solved | done
+            if bool(done.any()):
+                warnings.warn(
+                    f"strides of {self.stride:g} could not be solved, and were taken in {parts} parts",
+                    stacklevel=2,
+                )
         return moved, None
+
+    def _trained(self, stride: float) -> bool:
+        try:
+            self.flow.model.require_stride(stride)
+        except ValueError:
+            return False
+        return True
 
     def whole(self, state: State) -> tuple[State, Tensor]:
         """The state after one whole stride, and (S,) whether it was found; others stay where they are."""
@@ -97,33 +109,48 @@ class MidpointPropagator(MapPropagator):
         self.solutions.unsolved += int((~solved).sum())
         return moved, solved
 
+    def leads_back(self, start: State, end: State) -> Tensor:
+        """(S,) whether from the end, with velocities turned round, a whole stride leads to the start."""
+        found, solved = self._solved(end.moved(end.positions, -end.velocities), self.stride)
+        speeds = self.flow.model.speeds[start.numbers].to(found.positions)[:, None]
+        off = torch.cat(
+            [
+                (found.positions - start.positions) / (self.stride * speeds),
+                (found.velocities + start.velocities) / speeds,
+            ],
+            dim=1,
+        )
+        worst = off.new_zeros(start.n_systems).scatter_reduce(
+            0, start.batch, off.abs().amax(1), "amax"
+        )
+        return solved & (worst <= SAME)
+
     def _solved(self, state: State, stride: float) -> tuple[State, Tensor]:
         """The state a stride later, and (S,) whether its equations were solved."""
+        state = self._in_model_precision(state)
+        speeds = self.flow.model.speeds[state.numbers][:, None]
         times = state.positions.new_full((state.n_systems,), stride)
-        speeds = self.flow.model.speeds[state.numbers].to(state.positions)[:, None]
+        straight = state.moved(state.positions + 0.5 * stride * state.velocities, state.velocities)
+        stray, gain = self._changes(straight, -times)
         # The middle in units of a usual stride and a usual speed, counted from the start.
-        middle = torch.cat([0.5 * state.velocities / speeds, torch.zeros_like(state.velocities)], 1)
+        middle = 0.5 * torch.cat([state.velocities + stray, gain], 1) / speeds
         solved = torch.zeros(state.n_systems, dtype=torch.bool, device=middle.device)
         lost = torch.zeros_like(solved)
         end = state
         guesses: list[Tensor] = []
         errors: list[Tensor] = []
-        enough = torch.finfo(self._dtype).eps ** EXACT
         for _ in range(MOST_ROUNDS):
             seen = state.moved(
                 state.positions + stride * speeds * middle[:, :3],
                 state.velocities + speeds * middle[:, 3:],
             )
-            cast = self._in_model_precision(seen)
-            stray, gain = (
-                one.to(state.positions) for one in self._changes(cast, times.to(self._dtype))
-            )
+            stray, gain = self._changes(seen, times)
             led = torch.cat([0.5 * (seen.velocities + stray), 0.5 * gain], 1) / speeds
             error = led - middle
             worst = error.new_zeros(state.n_systems).scatter_reduce(
                 0, state.batch, error.abs().amax(1), "amax"
             )
-            near = (worst <= enough) & ~solved & ~lost
+            near = (worst <= EXACT) & ~solved & ~lost
             if bool(near.any()):
                 taken = near[state.batch][:, None]
                 positions = state.positions + stride * (seen.velocities + stray)
@@ -135,7 +162,9 @@ class MidpointPropagator(MapPropagator):
             lost |= ~torch.isfinite(worst)
             if bool((solved | lost).all()):
                 break
-            error = torch.where(lost[state.batch][:, None], 0.0, error)
+            # One without bounds must not reach the table of neighbours of the others.
+            gone = lost[state.batch][:, None]
+            error, middle = torch.where(gone, 0.0, error), torch.where(gone, 0.0, middle)
             guesses, errors = [*guesses, middle][-MEMORY:], [*errors, error][-MEMORY:]
             middle = _next(guesses, errors, state)
         return end, solved
@@ -154,7 +183,7 @@ def _next(guesses: list[Tensor], errors: list[Tensor], state: State) -> Tensor:
     products = sum_by_system(torch.einsum("aim,ain->amn", steps, steps).flatten(1), state)
     normal = products.unflatten(1, (steps.shape[2],) * 2)
     sought = sum_by_system(torch.einsum("aim,ai->am", steps, errors[-1]), state)
-    scale = normal.diagonal(dim1=1, dim2=2).sum(1).clamp(min=torch.finfo(normal.dtype).tiny)
+    scale = normal.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)
     ridge = 1e-14 * scale[:, None, None] * torch.eye(steps.shape[2]).to(normal)
     shares = torch.linalg.solve(normal + ridge, sought)[state.batch][:, None]
     corrected = (moves + steps) @ shares.transpose(1, 2)
