@@ -53,8 +53,7 @@ $(CHEAP)/model.pt: configs/ethanol_cheap.yaml $(RUN)/train.h5md | .venv/.done
 # The same motion by strides six times as long as those above.
 $(RUN)/strides.h5md: $(RUN)/check.json $(CHEAP)/model.pt $(TRUE)
 	rm -f $@ $@.checkpoint.npz
-	$(BIN)/sciwm simulate $(RUN) $(TRUE) 999fs --frames 0 --dt 3fs --every 1 --out $@ \
-		--cheap $(CHEAP) --cheap_steps 6
+	$(BIN)/sciwm simulate $(RUN) $(TRUE) 999fs --frames 0 --dt 3fs --every 1 --cheap $(CHEAP) --cheap_steps 6 --out $@
 
 $(RUN)/report.html: $(RUN)/evaluation/metrics.json $(RUN)/imagined.h5md $(RUN)/strides.h5md
 	$(BIN)/sciwm report $(RUN) --true $(TRUE) --imagined $(RUN)/imagined.h5md --strides $(RUN)/strides.h5md
