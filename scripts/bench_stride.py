@@ -5,13 +5,12 @@
 - lj: a force field of the law of Lennard and Jones; three copies of a fluid of 216 and of a crystal of 256.
 - silicon: a force field of density functional theory; three copies of 216 atoms, a crystal and its melt.
 
-A flow map learns two strides from their motion, the longer one twice the shorter; of Lennard-Jones matter a
-generating map learns shorter ones. Of molecules a small force field learns the forces too, to stand in within
-strides of RESPA. Then all move the same systems:
+A flow map learns two strides from their motion, the longer one twice the shorter. Of molecules a small force
+field learns the forces too, to stand in within strides of RESPA. Then all move the same systems:
 
 - the truth at its usual step, and of molecules at twice that; its own scatter is the null of distributions:
   one half of its copies against the other;
-- the maps at both strides, those of the generating map also accepted or refused;
+- the map at both strides;
 - of molecules RESPA at 2 and 4 fs, and at 4 and 8 fs with strides accepted or refused (GHMC).
 
 Errors of one stride beside those of straight motion; temperature, share of heat of every element and of the
@@ -127,18 +126,6 @@ def main(
             within = {"dt": dt, "cheap": cheap, "cheap_steps": round(2 * dt)}
             name = f"{'GHMC on ' * ghmc}RESPA, {dt:g} fs"
             ways[name] = truth, within | ({"thermostat": "ghmc"} if ghmc else {})
-    if setup.generating is not None:
-        generating = learned(
-            "lj_map", motion, folder, "--data.init_args.stride", setup.generating,
-            "--data.init_args.valid", 1, "--data.init_args.split", "trajectory",
-            "--data.init_args.batch_size", setup.batch, "--task.init_args.cpu_seconds", 300,
-            "--task.init_args.model.init_args.cutoff", setup.cutoff,
-        )  # fmt: skip
-        for times in (1, 2):
-            dt = setup.step * setup.every * setup.generating * times
-            judged = {"dt": dt, "thermostat": "ghmc", "cheap": generating.mover()}
-            ways[f"generating map, {dt:g}{unit}"] = generating, {"dt": dt}
-            ways[f"GHMC on generating map, {dt:g}{unit}"] = truth, judged
     number = copies or setup.copies
     lasts = duration or float(setup.motion.removesuffix("ps"))
     lasts *= 1000 if units.name == "molecular" else 1

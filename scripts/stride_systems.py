@@ -59,8 +59,7 @@ class Setup:
         friction: Of the thermostat, where not the usual one.
         motion: How long each copy moves to be learned from.
         copies: Of each condition.
-        cutoff: Of the maps.
-        generating: Frames in the shorter stride of a map that keeps what motion keeps, where there is one.
+        cutoff: Of the map.
         molecule: Whether it is one, with bonds and fast hydrogens.
         torsion: Four atoms.
     """
@@ -75,7 +74,6 @@ class Setup:
     friction: float | None = None
     cutoff: float = 6.0
     torsion: tuple[int, int, int, int] | None = None
-    generating: int | None = None
 
     @property
     def molecule(self) -> bool:
@@ -166,7 +164,7 @@ def silicon(folder: Path) -> tuple[str, tuple[Condition, ...]]:
 SETUPS = {
     "ethanol": Setup(ethanol, 0.5, 2, 8, 32, "6ps", 16, torsion=(0, 1, 2, 8)),
     "acac": Setup(acac, 0.5, 2, 8, 20, "6ps", 16, torsion=(7, 0, 1, 2)),
-    "lj": Setup(lj, 0.004, 5, 3, 2, "12", 3, friction=1.0, cutoff=2.0, generating=2),
+    "lj": Setup(lj, 0.004, 5, 3, 2, "12", 3, friction=1.0, cutoff=2.0),
     "silicon": Setup(silicon, 1.0, 5, 3, 2, "3ps", 3, friction=0.005),
 }
 

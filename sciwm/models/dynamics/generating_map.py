@@ -11,7 +11,8 @@ box, the angular momentum; all as exactly as the equations are solved. Energy er
 that of velocity Verlet does.
 
 Strides end where a fast vibration turns: at half its period V has a pole, so that molecules with hydrogen are
-out of reach beyond 4 fs. It is for crystals, liquids and particles.
+out of reach beyond 4 fs; and guesses of dense fluids come nearer than anything in training. It is for soft
+matter.
 """
 
 from dataclasses import replace
