@@ -45,12 +45,12 @@ def write_report(
     """
     record = RunRecord.of(run)
     motion = None if imagined is None else read_motion(imagined)
-    comparison = None
-    if true is not None and motion is not None:
-        comparison = MotionComparison.of(read_motion(true), motion)
-    moved = None
-    if true is not None and strides is not None:
-        moved = MotionComparison.of(read_motion(true), read_motion(strides))
+    truth = None if true is None else read_motion(true)
+    comparison = moved = None
+    if truth is not None and motion is not None:
+        comparison = MotionComparison.of(truth, motion)
+    if truth is not None and strides is not None:
+        moved = MotionComparison.of(truth, read_motion(strides))
     sheet = Page(
         f"What the run {record.folder.name} learned",
         f"{type(record.model).__name__} of {record.parameters:,} parameters, sciwm {__version__}",

@@ -120,10 +120,7 @@ class MidpointPropagator(MapPropagator):
             ],
             dim=1,
         )
-        worst = off.new_zeros(start.n_systems).scatter_reduce(
-            0, start.batch, off.abs().amax(1), "amax"
-        )
-        return solved & (worst <= SAME)
+        return solved & (_worst(off, start) <= SAME)
 
     def _solved(self, state: State, stride: float) -> tuple[State, Tensor]:
         """The state a stride later, and (S,) whether its equations were solved."""
@@ -147,9 +144,7 @@ class MidpointPropagator(MapPropagator):
             stray, gain = self._changes(seen, times)
             led = torch.cat([0.5 * (seen.velocities + stray), 0.5 * gain], 1) / speeds
             error = led - middle
-            worst = error.new_zeros(state.n_systems).scatter_reduce(
-                0, state.batch, error.abs().amax(1), "amax"
-            )
+            worst = _worst(error, state)
             near = (worst <= EXACT) & ~solved & ~lost
             if bool(near.any()):
                 taken = near[state.batch][:, None]
@@ -172,6 +167,12 @@ class MidpointPropagator(MapPropagator):
     @property
     def parameters(self) -> dict[str, str | float]:
         return {"integrator": "generating map", "dt": self.stride}
+
+
+def _worst(values: Tensor, state: State) -> Tensor:
+    """(S,) the largest size of (A, 6) values in each system."""
+    sizes = values.abs().amax(1)
+    return sizes.new_zeros(state.n_systems).scatter_reduce(0, state.batch, sizes, "amax")
 
 
 def _next(guesses: list[Tensor], errors: list[Tensor], state: State) -> Tensor:
